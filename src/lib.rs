@@ -1,0 +1,1 @@
+//! Keystile: an API-key authorization sidecar for service meshes.
