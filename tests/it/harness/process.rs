@@ -83,8 +83,10 @@ impl Process {
     /// SIGTERM, then the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = wait_for("the pid file", || fs::read_to_string(&self.pid_file).ok());
-        let sent = Command::new("kill").args(["-TERM", pid.trim()]).status();
-        assert!(sent.expect("run kill").success(), "cannot signal {pid}");
+        // The shell's own: a plain Debian has no program of that name.
+        let kill = format!("kill -TERM {}", pid.trim());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        assert!(sent.expect("run sh").success(), "cannot signal {pid}");
         let status = wait_for("an end after SIGTERM", || {
             self.guard.try_wait().expect("look at the program")
         });
