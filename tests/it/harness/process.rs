@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use super::wait_for;
 
 /// Runs the program and kills it when our end of the pipe closes. That happens on drop, but also when the test
-/// binary is killed, and for a `static` that Rust never drops.
+/// binary is killed, and for a `static` that Rust never drops: so its directory is removed here as well.
 const GUARD: &str = r#"
 pid_file=$1; shift
 exec 3<&0
@@ -17,6 +17,8 @@ exec 3<&0
 echo "$pid" >"$pid_file.new"; mv "$pid_file.new" "$pid_file"
 wait "$pid"; code=$?
 kill "$reader" 2>/dev/null
+# 128 + SIGKILL: nobody is left to look at the directory.
+if [ "$code" = 137 ]; then rm -rf "$PWD"; fi
 exit "$code"
 "#;
 
@@ -28,7 +30,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` in `dir`; what it prints goes to `<name>.log` there.
+    /// Starts `program` in `dir`, a temporary one; what it prints goes to `<name>.log` there.
     pub(crate) fn start(name: &str, program: &Path, args: &[&str], dir: &Path) -> Self {
         Self::start_with(name, program, args, dir, &[])
     }
