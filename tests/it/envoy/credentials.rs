@@ -15,6 +15,8 @@ the key goes, the rest of the request stays              | default | POST /order
 basic credentials beside a key stay as they are          | default | GET /orders ; x-api-key: {live} ; authorization: Basic dTpw    | 200 ; up authorization: Basic dTpw ; up no x-api-key
 the same key in both places is one credential            | default | GET /orders ; x-api-key: {live} ; authorization: Bearer {live} | 200 ; up no x-api-key ; up no authorization
 an empty x-api-key is no credential, the bearer counts   | default | GET /orders ; x-api-key: ; authorization: Bearer {live}        | 200 ; up x-tenant-id: acme ; up no authorization
+an underscore spelling of the header is no credential    | default | GET /orders ; x_api_key: {live}                               | 401 missing_api_key
+an underscore spelling of the header goes no further     | default | GET /orders ; x-api-key: {live} ; x_api_key: {second}         | 200 ; up no x_api_key
 a query parameter is no credential unless configured     | default | GET /orders?api_key=whatever                                  | 401 missing_api_key
 a cookie is no credential unless configured              | default | GET /orders ; cookie: api_key=whatever                        | 401 missing_api_key
 a query parameter of that name stays unless configured   | default | GET /orders?api_key=whatever ; x-api-key: {live}              | 200 ; up target /orders?api_key=whatever

@@ -18,4 +18,6 @@ defer: Envoy fails closed                                | outage-defer      | G
 defer: Envoy fails open when it was told to              | outage-defer-open | GET /orders ; x-api-key: {live}                    | 200
 defer: no key is refused all the same                    | outage-defer-open | GET /orders                                         | 401 missing_api_key
 defer: a typo is refused all the same                    | outage-defer-open | GET /orders ; x-api-key: {typo}                     | 401 invalid_api_key
+defer: a mode with a typo is no outage                   | outage-defer-open | GET /mode-typo                                                | refused
+defer: an ambiguous request is refused all the same      | outage-defer-open | GET /orders ; x-api-key: {live},{second}                      | 400 ambiguous_request
 "#;

@@ -21,6 +21,11 @@ a route that is off with a key keeps it to itself        | default | GET /off ; 
 a route that is off with a bad key                       | default | GET /off ; x-api-key: nonsense                                | 200 ; anonymous ; up no x-api-key
 a route that is off does not judge a suspended tenant    | default | GET /off ; x-api-key: {frozen}                                | 200 ; anonymous ; up no x-api-key
 a mode with a typo protects                              | default | GET /mode-typo                                                | refused
+a mode with a typo protects where Envoy lets errors pass | open    | GET /mode-typo                                                | refused
+a demand with a typo is not a demand dropped             | default | GET /rule-typo ; x-api-key: {live}                            | refused
+another installation's bearer token stays on an off route | default | GET /off ; authorization: Bearer a.b.c                        | 200 ; up authorization: Bearer a.b.c
+a bearer key on a route that is off goes no further      | default | GET /off ; authorization: Bearer {live}                       | 200 ; anonymous ; up no authorization
+basic credentials on a route that is off stay            | default | GET /off ; authorization: Basic dTpw                          | 200 ; up authorization: Basic dTpw
 a feature of the plan                                    | default | GET /images ; x-api-key: {live}                               | 200 ; up x-tenant-id: acme
 a feature of the tenant's own                            | default | GET /reports ; x-api-key: {live}                              | 200 ; up x-tenant-id: acme
 two features, both there                                 | default | GET /both ; x-api-key: {live}                                 | 200 ; up x-tenant-id: acme

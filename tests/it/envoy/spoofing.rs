@@ -39,6 +39,12 @@ underscores do not hide a name nobody knows              | default | GET /orders
 underscores do not hide metadata                         | default | GET /orders ; x-api-key: {live} ; x_tenant_meta_foo: evil     | 200 ; up no x_tenant_meta_foo
 underscores do not hide a name, raw                      | raw     | GET /orders ; x-api-key: {live} ; x_tenant_id: evil           | 200 ; up x-tenant-id: acme ; up no x_tenant_id
 underscores do not hide a name that Keystile cannot see  | few     | GET /orders ; x-api-key: {live} ; x_tenant_id: evil           | 200 ; up x-tenant-id: acme ; up no x_tenant_id
+a forged tenant that Keystile cannot see                 | blind   | GET /orders ; x-api-key: {live} ; x-tenant-id: evil           | 200 ; up x-tenant-id: acme
+a forged plan that Keystile cannot see                   | blind   | GET /orders ; x-api-key: {bare} ; x-tenant-plan: evil         | 200 ; up no x-tenant-plan
+forged scopes that Keystile cannot see                   | blind   | GET /orders ; x-api-key: {second} ; x-api-key-scopes: evil    | 200 ; up no x-api-key-scopes
+a forged alias of a plan that Keystile cannot see        | blind   | GET /orders ; x-api-key: {bare} ; x_tenant-plan: evil         | 200 ; up no x_tenant-plan
+a forged signed context that Keystile cannot see         | blind   | GET /orders ; x-api-key: {live} ; x-tenant-token: evil        | 200 ; up no x-tenant-token
+forged names on an optional route that Keystile cannot see | blind   | GET /optional ; x-tenant-id: evil ; x_tenant_name: evil ; x-api-key-owner: evil | 200 ; anonymous
 bytes that are no text in a forged name's value          | default | GET /orders ; x-api-key: {live} ; x-tenant-meta-x: evil\xff   | 200 ; up no x-tenant-meta-x
 bytes that are no text in a forged value, raw            | raw     | GET /orders ; x-api-key: {live} ; x-tenant-id: evil\xff       | 200 ; up x-tenant-id: acme
 thirty thousand bytes of forged tenant                   | default | GET /orders ; x-api-key: {live} ; x-tenant-id: {evil*7500}    | 200 ; up x-tenant-id: acme

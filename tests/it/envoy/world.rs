@@ -254,6 +254,7 @@ fn listeners() -> Vec<Listener> {
         {"exact": "x-api-key"}, {"exact": "authorization"},
         {"prefix": "x-tenant-"}, {"prefix": "x-api-key-"},
     ]}});
+    let blind = json!({"allowed_headers": {"patterns": [{"exact": "x-api-key"}]}});
     let body = json!({
         "failure_mode_allow": true,
         "with_request_body": {"max_request_bytes": 8 << 20, "pack_as_bytes": true},
@@ -265,6 +266,7 @@ fn listeners() -> Vec<Listener> {
         filter("open", "main", open()),
         filter("strict", "main", json!({"validate_mutations": true})),
         filter("few", "main", few),
+        filter("blind", "main", blind),
         filter("body", "main", body),
         manager(
             "normal",
@@ -315,6 +317,7 @@ fn routes() -> Value {
         ),
         route("/optional", &json!({"keystile.mode": "optional"})),
         route("/mode-typo", &json!({"keystile.mode": "of"})),
+        route("/rule-typo", &json!({"keystile.feature": "export"})),
         route("/images", &json!({"keystile.features": "images"})),
         route("/reports", &json!({"keystile.features": "reports"})),
         route("/both", &json!({"keystile.features": "images,reports"})),
