@@ -7,3 +7,5 @@ pub mod clock;
 pub mod domain;
 
 pub mod crypto;
+
+pub mod store;

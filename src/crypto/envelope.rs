@@ -37,9 +37,15 @@ pub enum Kind {
 
 impl Kind {
     fn parse(byte: u8) -> Option<Self> {
-        [Self::Tenant, Self::Key, Self::Index, Self::Token, Self::Audit]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Tenant,
+            Self::Key,
+            Self::Index,
+            Self::Token,
+            Self::Audit,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -109,7 +115,14 @@ pub struct Place<'a> {
 impl Place<'_> {
     fn aad(&self) -> Vec<u8> {
         let lookup: &[u8] = self.lookup_id.as_ref().map_or(&[], |id| &id.0);
-        aad(&[b"keystile/v1", &[self.kind as u8], self.tenant.as_bytes(), self.key.as_bytes(), &self.generation.to_be_bytes(), lookup])
+        aad(&[
+            b"keystile/v1",
+            &[self.kind as u8],
+            self.tenant.as_bytes(),
+            self.key.as_bytes(),
+            &self.generation.to_be_bytes(),
+            lookup,
+        ])
     }
 }
 
@@ -125,7 +138,12 @@ pub(crate) fn aad(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Seals `plain` for `place`.
-pub fn seal(key: &DataKey, place: &Place<'_>, plain: &[u8], rng: &mut impl rand::CryptoRng) -> Vec<u8> {
+pub fn seal(
+    key: &DataKey,
+    place: &Place<'_>,
+    plain: &[u8],
+    rng: &mut impl rand::CryptoRng,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(place.tenant.len() + place.key.len() + 44 + plain.len());
     out.push(VERSION);
     out.push(place.kind as u8);
@@ -140,7 +158,13 @@ pub fn seal(key: &DataKey, place: &Place<'_>, plain: &[u8], rng: &mut impl rand:
 }
 
 /// Appends `nonce | ciphertext | tag`.
-fn seal_into(out: &mut Vec<u8>, cipher: &Aes256Gcm, aad: &[u8], plain: &[u8], rng: &mut impl rand::CryptoRng) {
+fn seal_into(
+    out: &mut Vec<u8>,
+    cipher: &Aes256Gcm,
+    aad: &[u8],
+    plain: &[u8],
+    rng: &mut impl rand::CryptoRng,
+) {
     let mut nonce = [0; NONCE_LEN];
     rng.fill_bytes(&mut nonce);
     out.extend_from_slice(&nonce);
@@ -148,16 +172,27 @@ fn seal_into(out: &mut Vec<u8>, cipher: &Aes256Gcm, aad: &[u8], plain: &[u8], rn
     out.extend_from_slice(plain);
     let tag = cipher
         .encrypt_inout_detached(&Nonce::from(nonce), aad, out[start..].as_mut().into())
-        .expect("GCM seals up to 64 GiB (SP 800-38D section 5.2.1.1); records are bounded far below");
+        .expect(
+            "GCM seals up to 64 GiB (SP 800-38D section 5.2.1.1); records are bounded far below",
+        );
     out.extend_from_slice(&tag);
 }
 
 fn open_body(cipher: &Aes256Gcm, aad: &[u8], body: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let (nonce, sealed) = body.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Malformed)?;
-    let (sealed, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(OpenError::Malformed)?;
+    let (nonce, sealed) = body
+        .split_first_chunk::<NONCE_LEN>()
+        .ok_or(OpenError::Malformed)?;
+    let (sealed, tag) = sealed
+        .split_last_chunk::<TAG_LEN>()
+        .ok_or(OpenError::Malformed)?;
     let mut plain = Zeroizing::new(sealed.to_vec());
     cipher
-        .decrypt_inout_detached(&Nonce::from(*nonce), aad, plain.as_mut_slice().into(), &(*tag).into())
+        .decrypt_inout_detached(
+            &Nonce::from(*nonce),
+            aad,
+            plain.as_mut_slice().into(),
+            &(*tag).into(),
+        )
         .map_err(|_| OpenError::Broken)?;
     Ok(plain)
 }
@@ -179,7 +214,9 @@ pub struct Header<'a> {
 
 /// Reads the header and what follows it.
 pub fn header(sealed: &[u8]) -> Result<(Header<'_>, &[u8]), OpenError> {
-    parse_header(sealed).filter(|_| sealed.len() <= SEALED_LEN_MAX).ok_or(OpenError::Malformed)
+    parse_header(sealed)
+        .filter(|_| sealed.len() <= SEALED_LEN_MAX)
+        .ok_or(OpenError::Malformed)
 }
 
 fn parse_header(sealed: &[u8]) -> Option<(Header<'_>, &[u8])> {
@@ -208,26 +245,47 @@ fn short_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 /// Opens a record for the place where it was found.
 ///
 /// The header only chooses the error: what decides is whether the seal holds for `place`.
-pub fn open(key: &DataKey, place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+pub fn open(
+    key: &DataKey,
+    place: &Place<'_>,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     let (header, body) = header(sealed)?;
     if header.dek_id != key.id {
         return Err(OpenError::OtherDataKey);
     }
-    if (header.kind, header.tenant, header.key, header.generation) != (place.kind, place.tenant, place.key, place.generation) {
+    if (header.kind, header.tenant, header.key, header.generation)
+        != (place.kind, place.tenant, place.key, place.generation)
+    {
         return Err(OpenError::Broken);
     }
     open_body(&key.cipher, &place.aad(), body)
 }
 
 /// Seals one key under another: how keyrings wrap data keys.
-pub(crate) fn wrap(kek: &SecretBytes, aad: &[u8], secret: &SecretBytes, out: &mut Vec<u8>, rng: &mut impl rand::CryptoRng) {
-    seal_into(out, &Aes256Gcm::new(kek.expose().into()), aad, secret.expose(), rng);
+pub(crate) fn wrap(
+    kek: &SecretBytes,
+    aad: &[u8],
+    secret: &SecretBytes,
+    out: &mut Vec<u8>,
+    rng: &mut impl rand::CryptoRng,
+) {
+    seal_into(
+        out,
+        &Aes256Gcm::new(kek.expose().into()),
+        aad,
+        secret.expose(),
+        rng,
+    );
 }
 
 /// Opens what [`wrap`] sealed.
 pub(crate) fn unwrap(kek: &SecretBytes, aad: &[u8], body: &[u8]) -> Result<SecretBytes, OpenError> {
     let plain = open_body(&Aes256Gcm::new(kek.expose().into()), aad, body)?;
-    let mut bytes: [u8; 32] = plain.as_slice().try_into().map_err(|_| OpenError::Malformed)?;
+    let mut bytes: [u8; 32] = plain
+        .as_slice()
+        .try_into()
+        .map_err(|_| OpenError::Malformed)?;
     Ok(SecretBytes::take(&mut bytes))
 }
 

@@ -40,7 +40,9 @@ impl Ring {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Data, Self::Vault].into_iter().find(|ring| ring.as_str() == text)
+        [Self::Data, Self::Vault]
+            .into_iter()
+            .find(|ring| ring.as_str() == text)
     }
 }
 
@@ -107,7 +109,13 @@ pub struct Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keyring({} {}, active version {})", self.ring.as_str(), self.id, self.active)
+        write!(
+            f,
+            "Keyring({} {}, active version {})",
+            self.ring.as_str(),
+            self.id,
+            self.active
+        )
     }
 }
 
@@ -127,9 +135,18 @@ impl Keyring {
     pub fn generate(ring: Ring, now: Timestamp, rng: &mut impl rand::CryptoRng) -> Self {
         let mut id = [0; 8];
         rng.fill_bytes(&mut id);
-        let kek = Kek { created_at: now, secret: SecretBytes::random(rng) };
+        let kek = Kek {
+            created_at: now,
+            secret: SecretBytes::random(rng),
+        };
         let lookup = matches!(ring, Ring::Data).then(|| SecretBytes::random(rng));
-        Self { ring, id: HEXLOWER.encode(&id), active: 1, keks: BTreeMap::from([(1, kek)]), lookup }
+        Self {
+            ring,
+            id: HEXLOWER.encode(&id),
+            active: 1,
+            keks: BTreeMap::from([(1, kek)]),
+            lookup,
+        }
     }
 
     /// A keyring of one key, for where only an environment variable can be had. It cannot be rotated.
@@ -137,14 +154,29 @@ impl Keyring {
         let secret = decode_secret(base64.trim()).ok_or(KeyringError::NotASingleKey)?;
         let id = HEXLOWER.encode(&derive(&secret, b"keystile/v1/keyring-id").expose()[..8]);
         let lookup = matches!(ring, Ring::Data).then(|| derive(&secret, b"keystile/v1/lookup"));
-        let kek = Kek { created_at: Timestamp::from_millis(0), secret };
-        Ok(Self { ring, id, active: 1, keks: BTreeMap::from([(1, kek)]), lookup })
+        let kek = Kek {
+            created_at: Timestamp::from_millis(0),
+            secret,
+        };
+        Ok(Self {
+            ring,
+            id,
+            active: 1,
+            keks: BTreeMap::from([(1, kek)]),
+            lookup,
+        })
     }
 
     /// Adds a version and makes it the active one.
     pub fn rotate(&mut self, now: Timestamp, rng: &mut impl rand::CryptoRng) -> u32 {
         let version = self.keks.last_key_value().map_or(1, |(last, _)| last + 1);
-        self.keks.insert(version, Kek { created_at: now, secret: SecretBytes::random(rng) });
+        self.keks.insert(
+            version,
+            Kek {
+                created_at: now,
+                secret: SecretBytes::random(rng),
+            },
+        );
         self.active = version;
         version
     }
@@ -180,25 +212,42 @@ impl Keyring {
         let mut out = vec![WRAPPED_VERSION];
         out.extend_from_slice(&self.active.to_be_bytes());
         out.extend_from_slice(&key.id().to_be_bytes());
-        envelope::wrap(&kek.secret, &self.aad(tenant, key.id()), key.secret(), &mut out, rng);
+        envelope::wrap(
+            &kek.secret,
+            &self.aad(tenant, key.id()),
+            key.secret(),
+            &mut out,
+            rng,
+        );
         out
     }
 
     /// Unwraps a tenant's data key.
     pub fn unwrap(&self, tenant: &str, wrapped: &[u8]) -> Result<DataKey, UnwrapError> {
         let (version, dek_id, body) = parse_wrapped(wrapped).ok_or(OpenError::Malformed)?;
-        let kek = self.keks.get(&version).ok_or(UnwrapError::UnknownVersion(version))?;
+        let kek = self
+            .keks
+            .get(&version)
+            .ok_or(UnwrapError::UnknownVersion(version))?;
         let secret = envelope::unwrap(&kek.secret, &self.aad(tenant, dek_id), body)?;
         Ok(DataKey::new(dek_id, secret))
     }
 
     fn aad(&self, tenant: &str, dek_id: u64) -> Vec<u8> {
-        envelope::aad(&[b"keystile/v1", b"dek", self.ring.as_str().as_bytes(), tenant.as_bytes(), &dek_id.to_be_bytes()])
+        envelope::aad(&[
+            b"keystile/v1",
+            b"dek",
+            self.ring.as_str().as_bytes(),
+            tenant.as_bytes(),
+            &dek_id.to_be_bytes(),
+        ])
     }
 
     /// The content of its file. Wiped when dropped.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(FILE_LEN_MAX.min(256 + 128 * self.keks.len())));
+        let mut text = Zeroizing::new(String::with_capacity(
+            FILE_LEN_MAX.min(256 + 128 * self.keks.len()),
+        ));
         push_line(&mut text, &[FORMAT]);
         push_line(&mut text, &["ring", self.ring.as_str()]);
         push_line(&mut text, &["id", &self.id]);
@@ -206,9 +255,22 @@ impl Keyring {
             push_line(&mut text, &["lookup", &encode_secret(lookup)]);
         }
         for (version, kek) in &self.keks {
-            let state = if *version == self.active { "active" } else { "open" };
+            let state = if *version == self.active {
+                "active"
+            } else {
+                "open"
+            };
             let created = kek.created_at.as_millis().to_string();
-            push_line(&mut text, &["kek", &version.to_string(), state, &created, &encode_secret(&kek.secret)]);
+            push_line(
+                &mut text,
+                &[
+                    "kek",
+                    &version.to_string(),
+                    state,
+                    &created,
+                    &encode_secret(&kek.secret),
+                ],
+            );
         }
         let checksum = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
         push_line(&mut text, &["checksum", &checksum]);
@@ -223,17 +285,26 @@ impl Keyring {
         let body = checked_body(text)?;
         let keyring = parse_lines(body)?;
         if keyring.ring != wanted {
-            return Err(KeyringError::OtherRing { found: keyring.ring.as_str(), wanted: wanted.as_str() });
+            return Err(KeyringError::OtherRing {
+                found: keyring.ring.as_str(),
+                wanted: wanted.as_str(),
+            });
         }
         Ok(keyring)
     }
 }
 
 fn parse_wrapped(wrapped: &[u8]) -> Option<(u32, u64, &[u8])> {
-    let (_, rest) = wrapped.split_first().filter(|(version, _)| **version == WRAPPED_VERSION)?;
+    let (_, rest) = wrapped
+        .split_first()
+        .filter(|(version, _)| **version == WRAPPED_VERSION)?;
     let (kek_version, rest) = rest.split_first_chunk::<4>()?;
     let (dek_id, body) = rest.split_first_chunk::<8>()?;
-    Some((u32::from_be_bytes(*kek_version), u64::from_be_bytes(*dek_id), body))
+    Some((
+        u32::from_be_bytes(*kek_version),
+        u64::from_be_bytes(*dek_id),
+        body,
+    ))
 }
 
 fn push_line(text: &mut String, words: &[&str]) {
@@ -250,7 +321,10 @@ fn push_line(text: &mut String, words: &[&str]) {
 fn checked_body(text: &str) -> Result<&str, KeyringError> {
     let at = text.rfind("\nchecksum ").ok_or(KeyringError::CutShort)? + 1;
     let (body, last) = text.split_at(at);
-    let found = last.trim_end().strip_prefix("checksum ").ok_or(KeyringError::CutShort)?;
+    let found = last
+        .trim_end()
+        .strip_prefix("checksum ")
+        .ok_or(KeyringError::CutShort)?;
     if found.len() < 64 {
         return Err(KeyringError::CutShort);
     }
@@ -264,26 +338,46 @@ fn parse_lines(body: &str) -> Result<Keyring, KeyringError> {
     let (mut ring, mut id, mut lookup, mut active) = (None, None, None, None);
     let mut keks = BTreeMap::new();
     for (at, line) in body.lines().enumerate().skip(1) {
-        let problem = |problem| KeyringError::Line { line: at + 1, problem };
+        let problem = |problem| KeyringError::Line {
+            line: at + 1,
+            problem,
+        };
         match line.split(' ').collect::<Vec<_>>().as_slice() {
-            ["ring", name] => ring = Some(Ring::parse(name).ok_or(problem("the ring is `data` or `vault`"))?),
+            ["ring", name] => {
+                ring = Some(Ring::parse(name).ok_or(problem("the ring is `data` or `vault`"))?)
+            }
             ["id", text] => id = Some((*text).to_owned()),
-            ["lookup", secret] => lookup = Some(decode_secret(secret).ok_or(problem("not 32 bytes in base64"))?),
+            ["lookup", secret] => {
+                lookup = Some(decode_secret(secret).ok_or(problem("not 32 bytes in base64"))?)
+            }
             ["kek", version, state, created, secret] => {
-                let version: u32 = version.parse().map_err(|_| problem("the version is a number"))?;
-                let created: i64 = created.parse().map_err(|_| problem("the time is a number"))?;
+                let version: u32 = version
+                    .parse()
+                    .map_err(|_| problem("the version is a number"))?;
+                let created: i64 = created
+                    .parse()
+                    .map_err(|_| problem("the time is a number"))?;
                 let secret = decode_secret(secret).ok_or(problem("not 32 bytes in base64"))?;
                 match *state {
                     "active" => active = Some(version),
                     "open" => {}
                     _ => return Err(problem("the state is `active` or `open`")),
                 }
-                keks.insert(version, Kek { created_at: Timestamp::from_millis(created), secret });
+                keks.insert(
+                    version,
+                    Kek {
+                        created_at: Timestamp::from_millis(created),
+                        secret,
+                    },
+                );
             }
             _ => return Err(problem("not a line of this version")),
         }
     }
-    let missing = |problem| KeyringError::Line { line: body.lines().count(), problem };
+    let missing = |problem| KeyringError::Line {
+        line: body.lines().count(),
+        problem,
+    };
     let ring = ring.ok_or(missing("no `ring` line"))?;
     if matches!(ring, Ring::Data) && lookup.is_none() {
         return Err(missing("no `lookup` line"));
@@ -325,9 +419,19 @@ mod tests {
         let wrapped = made.wrap("acme", &dek, &mut rand::rng());
         let read = Keyring::parse(&made.to_text(), Ring::Data).unwrap();
         assert_eq!((read.id(), read.versions()), (made.id(), made.versions()));
-        assert!(read.unwrap("acme", &wrapped).unwrap().secret().same_as(dek.secret()));
+        assert!(
+            read.unwrap("acme", &wrapped)
+                .unwrap()
+                .secret()
+                .same_as(dek.secret())
+        );
         let digest = made.lookup_key().unwrap().digest("token");
-        assert!(read.lookup_key().unwrap().digest("token").matches(digest.as_bytes()));
+        assert!(
+            read.lookup_key()
+                .unwrap()
+                .digest("token")
+                .matches(digest.as_bytes())
+        );
     }
 
     #[test]
@@ -338,19 +442,38 @@ mod tests {
         assert_eq!(keyring.rotate(NOW, &mut rand::rng()), 2);
         let new = keyring.wrap("acme", &dek, &mut rand::rng());
         for wrapped in [old, new] {
-            assert!(keyring.unwrap("acme", &wrapped).unwrap().secret().same_as(dek.secret()));
+            assert!(
+                keyring
+                    .unwrap("acme", &wrapped)
+                    .unwrap()
+                    .secret()
+                    .same_as(dek.secret())
+            );
         }
     }
 
     #[test]
     fn a_data_key_is_bound_to_its_tenant_and_ring() {
         let data = keyring(Ring::Data);
-        let wrapped = data.wrap("acme", &DataKey::generate(&mut rand::rng()), &mut rand::rng());
-        assert_eq!(data.unwrap("evil", &wrapped).unwrap_err(), UnwrapError::Broken(OpenError::Broken));
-        assert_eq!(keyring(Ring::Data).unwrap("acme", &wrapped).unwrap_err(), UnwrapError::Broken(OpenError::Broken));
+        let wrapped = data.wrap(
+            "acme",
+            &DataKey::generate(&mut rand::rng()),
+            &mut rand::rng(),
+        );
+        assert_eq!(
+            data.unwrap("evil", &wrapped).unwrap_err(),
+            UnwrapError::Broken(OpenError::Broken)
+        );
+        assert_eq!(
+            keyring(Ring::Data).unwrap("acme", &wrapped).unwrap_err(),
+            UnwrapError::Broken(OpenError::Broken)
+        );
         let mut newer = wrapped.clone();
         newer[4] = 9;
-        assert_eq!(data.unwrap("acme", &newer).unwrap_err(), UnwrapError::UnknownVersion(9));
+        assert_eq!(
+            data.unwrap("acme", &newer).unwrap_err(),
+            UnwrapError::UnknownVersion(9)
+        );
         for at in 0..wrapped.len() {
             let mut flipped = wrapped.clone();
             flipped[at] ^= 1;
@@ -367,9 +490,18 @@ mod tests {
         assert_eq!(parse("{}"), KeyringError::NotAKeyring);
         assert_eq!(parse(&good[..good.len() / 2]), KeyringError::CutShort);
         assert_eq!(parse(&good[..good.len() - 9]), KeyringError::CutShort);
-        assert_eq!(parse(&good.replace("kek 1", "kek 2")), KeyringError::Damaged);
+        assert_eq!(
+            parse(&good.replace("kek 1", "kek 2")),
+            KeyringError::Damaged
+        );
         let vault = keyring(Ring::Vault).to_text();
-        assert_eq!(parse(&vault), KeyringError::OtherRing { found: "vault", wanted: "data" });
+        assert_eq!(
+            parse(&vault),
+            KeyringError::OtherRing {
+                found: "vault",
+                wanted: "data"
+            }
+        );
     }
 
     #[test]
@@ -378,14 +510,26 @@ mod tests {
         let make = || Keyring::from_single_key(Ring::Data, &text).unwrap();
         assert_eq!(make().id(), make().id());
         let digest = make().lookup_key().unwrap().digest("token");
-        assert!(make().lookup_key().unwrap().digest("token").matches(digest.as_bytes()));
-        assert_eq!(Keyring::from_single_key(Ring::Data, "c2hvcnQ=").unwrap_err(), KeyringError::NotASingleKey);
+        assert!(
+            make()
+                .lookup_key()
+                .unwrap()
+                .digest("token")
+                .matches(digest.as_bytes())
+        );
+        assert_eq!(
+            Keyring::from_single_key(Ring::Data, "c2hvcnQ=").unwrap_err(),
+            KeyringError::NotASingleKey
+        );
     }
 
     #[test]
     fn nothing_secret_shows_in_debug() {
         let keyring = keyring(Ring::Data);
         let shown = format!("{keyring:#?}");
-        assert_eq!(shown, format!("Keyring(data {}, active version 1)", keyring.id()));
+        assert_eq!(
+            shown,
+            format!("Keyring(data {}, active version 1)", keyring.id())
+        );
     }
 }

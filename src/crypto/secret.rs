@@ -69,7 +69,10 @@ mod tests {
 
     #[test]
     fn secrets_print_a_fixed_word() {
-        assert_eq!(format!("{:?}", SecretString::new("hush".into())), "SecretString(..)");
+        assert_eq!(
+            format!("{:?}", SecretString::new("hush".into())),
+            "SecretString(..)"
+        );
         assert_eq!(format!("{:#?}", SecretBytes([7; 32])), "SecretBytes(..)");
     }
 

@@ -33,7 +33,10 @@ pub struct TokenPrefixes {
 
 impl Default for TokenPrefixes {
     fn default() -> Self {
-        Self { live: "ks_live".into(), test: "ks_test".into() }
+        Self {
+            live: "ks_live".into(),
+            test: "ks_test".into(),
+        }
     }
 }
 
@@ -48,7 +51,8 @@ impl TokenPrefixes {
     /// Whether the text claims to be a token of ours.
     pub fn claims(&self, text: &[u8]) -> bool {
         [&self.live, &self.test].into_iter().any(|prefix| {
-            text.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'_'))
+            text.strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| rest.first() == Some(&b'_'))
         })
     }
 }
@@ -127,14 +131,18 @@ impl<'a> PresentedToken<'a> {
 fn is_ours(text: &str, rest: &str) -> bool {
     rest.len() == SECRET_LEN + CHECKSUM_LEN
         && rest.bytes().all(|b| b.is_ascii_alphanumeric())
-        && text.as_bytes()[text.len() - CHECKSUM_LEN..] == checksum(&text[..text.len() - CHECKSUM_LEN])
+        && text.as_bytes()[text.len() - CHECKSUM_LEN..]
+            == checksum(&text[..text.len() - CHECKSUM_LEN])
 }
 
 /// b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=" (RFC 6750 section 2.1).
 fn is_b64token(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|b| **b == b'=').count();
     let body = &text[..text.len() - padding];
-    !body.is_empty() && body.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b))
+    !body.is_empty()
+        && body
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(b))
 }
 
 /// CRC-32 (ISO-HDLC, as in zip and PNG) of the text, as six base62 characters.
@@ -175,7 +183,11 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_published_crc_32() {
-        assert_eq!(crc32fast::hash(b"123456789"), 0xCBF4_3926, "CRC-32/ISO-HDLC check value");
+        assert_eq!(
+            crc32fast::hash(b"123456789"),
+            0xCBF4_3926,
+            "CRC-32/ISO-HDLC check value"
+        );
         // 0xCBF43926 = 3421780262 in base 62
         assert_eq!(&checksum("123456789"), b"3jZRME");
     }
@@ -183,7 +195,10 @@ mod tests {
     #[test]
     fn zero_and_all_ones_have_the_full_length() {
         let zero = Token::from_bytes("ks_live", &[0; 32]);
-        assert!(zero.expose().starts_with(&format!("ks_live_{}", "0".repeat(43))));
+        assert!(
+            zero.expose()
+                .starts_with(&format!("ks_live_{}", "0".repeat(43)))
+        );
         let ones = Token::from_bytes("ks_test", &[0xff; 32]);
         assert_eq!(ones.expose().len(), "ks_test_".len() + 43 + 6);
         assert!(parses(zero.expose()) && parses(ones.expose()));
@@ -201,7 +216,16 @@ mod tests {
             assert!(parses(good), "{good}");
         }
         let long = "x".repeat(513);
-        for bad in ["", "short", "abcdefgh,ijklmnop", "abcdefgh ijklmnop", "abcdefgh=ijklmnop", "================", "käyttäjäavain123", long.as_str()] {
+        for bad in [
+            "",
+            "short",
+            "abcdefgh,ijklmnop",
+            "abcdefgh ijklmnop",
+            "abcdefgh=ijklmnop",
+            "================",
+            "käyttäjäavain123",
+            long.as_str(),
+        ] {
             assert!(!parses(bad), "{bad}");
         }
     }

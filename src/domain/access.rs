@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::domain::name::{Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId};
+use crate::domain::name::{
+    Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
+};
 use crate::domain::role::Role;
 use crate::domain::tenant::TenantStatus;
 

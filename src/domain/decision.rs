@@ -79,7 +79,11 @@ pub struct Denial {
 impl Denial {
     /// A refusal without anything more to say.
     pub fn because(reason: DenyReason) -> Self {
-        Self { reason, detail: None, subject: None }
+        Self {
+            reason,
+            detail: None,
+            subject: None,
+        }
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Generation {
     pub number: u32,
     /// Where its index record is.
     pub lookup_id: LookupId,
+    /// The whole HMAC of the token, from which the index record is made again.
+    pub digest: [u8; 32],
     /// The token's first characters, enough to recognise it and too few to guess it, for example `ks_live_9fK2`.
     pub hint: String,
     /// When it was made.

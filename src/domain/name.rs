@@ -142,7 +142,9 @@ fn is_label(text: &str) -> bool {
     bytes.len() <= 63
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
 fn is_text(text: &str, min: usize, max: usize) -> bool {
@@ -167,7 +169,18 @@ mod tests {
         for good in ["a", "acme", "a-1", "0", &"a".repeat(63)] {
             assert!(TenantId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ä", "a b", "a\n", &"a".repeat(64)] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a.b",
+            "ä",
+            "a b",
+            "a\n",
+            &"a".repeat(64),
+        ] {
             assert!(TenantId::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -175,7 +188,15 @@ mod tests {
     #[test]
     fn display_names_refuse_what_confuses_a_reader() {
         assert!(DisplayName::parse("Ünïcode & Söhne GmbH").is_ok());
-        for bad in ["", " x", "x ", "a\r\nb", "a\u{202E}b", "a\u{200B}b", "\u{7f}"] {
+        for bad in [
+            "",
+            " x",
+            "x ",
+            "a\r\nb",
+            "a\u{202E}b",
+            "a\u{200B}b",
+            "\u{7f}",
+        ] {
             assert!(DisplayName::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -183,7 +204,10 @@ mod tests {
     #[test]
     fn a_refusal_does_not_repeat_the_value() {
         let refused = Owner::parse("se cret").unwrap_err().to_string();
-        assert!(refused.starts_with("owner must be 1 to 128 characters"), "{refused}");
+        assert!(
+            refused.starts_with("owner must be 1 to 128 characters"),
+            "{refused}"
+        );
         assert!(!refused.contains("cret"));
     }
 }

@@ -40,7 +40,9 @@ pub struct Rule<'a> {
 
 /// Splits a comma-separated demand into its parts.
 pub fn parts(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|part| !part.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
 }
 
 /// The credential that a request carries.
