@@ -47,7 +47,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// A source of the time of day.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 }

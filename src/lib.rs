@@ -9,3 +9,5 @@ pub mod domain;
 pub mod crypto;
 
 pub mod store;
+
+pub mod registry;

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 pub mod codec;
+pub mod records;
 
 use std::fmt;
 use std::future::Future;
