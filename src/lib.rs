@@ -10,4 +10,7 @@ pub mod crypto;
 
 pub mod store;
 
+pub mod cache;
+
+pub mod authorizer;
 pub mod registry;
