@@ -180,12 +180,10 @@ fn facts(key: &CachedKey) -> policy::KeyFacts<'_> {
     }
 }
 
-fn subject(key: &CachedKey) -> Option<Subject> {
-    let id = KeyId::parse(key.key()).ok()?;
-    Some(Subject {
-        tenant: key.tenant().clone(),
-        key: id,
-    })
+fn subject(found: &Found) -> Option<Subject> {
+    let key = KeyId::parse(found.key.key()).ok()?;
+    let tenant = found.tenant.access();
+    Some(Subject { tenant: tenant.id.clone(), key, plan: tenant.plan.clone() })
 }
 
 fn deny(denial: Denial) -> Decision {

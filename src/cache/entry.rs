@@ -188,7 +188,7 @@ pub struct CachedTenant {
     pub(super) loaded_at: AtomicI64,
     pub(super) suspect: AtomicBool,
     /// What a protocol has rendered of it, kept so that it is rendered once.
-    rendered: OnceLock<Bytes>,
+    rendered: OnceLock<[Bytes; 4]>,
 }
 
 impl fmt::Debug for CachedTenant {
@@ -214,7 +214,7 @@ impl CachedTenant {
     }
 
     /// What `render` made of this tenant the first time it was asked.
-    pub fn rendered(&self, render: impl FnOnce(&TenantAccess) -> Bytes) -> &Bytes {
+    pub fn rendered(&self, render: impl FnOnce(&TenantAccess) -> [Bytes; 4]) -> &[Bytes; 4] {
         self.rendered.get_or_init(|| render(&self.access))
     }
 }
