@@ -1,1 +1,3 @@
 //! Keystile: an API-key authorization sidecar for service meshes.
+
+pub mod config;
