@@ -103,7 +103,7 @@ impl Authorizer {
         match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
             Ok(()) => Ok(Decision::Allow(Grant::Key(found))),
             Err(denial) => Ok(deny(Denial {
-                subject: subject(&found.key),
+                subject: subject(&found),
                 ..denial
             })),
         }
@@ -183,7 +183,11 @@ fn facts(key: &CachedKey) -> policy::KeyFacts<'_> {
 fn subject(found: &Found) -> Option<Subject> {
     let key = KeyId::parse(found.key.key()).ok()?;
     let tenant = found.tenant.access();
-    Some(Subject { tenant: tenant.id.clone(), key, plan: tenant.plan.clone() })
+    Some(Subject {
+        tenant: tenant.id.clone(),
+        key,
+        plan: tenant.plan.clone(),
+    })
 }
 
 fn deny(denial: Denial) -> Decision {

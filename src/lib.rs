@@ -3,14 +3,24 @@
 //! Modules in reading order: vocabulary, pure mechanisms, state, use cases, protocols, wiring.
 //! `docs/ARCHITECTURE.md` has the map and what may depend on what.
 
+// vocabulary
 pub mod clock;
 pub mod domain;
 
+// pure mechanisms
 pub mod crypto;
 
-pub mod store;
-
+// state
 pub mod cache;
+pub mod store;
+pub mod telemetry;
 
+// use cases
 pub mod authorizer;
 pub mod registry;
+
+// protocols
+pub mod ext_authz;
+
+// wiring
+pub mod config;

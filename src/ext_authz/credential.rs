@@ -40,7 +40,8 @@ impl<'a> Finder<'a> {
             return;
         }
         // Envoy joins duplicate headers with a comma, which no token can have.
-        self.ambiguous |= value.contains(&b',') || self.found.as_ref().is_some_and(|found| *found != value);
+        self.ambiguous |=
+            value.contains(&b',') || self.found.as_ref().is_some_and(|found| *found != value);
         self.found = Some(value);
     }
 
@@ -72,7 +73,9 @@ pub(super) enum Bearer<'a> {
 
 /// Reads `1#credentials`: the scheme is case-insensitive (RFC 9110 section 11.1), spaces separate (RFC 6750 section 2.1).
 pub(super) fn bearer(value: &[u8]) -> Bearer<'_> {
-    let mut tokens = value.split(|b| *b == b',').filter_map(|part| bearer_token(part.trim_ascii()));
+    let mut tokens = value
+        .split(|b| *b == b',')
+        .filter_map(|part| bearer_token(part.trim_ascii()));
     match tokens.next() {
         None => Bearer::None,
         Some(_) if value.contains(&b',') => Bearer::Ambiguous,
@@ -96,7 +99,10 @@ pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8
     let query = &path[at + 1..];
     let query = query.split(|b| *b == b'#').next().unwrap_or_default();
     for part in query.split(|b| *b == b'&') {
-        let (key, value) = part.iter().position(|b| *b == b'=').map_or((part, &[][..]), |at| (&part[..at], &part[at + 1..]));
+        let (key, value) = part
+            .iter()
+            .position(|b| *b == b'=')
+            .map_or((part, &[][..]), |at| (&part[..at], &part[at + 1..]));
         if *form_decode(key) == *name.as_bytes() {
             each(key, form_decode(value));
         }
@@ -106,7 +112,10 @@ pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8
 /// `application/x-www-form-urlencoded`: `+` is a space.
 fn form_decode(text: &[u8]) -> Cow<'_, [u8]> {
     if text.contains(&b'+') {
-        let spaced: Vec<u8> = text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+        let spaced: Vec<u8> = text
+            .iter()
+            .map(|b| if *b == b'+' { b' ' } else { *b })
+            .collect();
         return Cow::Owned(Cow::from(percent_decode(&spaced)).into_owned());
     }
     percent_decode(text).into()
@@ -115,10 +124,16 @@ fn form_decode(text: &[u8]) -> Cow<'_, [u8]> {
 /// Splits a `Cookie` header (RFC 6265 section 4.2): `each` is told the values of `name`; the rest is returned as it was.
 pub(super) fn cookie<'a>(header: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8])) -> Vec<u8> {
     let mut rest = Vec::with_capacity(header.len());
-    for pair in header.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+    for pair in header
+        .split(|b| *b == b';')
+        .map(<[u8]>::trim_ascii)
+        .filter(|pair| !pair.is_empty())
+    {
         let cut = pair.iter().position(|b| *b == b'=');
         match cut {
-            Some(at) if pair[..at].trim_ascii() == name.as_bytes() => each(pair[at + 1..].trim_ascii()),
+            Some(at) if pair[..at].trim_ascii() == name.as_bytes() => {
+                each(pair[at + 1..].trim_ascii())
+            }
             Some(_) | None => {
                 if !rest.is_empty() {
                     rest.extend_from_slice(b"; ");
@@ -159,17 +174,32 @@ mod tests {
         let mut seen = Vec::new();
         let path = b"/a?x=1&api_key=k1&api%5fkey=k%312&%61pi_key=&api_keys=no&api_key#api_key=frag";
         query(path, "api_key", |name, value| {
-            seen.push((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(&value).into_owned()));
+            seen.push((
+                String::from_utf8_lossy(name).into_owned(),
+                String::from_utf8_lossy(&value).into_owned(),
+            ));
         });
-        let expected = [("api_key", "k1"), ("api%5fkey", "k12"), ("%61pi_key", ""), ("api_key", "")];
-        assert_eq!(seen, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        query(b"/api_key=1", "api_key", |_, _| panic!("a path without `?` has no query"));
+        let expected = [
+            ("api_key", "k1"),
+            ("api%5fkey", "k12"),
+            ("%61pi_key", ""),
+            ("api_key", ""),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        query(b"/api_key=1", "api_key", |_, _| {
+            panic!("a path without `?` has no query")
+        });
     }
 
     #[test]
     fn other_cookies_stay_as_they_were() {
         let mut values = Vec::new();
-        let rest = cookie(b"a=1;  key=K ; b=\"x y\";flag; key=", "key", |value| values.push(value.to_vec()));
+        let rest = cookie(b"a=1;  key=K ; b=\"x y\";flag; key=", "key", |value| {
+            values.push(value.to_vec())
+        });
         assert_eq!(rest, b"a=1; b=\"x y\"; flag");
         assert_eq!(values, [b"K".to_vec(), b"".to_vec()]);
     }

@@ -64,7 +64,9 @@ impl<'a> Incoming<'a> {
         let mut incoming = Self::default();
         let mut scan = Scan::default();
         fields(message, |tag, field| match (tag, field) {
-            (1, Field::Bytes(attributes)) => incoming.read_attributes(attributes, settings, &mut scan),
+            (1, Field::Bytes(attributes)) => {
+                incoming.read_attributes(attributes, settings, &mut scan)
+            }
             _ => Ok(()),
         })?;
         incoming.finish(settings, &scan);
@@ -87,7 +89,12 @@ impl<'a> Incoming<'a> {
         &self.rule
     }
 
-    fn read_attributes(&mut self, message: &'a [u8], settings: &Settings, scan: &mut Scan<'a>) -> Result<(), DecodeError> {
+    fn read_attributes(
+        &mut self,
+        message: &'a [u8],
+        settings: &Settings,
+        scan: &mut Scan<'a>,
+    ) -> Result<(), DecodeError> {
         fields(message, |tag, field| match (tag, field) {
             (1, Field::Bytes(peer)) => self.read_source(peer),
             (4, Field::Bytes(request)) => fields(request, |tag, field| match (tag, field) {
@@ -109,7 +116,9 @@ impl<'a> Incoming<'a> {
             (1, Field::Bytes(address)) => fields(address, |tag, field| match (tag, field) {
                 (1, Field::Bytes(socket)) => {
                     let (_, address) = entry(socket)?;
-                    self.source = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());
+                    self.source = std::str::from_utf8(address)
+                        .ok()
+                        .and_then(|text| text.parse().ok());
                     Ok(())
                 }
                 _ => Ok(()),
@@ -118,9 +127,16 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    fn read_http(&mut self, http: &'a [u8], settings: &Settings, scan: &mut Scan<'a>) -> Result<(), DecodeError> {
+    fn read_http(
+        &mut self,
+        http: &'a [u8],
+        settings: &Settings,
+        scan: &mut Scan<'a>,
+    ) -> Result<(), DecodeError> {
         fields(http, |tag, field| {
-            let Field::Bytes(bytes) = field else { return Ok(()) };
+            let Field::Bytes(bytes) = field else {
+                return Ok(());
+            };
             match tag {
                 1 => scan.stream_id = bytes,
                 3 => {
@@ -136,7 +152,12 @@ impl<'a> Incoming<'a> {
     }
 
     /// With `encode_raw_headers`: each header line of its own, its bytes as they came.
-    fn read_header_map(&mut self, map: &'a [u8], settings: &Settings, scan: &mut Scan<'a>) -> Result<(), DecodeError> {
+    fn read_header_map(
+        &mut self,
+        map: &'a [u8],
+        settings: &Settings,
+        scan: &mut Scan<'a>,
+    ) -> Result<(), DecodeError> {
         fields(map, |tag, field| match (tag, field) {
             (1, Field::Bytes(header)) => {
                 let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
@@ -157,7 +178,13 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    fn read_header(&mut self, name: &'a [u8], value: &'a [u8], settings: &Settings, scan: &mut Scan<'a>) {
+    fn read_header(
+        &mut self,
+        name: &'a [u8],
+        value: &'a [u8],
+        settings: &Settings,
+        scan: &mut Scan<'a>,
+    ) {
         if name.first() == Some(&b':') {
             scan.method_seen = true;
             return;
@@ -185,7 +212,14 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    fn read_key_header(&mut self, name: &'a [u8], value: &'a [u8], header: &str, bit: u8, scan: &mut Scan<'a>) {
+    fn read_key_header(
+        &mut self,
+        name: &'a [u8],
+        value: &'a [u8],
+        header: &str,
+        bit: u8,
+        scan: &mut Scan<'a>,
+    ) {
         if name.eq_ignore_ascii_case(header.as_bytes()) {
             if scan.single_seen & bit != 0 {
                 self.finder.duplicate();
@@ -199,7 +233,14 @@ impl<'a> Incoming<'a> {
         self.key_headers.extend(std::str::from_utf8(name));
     }
 
-    fn read_bearer(&mut self, name: &'a [u8], value: &'a [u8], header: &str, bit: u8, scan: &mut Scan<'a>) {
+    fn read_bearer(
+        &mut self,
+        name: &'a [u8],
+        value: &'a [u8],
+        header: &str,
+        bit: u8,
+        scan: &mut Scan<'a>,
+    ) {
         if !name.eq_ignore_ascii_case(header.as_bytes()) {
             return;
         }
@@ -299,13 +340,24 @@ impl<'a> Incoming<'a> {
 }
 
 fn caller(content_type: &[u8]) -> Caller {
-    let starts = |prefix: &[u8]| content_type.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    if starts(b"application/grpc") && !starts(b"application/grpc-web") { Caller::Grpc } else { Caller::Http }
+    let starts = |prefix: &[u8]| {
+        content_type
+            .get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    if starts(b"application/grpc") && !starts(b"application/grpc-web") {
+        Caller::Grpc
+    } else {
+        Caller::Http
+    }
 }
 
 /// An id that can be repeated in an answer and a log without a second thought.
 fn harmless_id(value: &[u8]) -> Option<&str> {
-    let harmless = (1..=128).contains(&value.len()) && value.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
+    let harmless = (1..=128).contains(&value.len())
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
     std::str::from_utf8(value).ok().filter(|_| harmless)
 }
 

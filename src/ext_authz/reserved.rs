@@ -22,8 +22,18 @@ impl ReservedHeaders {
     pub fn new(tenant_prefix: &str, key_prefix: &str) -> Self {
         let tenant = TENANT_NAMES.map(|name| format!("{tenant_prefix}{name}"));
         let key = KEY_NAMES.map(|name| format!("{key_prefix}{name}"));
-        let aliases = tenant.iter().chain(&key).flat_map(|name| underscored(name)).collect();
-        Self { tenant_prefix: tenant_prefix.into(), key_prefix: key_prefix.into(), tenant, key, aliases }
+        let aliases = tenant
+            .iter()
+            .chain(&key)
+            .flat_map(|name| underscored(name))
+            .collect();
+        Self {
+            tenant_prefix: tenant_prefix.into(),
+            key_prefix: key_prefix.into(),
+            tenant,
+            key,
+            aliases,
+        }
     }
 
     pub(super) fn tenant(&self) -> &[String; TENANT_NAMES.len()] {
@@ -46,15 +56,24 @@ impl ReservedHeaders {
     /// Whether an upstream could take a client's header of this name for one of ours: CGI and WSGI make
     /// `_` and `-` the same, and case does not count.
     pub(super) fn covers(&self, name: &[u8]) -> bool {
-        [&self.tenant_prefix, &self.key_prefix].into_iter().any(|prefix| {
-            name.get(..prefix.len()).is_some_and(|start| same_header(start, prefix.as_bytes()))
-        })
+        [&self.tenant_prefix, &self.key_prefix]
+            .into_iter()
+            .any(|prefix| {
+                name.get(..prefix.len())
+                    .is_some_and(|start| same_header(start, prefix.as_bytes()))
+            })
     }
 }
 
 /// Whether two header names are the same to a lenient reader.
 pub(super) fn same_header(a: &[u8], b: &[u8]) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let fold = |byte: &u8| {
+        if *byte == b'_' {
+            b'-'
+        } else {
+            byte.to_ascii_lowercase()
+        }
+    };
     a.len() == b.len() && a.iter().map(fold).eq(b.iter().map(fold))
 }
 
@@ -99,7 +118,9 @@ pub(super) fn is_settable(name: &str) -> bool {
         "x-forwarded-proto",
     ];
     !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !NEVER.contains(&name)
         && !name.starts_with("x-envoy-")
 }
@@ -111,10 +132,24 @@ mod tests {
     #[test]
     fn what_a_lenient_upstream_would_merge_is_covered() {
         let headers = ReservedHeaders::new("x-tenant-", "x-api-key-");
-        for name in ["x-tenant-id", "x_tenant_id", "X-Tenant_Evil", "x-tenant-", "x-api-key-id", "x_api-key_scopes"] {
+        for name in [
+            "x-tenant-id",
+            "x_tenant_id",
+            "X-Tenant_Evil",
+            "x-tenant-",
+            "x-api-key-id",
+            "x_api-key_scopes",
+        ] {
             assert!(headers.covers(name.as_bytes()), "{name}");
         }
-        for name in ["x-tenant", "x-api-key", "x_api_key", "tenant-id", "x-tenants-id", ""] {
+        for name in [
+            "x-tenant",
+            "x-api-key",
+            "x_api_key",
+            "tenant-id",
+            "x-tenants-id",
+            "",
+        ] {
             assert!(!headers.covers(name.as_bytes()), "{name}");
         }
     }
@@ -129,7 +164,17 @@ mod tests {
     #[test]
     fn framing_and_hop_by_hop_headers_can_never_be_set() {
         assert!(is_settable("x-tenant-id") && is_settable("cookie"));
-        for name in ["connection", "content-length", "transfer-encoding", "host", ":path", "x-envoy-x", "X-Up", "", "a b"] {
+        for name in [
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "host",
+            ":path",
+            "x-envoy-x",
+            "X-Up",
+            "",
+            "a b",
+        ] {
             assert!(!is_settable(name), "{name}");
         }
     }

@@ -41,7 +41,12 @@ impl Answer {
 }
 
 /// Lets a request pass, with the tenant's context set and everything that could pass for it removed.
-pub fn allow(grant: &Grant, incoming: &Incoming<'_>, settings: &Settings, authorizer: &Authorizer) -> Answer {
+pub fn allow(
+    grant: &Grant,
+    incoming: &Incoming<'_>,
+    settings: &Settings,
+    authorizer: &Authorizer,
+) -> Answer {
     let mut ok = Vec::with_capacity(768);
     let mut metadata = Vec::with_capacity(256);
     match grant {
@@ -58,7 +63,9 @@ pub fn allow(grant: &Grant, incoming: &Incoming<'_>, settings: &Settings, author
     }
     if !settings.forward_key {
         let exempt = matches!(grant, Grant::Keyless(Keyless::Exempt));
-        remove_key(&mut ok, incoming, |token| !exempt || authorizer.prefixes().claims(token));
+        remove_key(&mut ok, incoming, |token| {
+            !exempt || authorizer.prefixes().claims(token)
+        });
     }
     let mut out = Vec::with_capacity(ok.len() + metadata.len() + 16);
     put(&mut out, 1, &[]); // status: code 0
@@ -98,14 +105,24 @@ fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
     if let Some(plan) = &tenant.plan {
         put_field(&mut facts, "plan", plan.as_str());
     }
-    let [features_header, features_metadata] = render_features(&tenant.features.iter().collect(), headers);
-    [fixed.into(), features_header.into(), facts.into(), features_metadata.into()]
+    let [features_header, features_metadata] =
+        render_features(&tenant.features.iter().collect(), headers);
+    [
+        fixed.into(),
+        features_header.into(),
+        facts.into(),
+        features_metadata.into(),
+    ]
 }
 
 fn render_features(features: &BTreeSet<&Feature>, headers: &ReservedHeaders) -> [Vec<u8>; 2] {
     let name = &headers.tenant()[3];
     let (mut header, mut metadata, mut list) = (Vec::new(), Vec::new(), Vec::new());
-    let joined = features.iter().map(|feature| feature.as_str()).collect::<Vec<_>>().join(",");
+    let joined = features
+        .iter()
+        .map(|feature| feature.as_str())
+        .collect::<Vec<_>>()
+        .join(",");
     if joined.is_empty() {
         remove_header(&mut header, name);
     } else {
@@ -122,10 +139,17 @@ fn render_features(features: &BTreeSet<&Feature>, headers: &ReservedHeaders) -> 
     [header, metadata]
 }
 
-fn put_context(ok: &mut Vec<u8>, metadata: &mut Vec<u8>, found: &Found, incoming: &Incoming<'_>, settings: &Settings) {
+fn put_context(
+    ok: &mut Vec<u8>,
+    metadata: &mut Vec<u8>,
+    found: &Found,
+    incoming: &Incoming<'_>,
+    settings: &Settings,
+) {
     let Found { key, tenant } = found;
     let headers = &settings.headers;
-    let [fixed, features_header, facts, features_metadata] = tenant.rendered(|tenant| render(tenant, headers));
+    let [fixed, features_header, facts, features_metadata] =
+        tenant.rendered(|tenant| render(tenant, headers));
     ok.extend_from_slice(fixed);
     metadata.extend_from_slice(facts);
     if let Some(narrow) = key.features() {
@@ -151,7 +175,12 @@ fn put_context(ok: &mut Vec<u8>, metadata: &mut Vec<u8>, found: &Found, incoming
 }
 
 /// Removes every header of the client's that could pass for one of ours and that we do not overwrite.
-fn remove_forged(ok: &mut Vec<u8>, incoming: &Incoming<'_>, headers: &ReservedHeaders, found: Option<&Found>) {
+fn remove_forged(
+    ok: &mut Vec<u8>,
+    incoming: &Incoming<'_>,
+    headers: &ReservedHeaders,
+    found: Option<&Found>,
+) {
     for name in &incoming.forged {
         // A name that is both set and removed ends up removed.
         if !found.is_some_and(|found| is_set(name, headers, found)) {
@@ -163,17 +192,35 @@ fn remove_forged(ok: &mut Vec<u8>, incoming: &Incoming<'_>, headers: &ReservedHe
 /// Whether [`put_context`] sets a header of this name.
 fn is_set(name: &str, headers: &ReservedHeaders, Found { key, tenant }: &Found) -> bool {
     let tenant = tenant.access();
-    if let Some(at) = headers.tenant().iter().position(|header| header.eq_ignore_ascii_case(name)) {
-        return [true, true, tenant.plan.is_some(), has_features(tenant, key), false][at];
+    if let Some(at) = headers
+        .tenant()
+        .iter()
+        .position(|header| header.eq_ignore_ascii_case(name))
+    {
+        return [
+            true,
+            true,
+            tenant.plan.is_some(),
+            has_features(tenant, key),
+            false,
+        ][at];
     }
-    if let Some(at) = headers.key().iter().position(|header| header.eq_ignore_ascii_case(name)) {
+    if let Some(at) = headers
+        .key()
+        .iter()
+        .position(|header| header.eq_ignore_ascii_case(name))
+    {
         return [true, true, !key.scopes().is_empty()][at];
     }
     let set = |(name, value): (&_, &crate::domain::name::Description)| -> Option<String> {
         let name: &crate::domain::name::MetadataName = name;
         (!value.as_str().is_empty()).then(|| headers.metadata(name.as_str()))
     };
-    tenant.metadata.iter().filter_map(set).any(|header| header.eq_ignore_ascii_case(name))
+    tenant
+        .metadata
+        .iter()
+        .filter_map(set)
+        .any(|header| header.eq_ignore_ascii_case(name))
 }
 
 fn has_features(tenant: &TenantAccess, key: &CachedKey) -> bool {
@@ -184,7 +231,10 @@ fn has_features(tenant: &TenantAccess, key: &CachedKey) -> bool {
         features: key.features(),
         scopes: "",
     };
-    tenant.features.iter().any(|feature| policy::has_feature(tenant, &facts, feature.as_str()))
+    tenant
+        .features
+        .iter()
+        .any(|feature| policy::has_feature(tenant, &facts, feature.as_str()))
 }
 
 /// Takes the key out of the request: every header, raw spelling of a parameter, and cookie that holds it.

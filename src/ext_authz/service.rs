@@ -18,14 +18,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
-use crate::authorizer::{Authorizer, Decision, Outage};
+use crate::authorizer::{Authorizer, Decision, Grant, Outage};
 use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::response::{self, Answer};
 use crate::telemetry::metrics::{Metrics, Outcome};
-use body::{MessageError, read_message};
 pub use body::AnswerBody;
+use body::{MessageError, read_message};
 
 /// The path of the RPC.
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -51,7 +51,11 @@ impl fmt::Debug for CheckService {
 impl CheckService {
     /// A service over an authorizer.
     pub fn new(authorizer: Arc<Authorizer>, settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { authorizer, settings: Arc::new(settings), metrics }
+        Self {
+            authorizer,
+            settings: Arc::new(settings),
+            metrics,
+        }
     }
 
     /// Answers one RPC. Never fails: an RPC that fails could let the request pass.
@@ -67,7 +71,10 @@ impl CheckService {
         };
         let answer = answer.unwrap_or_else(|| self.refuse_after_panic());
         let mut response = Response::new(AnswerBody::new(answer));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
         Ok(response)
     }
 
@@ -85,13 +92,23 @@ impl CheckService {
             );
             return self.unavailable(&incoming, started);
         }
-        match self.authorizer.authorize(&incoming.access_request(time_left)).await {
+        match self
+            .authorizer
+            .authorize(&incoming.access_request(time_left))
+            .await
+        {
             Ok(Decision::Allow(grant)) => {
-                self.metrics.decided(Outcome::Allow(&grant), started.elapsed());
+                let keyless = match &grant {
+                    Grant::Key(_) => None,
+                    Grant::Keyless(keyless) => Some(*keyless),
+                };
+                self.metrics
+                    .decided(Outcome::Allow(keyless), started.elapsed());
                 response::allow(&grant, &incoming, &self.settings, &self.authorizer)
             }
             Ok(Decision::Deny(denial)) => {
-                self.metrics.decided(Outcome::Deny(denial.reason), started.elapsed());
+                self.metrics
+                    .decided(Outcome::Deny(denial.reason), started.elapsed());
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
@@ -104,21 +121,27 @@ impl CheckService {
 
     fn unavailable(&self, incoming: &Incoming<'_>, started: Instant) -> Answer {
         let denial = Denial::because(DenyReason::AuthorizationUnavailable);
-        self.metrics.decided(Outcome::Deny(denial.reason), started.elapsed());
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), started.elapsed());
         response::deny(&denial, Some(incoming), self.settings.defer_on_outage)
     }
 
     /// A client can bring this about, so it is a refusal under every failure policy.
     fn refuse_unread(&self, error: MessageError) -> Answer {
         tracing::warn!(%error, "refused a CheckRequest");
-        let denial = Denial { detail: Some(error.to_string()), ..Denial::because(DenyReason::AmbiguousRequest) };
-        self.metrics.decided(Outcome::Deny(denial.reason), Duration::ZERO);
+        let denial = Denial {
+            detail: Some(error.to_string()),
+            ..Denial::because(DenyReason::AmbiguousRequest)
+        };
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
         response::deny(&denial, None, false)
     }
 
     fn refuse_after_panic(&self) -> Answer {
         let denial = Denial::because(DenyReason::AuthorizationUnavailable);
-        self.metrics.decided(Outcome::Deny(denial.reason), Duration::ZERO);
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
         response::deny(&denial, None, false)
     }
 }
@@ -126,7 +149,10 @@ impl CheckService {
 fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
     tracing::debug!(
         reason = denial.reason.as_str(),
-        tenant = denial.subject.as_ref().map(|subject| subject.tenant.as_str()),
+        tenant = denial
+            .subject
+            .as_ref()
+            .map(|subject| subject.tenant.as_str()),
         key = denial.subject.as_ref().map(|subject| subject.key.as_str()),
         request_id = incoming.request_id,
         "denied"

@@ -17,19 +17,54 @@ struct Words {
 
 fn words(reason: DenyReason) -> Words {
     let (http, code, title, advice) = match reason {
-        DenyReason::MissingApiKey => (401, 16, "API key required", "Send your API key with the request."),
+        DenyReason::MissingApiKey => (
+            401,
+            16,
+            "API key required",
+            "Send your API key with the request.",
+        ),
         DenyReason::InvalidApiKey => (
             401,
             16,
             "Invalid API key",
             "The API key is not valid. Check it for typing errors or ask for a new one.",
         ),
-        DenyReason::ApiKeyExpired => (401, 16, "API key expired", "The API key has expired. Ask for it to be renewed or rotated."),
-        DenyReason::TenantSuspended => (403, 7, "Tenant suspended", "The tenant of this API key is suspended. Contact the provider."),
-        DenyReason::FeatureNotEnabled => (403, 7, "Feature not enabled", "This needs the feature {}, which is not enabled for this API key."),
-        DenyReason::ScopeNotGranted => (403, 7, "Scope not granted", "This needs the scope {}, which this API key does not have."),
-        DenyReason::NetworkNotAllowed => (403, 7, "Network not allowed", "This API key must not be used from this network."),
-        DenyReason::AmbiguousRequest => (400, 3, "Ambiguous request", "The request can be understood in more than one way: {}."),
+        DenyReason::ApiKeyExpired => (
+            401,
+            16,
+            "API key expired",
+            "The API key has expired. Ask for it to be renewed or rotated.",
+        ),
+        DenyReason::TenantSuspended => (
+            403,
+            7,
+            "Tenant suspended",
+            "The tenant of this API key is suspended. Contact the provider.",
+        ),
+        DenyReason::FeatureNotEnabled => (
+            403,
+            7,
+            "Feature not enabled",
+            "This needs the feature {}, which is not enabled for this API key.",
+        ),
+        DenyReason::ScopeNotGranted => (
+            403,
+            7,
+            "Scope not granted",
+            "This needs the scope {}, which this API key does not have.",
+        ),
+        DenyReason::NetworkNotAllowed => (
+            403,
+            7,
+            "Network not allowed",
+            "This API key must not be used from this network.",
+        ),
+        DenyReason::AmbiguousRequest => (
+            400,
+            3,
+            "Ambiguous request",
+            "The request can be understood in more than one way: {}.",
+        ),
         DenyReason::AuthorizationUnavailable => (
             503,
             14,
@@ -37,14 +72,22 @@ fn words(reason: DenyReason) -> Words {
             "The API key cannot be checked at the moment. Try again shortly.",
         ),
     };
-    Words { http, code, title, advice }
+    Words {
+        http,
+        code,
+        title,
+        advice,
+    }
 }
 
 /// Encodes the whole `CheckResponse`.
 pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> Vec<u8> {
     let words = words(denial.reason);
     let caller = incoming.map(|incoming| incoming.caller).unwrap_or_default();
-    let detail = words.advice.replace("{}", denial.detail.as_deref().unwrap_or("it could not be read"));
+    let detail = words.advice.replace(
+        "{}",
+        denial.detail.as_deref().unwrap_or("it could not be read"),
+    );
 
     let mut status = Vec::with_capacity(48);
     put_number(&mut status, 1, u64::from(words.code));
@@ -56,7 +99,12 @@ pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bo
     put(&mut response, 1, &http_status);
     put_headers(&mut response, denial.reason, &words, caller);
     let body = match caller {
-        Caller::Http => problem(denial.reason, &words, &detail, incoming.and_then(|incoming| incoming.request_id)),
+        Caller::Http => problem(
+            denial.reason,
+            &words,
+            &detail,
+            incoming.and_then(|incoming| incoming.request_id),
+        ),
         Caller::Grpc => format!("{}: {detail}", denial.reason.as_str()),
     };
     put(&mut response, 3, body.as_bytes());
@@ -79,7 +127,10 @@ fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller
     set("cache-control", "no-store");
     match reason {
         DenyReason::MissingApiKey => set("www-authenticate", "Bearer realm=\"keystile\""),
-        DenyReason::InvalidApiKey => set("www-authenticate", "Bearer realm=\"keystile\", error=\"invalid_token\""),
+        DenyReason::InvalidApiKey => set(
+            "www-authenticate",
+            "Bearer realm=\"keystile\", error=\"invalid_token\"",
+        ),
         DenyReason::ApiKeyExpired => set(
             "www-authenticate",
             "Bearer realm=\"keystile\", error=\"invalid_token\", error_description=\"the API key has expired\"",
@@ -98,7 +149,9 @@ fn problem(reason: DenyReason, words: &Words, detail: &str, request_id: Option<&
     let code = reason.as_str();
     // The detail may name a feature or scope from the proxy's configuration: encoded, never pasted.
     let detail = serde_json::Value::from(detail);
-    let request_id = request_id.map(|id| format!(",\"request_id\":\"{id}\"")).unwrap_or_default();
+    let request_id = request_id
+        .map(|id| format!(",\"request_id\":\"{id}\""))
+        .unwrap_or_default();
     format!(
         "{{\"type\":\"urn:keystile:problem:{code}\",\"title\":\"{}\",\"status\":{},\"detail\":{detail},\"code\":\"{code}\"{request_id}}}",
         words.title, words.http,

@@ -25,7 +25,10 @@ pub(super) enum MessageError {
 }
 
 /// Reads the one message of a unary call. Stops as soon as its length is known to be too much.
-pub(super) async fn read_message<B: Body<Data = Bytes> + Unpin>(mut body: B, len_max: usize) -> Result<Bytes, MessageError> {
+pub(super) async fn read_message<B: Body<Data = Bytes> + Unpin>(
+    mut body: B,
+    len_max: usize,
+) -> Result<Bytes, MessageError> {
     let mut first = next_chunk(&mut body).await?;
     // Usually the whole message is in one frame and nothing is copied.
     if let Some(len) = message_len(&first, len_max)?
@@ -69,7 +72,11 @@ fn message_len(bytes: &[u8], len_max: usize) -> Result<Option<usize>, MessageErr
         return Err(MessageError::Unreadable);
     }
     let len = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-    if len > len_max { Err(MessageError::TooLarge(len_max)) } else { Ok(Some(len)) }
+    if len > len_max {
+        Err(MessageError::TooLarge(len_max))
+    } else {
+        Ok(Some(len))
+    }
 }
 
 /// The answer's message and its trailers.
@@ -82,12 +89,16 @@ pub struct AnswerBody {
 impl AnswerBody {
     pub(super) fn new(answer: Answer) -> Self {
         let message = answer.into_bytes();
-        let len = u32::try_from(message.len()).expect("an answer is bounded by its headers, far below 4 GiB");
+        let len = u32::try_from(message.len())
+            .expect("an answer is bounded by its headers, far below 4 GiB");
         let mut framed = BytesMut::with_capacity(PREFIX_LEN + message.len());
         framed.extend_from_slice(&[0]);
         framed.extend_from_slice(&len.to_be_bytes());
         framed.extend_from_slice(&message);
-        Self { message: Some(framed.freeze()), trailers_sent: false }
+        Self {
+            message: Some(framed.freeze()),
+            trailers_sent: false,
+        }
     }
 }
 
@@ -95,7 +106,10 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Some(message) = self.message.take() {
             return Poll::Ready(Some(Ok(Frame::data(message))));
         }
