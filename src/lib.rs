@@ -11,3 +11,7 @@ pub mod crypto;
 pub mod store;
 
 pub mod registry;
+
+pub mod admin;
+pub mod proto;
+pub mod status;
