@@ -15,3 +15,5 @@ pub mod registry;
 pub mod admin;
 pub mod proto;
 pub mod status;
+
+pub mod keyfile;

@@ -10,13 +10,13 @@ const MAC_LEN: usize = 16;
 const TOKEN_LEN_MAX: usize = 128;
 
 /// Page size when a request names none.
-pub const PAGE_SIZE_DEFAULT: usize = 50;
+pub(super) const PAGE_SIZE_DEFAULT: usize = 50;
 /// The largest page.
-pub const PAGE_SIZE_MAX: usize = 1000;
+pub(super) const PAGE_SIZE_MAX: usize = 1000;
 
 /// Makes and checks page tokens.
 #[derive(Clone)]
-pub struct PageTokens(Hmac<Sha256>);
+pub(super) struct PageTokens(Hmac<Sha256>);
 
 impl std::fmt::Debug for PageTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,19 +26,19 @@ impl std::fmt::Debug for PageTokens {
 
 impl PageTokens {
     /// Tokens under a key; every replica needs the same.
-    pub fn new(key: &[u8; 32]) -> Self {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
         Self(Hmac::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)"))
     }
 
     /// The token that continues `query` after `position`.
-    pub fn seal(&self, query: &str, position: &str) -> String {
+    pub(super) fn seal(&self, query: &str, position: &str) -> String {
         let mut bytes = self.mac(query, position).to_vec();
         bytes.extend_from_slice(position.as_bytes());
         BASE64URL_NOPAD.encode(&bytes)
     }
 
     /// The position of a token that was made for the same query.
-    pub fn open(&self, query: &str, token: &str) -> Result<String, FieldViolation> {
+    pub(super) fn open(&self, query: &str, token: &str) -> Result<String, FieldViolation> {
         let refused = || {
             FieldViolation::new(
                 "page_token",
@@ -74,7 +74,7 @@ impl PageTokens {
 }
 
 /// The size of the page that a request asks for.
-pub fn page_size(asked: i32) -> Result<usize, FieldViolation> {
+pub(super) fn page_size(asked: i32) -> Result<usize, FieldViolation> {
     match usize::try_from(asked) {
         Ok(0) => Ok(PAGE_SIZE_DEFAULT),
         Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
