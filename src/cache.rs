@@ -14,7 +14,7 @@ mod load;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ impl Cache {
             tenant_flights: Mutex::default(),
             counters: Counters::default(),
         });
-        store.watch(Arc::clone(&cache) as Arc<dyn Watcher>);
+        store.watch(Arc::new(Ears(Arc::downgrade(&cache))));
         cache
     }
 
@@ -244,7 +244,24 @@ enum Peek {
     Nothing(Option<Arc<CachedKey>>),
 }
 
-impl Watcher for Cache {
+/// What the store tells of changes. Weak, so that store and cache do not keep each other alive.
+struct Ears(Weak<Cache>);
+
+impl Watcher for Ears {
+    fn index_changed(&self, lookup_id: LookupId) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.index_changed(lookup_id);
+        }
+    }
+
+    fn tenant_changed(&self, tenant: &TenantId) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.tenant_changed(tenant);
+        }
+    }
+}
+
+impl Cache {
     fn index_changed(&self, lookup_id: LookupId) {
         // Flights first: once they are cut off, no older state can arrive behind what is done next.
         let mut flights = self.key_flights.lock();

@@ -12,6 +12,8 @@ pub mod request;
 pub mod reserved;
 pub mod response;
 pub mod service;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 pub use service::CheckService;

@@ -20,7 +20,13 @@ pub mod authorizer;
 pub mod registry;
 
 // protocols
+pub mod admin;
 pub mod ext_authz;
+pub mod proto;
+pub mod status;
 
 // wiring
+// pub mod cli;
 pub mod config;
+pub mod keyfile;
+pub mod server;

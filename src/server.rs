@@ -36,7 +36,11 @@ struct Bound {
 
 impl Bound {
     async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let mut bound = Self { authz: Vec::new(), admin: Vec::new(), ops: Vec::new() };
+        let mut bound = Self {
+            authz: Vec::new(),
+            admin: Vec::new(),
+            ops: Vec::new(),
+        };
         if let Some(authz) = &config.authz {
             bound.authz = listener::bind_all("authz", &authz.listen, &authz.unix_socket).await?;
         }
@@ -51,7 +55,11 @@ impl Bound {
 }
 
 /// Serves until a signal, then drains. `started` is called when everything listens.
-pub async fn run(config: &Config, parts: Parts, started: impl FnOnce(&Parts) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub async fn run(
+    config: &Config,
+    parts: Parts,
+    started: impl FnOnce(&Parts) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let signals = signal::Signals::listen().context("cannot listen for signals")?;
     let metrics = Metrics::new()?;
     let health = Health::new();
@@ -62,33 +70,76 @@ pub async fn run(config: &Config, parts: Parts, started: impl FnOnce(&Parts) -> 
 
     let mut workers = None;
     if let Some(authz) = &config.authz {
-        let running = Workers::start(authz.workers, parts.check_service(config, &metrics), &health, &stop)?;
+        let running = Workers::start(
+            authz.workers,
+            parts.check_service(config, &metrics),
+            &health,
+            &stop,
+        )?;
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }
     if config.admin.is_some() {
-        let router = admin_auth::router(&parts, &health)?;
+        let (grpc_health, follow) = health.grpc();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
+        let router = admin_auth::router(&parts, grpc_health);
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    serve_all(bound.ops, &HttpService::new(ops::router(Arc::clone(&health), Arc::clone(&metrics))), &tasks, &stop);
+    serve_all(
+        bound.ops,
+        &HttpService::new(ops::router(Arc::clone(&health), Arc::clone(&metrics))),
+        &tasks,
+        &stop,
+    );
 
-    parts.store.ping().await.context("the store is not usable")?;
+    parts
+        .store
+        .ping()
+        .await
+        .context("the store is not usable")?;
     drop(starting);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving: {}", config.summary());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "serving: {}",
+        config.summary()
+    );
     started(&parts)?;
 
     signals.stop_requested().await;
-    drain(config.shutdown.drain_timeout, &health, &stop, &tasks, workers).await;
+    drain(
+        config.shutdown.drain_timeout,
+        &health,
+        &stop,
+        &tasks,
+        workers,
+    )
+    .await;
     Ok(())
 }
 
-fn serve_all(listeners: Vec<Listener>, service: &HttpService, tasks: &TaskTracker, stop: &CancellationToken) {
+fn serve_all(
+    listeners: Vec<Listener>,
+    service: &HttpService,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     for listener in listeners {
-        tasks.spawn(connection::accept(listener, service.clone(), tasks.clone(), stop.clone()));
+        tasks.spawn(connection::accept(
+            listener,
+            service.clone(),
+            tasks.clone(),
+            stop.clone(),
+        ));
     }
 }
 
-async fn drain(deadline: Duration, health: &Health, stop: &CancellationToken, tasks: &TaskTracker, workers: Option<Workers>) {
+async fn drain(
+    deadline: Duration,
+    health: &Health,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+    workers: Option<Workers>,
+) {
     tracing::info!(?deadline, "stopping: finishing what is under way");
     health.drain();
     stop.cancel();

@@ -276,13 +276,12 @@ impl Registry {
         count: CountChange,
         entry: Entry<'_>,
     ) -> Result<(), RegistryError> {
-        let mut rng = rand::rng();
         let commit = KeyCommit {
             tenant: key.tenant.clone(),
             dek_id: opened.data_key.id(),
             expected,
-            row: records::seal_key(&opened.data_key, key, &mut rng),
-            index: records::seal_index(&opened.data_key, key, &mut rng),
+            row: records::seal_key(&opened.data_key, key, &mut rand::rng()),
+            index: records::seal_index(&opened.data_key, key, &mut rand::rng()),
             owner_tag: records::owner_tag(&self.lookup, key),
             count,
             audit: self.audit(&opened.data_key, &key.tenant, entry),

@@ -62,14 +62,27 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Starts `count` threads; 0 is one per CPU.
-    pub(super) fn start(count: usize, check: CheckService, health: &Arc<Health>, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let count = NonZeroUsize::new(count).map_or_else(thread::available_parallelism, Ok)?.get();
-        let mut workers = Self { queues: Vec::new(), finished: Vec::new(), turn: Arc::default() };
+    pub(super) fn start(
+        count: usize,
+        check: CheckService,
+        health: &Arc<Health>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let count = NonZeroUsize::new(count)
+            .map_or_else(thread::available_parallelism, Ok)?
+            .get();
+        let mut workers = Self {
+            queues: Vec::new(),
+            finished: Vec::new(),
+            turn: Arc::default(),
+        };
         for number in 0..count {
             let (queue, incoming) = mpsc::channel(CONNECTIONS_MAX);
             let (done, finished) = oneshot::channel();
             let (check, health, stop) = (check.clone(), Arc::clone(health), stop.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             thread::Builder::new()
                 .name(format!("authz-{number}"))
                 .spawn(move || {
@@ -85,9 +98,19 @@ impl Workers {
     }
 
     /// Accepts on every listener until `stop`.
-    pub(super) fn accept(&self, listeners: Vec<Listener>, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub(super) fn accept(
+        &self,
+        listeners: Vec<Listener>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
         for listener in listeners {
-            tasks.spawn(deal(listener, self.queues.clone(), Arc::clone(&self.turn), stop.clone()));
+            tasks.spawn(deal(
+                listener,
+                self.queues.clone(),
+                Arc::clone(&self.turn),
+                stop.clone(),
+            ));
         }
     }
 
@@ -102,7 +125,12 @@ impl Workers {
     }
 }
 
-async fn deal(listener: Listener, queues: Vec<mpsc::Sender<Handed>>, turn: Arc<AtomicUsize>, stop: CancellationToken) {
+async fn deal(
+    listener: Listener,
+    queues: Vec<mpsc::Sender<Handed>>,
+    turn: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
     while let Some(socket) = connection::next(&listener, &stop).await {
         let handed = match release(socket) {
             Ok(handed) => handed,
@@ -113,7 +141,10 @@ async fn deal(listener: Listener, queues: Vec<mpsc::Sender<Handed>>, turn: Arc<A
         };
         let at = turn.fetch_add(1, Ordering::Relaxed) % queues.len();
         if queues[at].try_send(handed).is_err() {
-            tracing::warn!(worker = at, "a connection was closed: the worker's queue is full");
+            tracing::warn!(
+                worker = at,
+                "a connection was closed: the worker's queue is full"
+            );
         }
     }
 }
@@ -126,7 +157,12 @@ fn release(socket: Socket) -> std::io::Result<Handed> {
     })
 }
 
-async fn work(mut incoming: mpsc::Receiver<Handed>, check: CheckService, health: Arc<Health>, stop: CancellationToken) {
+async fn work(
+    mut incoming: mpsc::Receiver<Handed>,
+    check: CheckService,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
     let (server, follow) = health.grpc();
     let rest = Routes::new(server).prepare().into_axum_router();
     let service = AuthzService { check, rest };

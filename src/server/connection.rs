@@ -37,10 +37,17 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 pub(super) type HttpService = TowerToHyperService<Router>;
 
 /// Accepts connections until `stop` and serves each on a task of its own.
-pub(super) async fn accept(listener: Listener, service: HttpService, tasks: TaskTracker, stop: CancellationToken) {
+pub(super) async fn accept(
+    listener: Listener,
+    service: HttpService,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some(socket) = next(&listener, &stop).await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
             serve_socket(socket, service, stop).await;
@@ -68,7 +75,12 @@ pub(super) async fn next(listener: &Listener, stop: &CancellationToken) -> Optio
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
 }
 
 async fn serve_socket(socket: Socket, service: HttpService, stop: CancellationToken) {
@@ -91,7 +103,10 @@ pub(super) async fn serve<S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -111,4 +126,5 @@ pub(super) async fn serve<S, B>(
 }
 
 /// A future that never fails; spelled out because `async` blocks cannot name theirs.
-pub(super) type Answering<B> = std::pin::Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+pub(super) type Answering<B> =
+    std::pin::Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic_health::ServingStatus;
-use tonic_health::server::{HealthReporter, health_reporter};
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
+use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::ext_authz::service::SERVICE_NAME;
 
@@ -27,13 +27,19 @@ pub(super) struct NotReady {
 
 impl Health {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { reasons: Mutex::default(), ready: watch::Sender::new(true) })
+        Arc::new(Self {
+            reasons: Mutex::default(),
+            ready: watch::Sender::new(true),
+        })
     }
 
     /// Not ready until the guard is dropped.
     pub(super) fn not_ready_until(self: &Arc<Self>, reason: &'static str) -> NotReady {
         self.hold(reason);
-        NotReady { health: Arc::clone(self), reason }
+        NotReady {
+            health: Arc::clone(self),
+            reason,
+        }
     }
 
     /// Not ready for the rest of the process's life.
@@ -53,7 +59,12 @@ impl Health {
     }
 
     /// The gRPC health service of one listener (`grpc.health.v1`), for `""` and the authorization service.
-    pub(super) fn grpc(self: &Arc<Self>) -> (HealthServer<impl HealthApi>, impl Future<Output = ()> + use<>) {
+    pub(super) fn grpc(
+        self: &Arc<Self>,
+    ) -> (
+        HealthServer<impl HealthApi>,
+        impl Future<Output = ()> + use<>,
+    ) {
         let (reporter, server) = health_reporter();
         (server, follow(self.ready.subscribe(), reporter))
     }
@@ -62,7 +73,11 @@ impl Health {
 /// Repeats our readiness to one health service.
 async fn follow(mut ready: watch::Receiver<bool>, reporter: HealthReporter) {
     loop {
-        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for service in ["", SERVICE_NAME] {
             reporter.set_service_status(service, status).await;
         }

@@ -14,7 +14,10 @@ use crate::config::{ListenAddr, UnixSocketConfig};
 /// A bound socket.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
 }
 
 /// A connection that came in.
@@ -43,20 +46,28 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
             }
-            Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
 }
 
 /// Binds every address of a listener.
-pub(super) async fn bind_all(name: &str, addresses: &[ListenAddr], unix: &UnixSocketConfig) -> anyhow::Result<Vec<Listener>> {
+pub(super) async fn bind_all(
+    name: &str,
+    addresses: &[ListenAddr],
+    unix: &UnixSocketConfig,
+) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         let listener = match address {
-            ListenAddr::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp).map_err(anyhow::Error::from),
+            ListenAddr::Tcp(address) => TcpListener::bind(address)
+                .await
+                .map(Listener::Tcp)
+                .map_err(anyhow::Error::from),
             ListenAddr::Unix(path) => bind_unix(path, unix).await,
         };
-        let hint = || format!("cannot listen on {address}: change `{name}.listen` or stop what uses it");
+        let hint =
+            || format!("cannot listen on {address}: change `{name}.listen` or stop what uses it");
         listeners.push(listener.with_context(hint)?);
     }
     Ok(listeners)
@@ -67,15 +78,21 @@ async fn bind_unix(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<Liste
     // Made under another name with its final mode and moved into place: it is never there with a wider one.
     let staging = staging_path(path)?;
     match fs::remove_file(&staging) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).context("cannot prepare the socket"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).context("cannot prepare the socket");
+        }
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&staging).with_context(|| format!("cannot make a socket in {}", parent(path).display()))?;
+    let listener = UnixListener::bind(&staging)
+        .with_context(|| format!("cannot make a socket in {}", parent(path).display()))?;
     let file = SocketFile(staging);
     set_access(&file.0, unix)?;
     fs::rename(&file.0, path).context("cannot move the socket into place")?;
     std::mem::forget(file);
-    Ok(Listener::Unix(listener, SocketFile(path.to_owned())))
+    Ok(Listener::Unix {
+        listener,
+        _file: SocketFile(path.to_owned()),
+    })
 }
 
 fn parent(path: &Path) -> &Path {
@@ -83,8 +100,14 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn staging_path(path: &Path) -> anyhow::Result<PathBuf> {
-    let name = path.file_name().context("the socket path has no file name")?;
-    Ok(parent(path).join(format!(".{}.{}", name.to_string_lossy(), std::process::id())))
+    let name = path
+        .file_name()
+        .context("the socket path has no file name")?;
+    Ok(parent(path).join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    )))
 }
 
 /// Removes what a crashed process left behind; refuses to touch anything else.
@@ -101,7 +124,9 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).context("cannot remove the stale socket")
         }
-        Err(error) => Err(error).context("cannot tell whether the socket there is in use; it was left alone"),
+        Err(error) => {
+            Err(error).context("cannot tell whether the socket there is in use; it was left alone")
+        }
     }
 }
 
@@ -109,31 +134,52 @@ fn set_access(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<()> {
     if let Some(group) = &unix.group {
         let gid = match group.parse() {
             Ok(number) => Gid::from_raw(number),
-            Err(_) => Group::from_name(group)?.with_context(|| format!("there is no group `{group}`"))?.gid,
+            Err(_) => {
+                Group::from_name(group)?
+                    .with_context(|| format!("there is no group `{group}`"))?
+                    .gid
+            }
         };
-        chown(path, None, Some(gid)).with_context(|| format!("cannot give the socket to group `{group}`"))?;
+        chown(path, None, Some(gid))
+            .with_context(|| format!("cannot give the socket to group `{group}`"))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(unix.mode)).context("cannot set the socket's mode")
+    fs::set_permissions(path, fs::Permissions::from_mode(unix.mode))
+        .context("cannot set the socket's mode")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ACCESS: UnixSocketConfig = UnixSocketConfig { mode: 0o660, group: None };
+    const ACCESS: UnixSocketConfig = UnixSocketConfig {
+        mode: 0o660,
+        group: None,
+    };
 
     #[tokio::test]
     async fn a_live_socket_is_never_stolen_and_a_stale_one_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("authz.sock");
         let live = bind_unix(&path, &ACCESS).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o660
+        );
         let refused = bind_unix(&path, &ACCESS).await.err().unwrap().to_string();
         assert_eq!(refused, "another process is listening there");
-        assert!(UnixStream::connect(&path).await.is_ok(), "the live socket still answers");
+        assert!(
+            UnixStream::connect(&path).await.is_ok(),
+            "the live socket still answers"
+        );
 
         // A crash: the listener is gone, its file is not.
-        let Listener::Unix(listener, file) = live else { panic!("a Unix listener") };
+        let Listener::Unix {
+            listener,
+            _file: file,
+        } = live
+        else {
+            panic!("a Unix listener")
+        };
         std::mem::forget(file);
         drop(listener);
         let next = bind_unix(&path, &ACCESS).await.unwrap();

@@ -30,15 +30,28 @@ async fn readyz(State(ops): State<Ops>) -> (StatusCode, String) {
     if waiting.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", waiting.join(", ")))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", waiting.join(", ")),
+        )
     }
 }
 
 async fn metrics_text(State(ops): State<Ops>) -> Response {
     match ops.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(text) => (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot render the metrics");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot render the metrics"
+            );
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

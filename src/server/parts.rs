@@ -8,15 +8,14 @@ use anyhow::{Context, bail};
 use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, CredentialSource, KeyringSource, OnOutage, SecretRetention, StoreConfig};
-use crate::crypto::digest::LookupKey;
+use crate::config::{Config, CredentialSource, OnOutage, SecretRetention, StoreConfig};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::name::{Feature, PlanName};
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
 use crate::ext_authz::{self, CheckService};
-use crate::keyfile::{self, Secret};
+use crate::keyfile;
 use crate::registry::{self, Registry};
 use crate::store::Store;
 use crate::store::redb::EmbeddedStore;
@@ -34,15 +33,16 @@ pub struct Parts {
     /// Decides requests.
     pub authorizer: Arc<Authorizer>,
     cache: Arc<Cache>,
+    page_token_key: [u8; 32],
 }
 
 impl Parts {
     /// Opens what the configuration names. Writes nothing but a new store's first facts.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let data = Arc::new(load_keyring(&config.keyring.data, Ring::Data)?);
+        let data = Arc::new(keyfile::load(&config.keyring.data, Ring::Data)?);
         let vault = match &config.keyring.vault {
             Some(source) if config.tokens.secret_retention == SecretRetention::Sealed => {
-                Some(Arc::new(load_keyring(source, Ring::Vault)?))
+                Some(Arc::new(keyfile::load(source, Ring::Vault)?))
             }
             Some(_) | None => None,
         };
@@ -59,10 +59,19 @@ impl Parts {
         vault: Option<Arc<Keyring>>,
     ) -> anyhow::Result<Self> {
         check_keyring(store.as_ref(), &data).await?;
-        let lookup = Arc::new(LookupKey::new(data.lookup_secret().context("the data keyring has no lookup key")?));
+        let lookup = Arc::new(
+            data.lookup_key()
+                .context("the data keyring has no lookup key")?,
+        );
+        let page_tokens = lookup.digest("keystile/v1/page-tokens");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let prefixes = TokenPrefixes { live: config.tokens.live_prefix.clone(), test: config.tokens.test_prefix.clone() };
-        let settings = registry::Settings { prefixes: prefixes.clone() };
+        let prefixes = TokenPrefixes {
+            live: config.tokens.live_prefix.clone(),
+            test: config.tokens.test_prefix.clone(),
+        };
+        let settings = registry::Settings {
+            prefixes: prefixes.clone(),
+        };
         let registry = Registry::new(
             Arc::clone(&store),
             Arc::clone(&data),
@@ -71,32 +80,52 @@ impl Parts {
             Arc::clone(&clock),
             settings,
         );
-        let cache = Cache::new(Arc::clone(&store), Arc::clone(&data), plans(config)?, cache_settings(config));
-        let store_timeout = config.authz.as_ref().map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
-        let authorizer = Arc::new(Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout));
-        Ok(Self { store, data, registry, authorizer, cache })
+        let cache = Cache::new(
+            Arc::clone(&store),
+            Arc::clone(&data),
+            plans(config)?,
+            cache_settings(config),
+        );
+        let store_timeout = config
+            .authz
+            .as_ref()
+            .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
+        let authorizer = Arc::new(Authorizer::new(
+            Arc::clone(&cache),
+            lookup,
+            prefixes,
+            clock,
+            store_timeout,
+        ));
+        let page_token_key = *page_tokens.as_bytes();
+        Ok(Self {
+            store,
+            data,
+            registry,
+            authorizer,
+            cache,
+            page_token_key,
+        })
+    }
+
+    /// Under which page tokens are authenticated: the same for every control plane with this keyring.
+    pub fn page_token_key(&self) -> [u8; 32] {
+        self.page_token_key
     }
 
     /// The `Check` service, counted in `metrics`.
     pub fn check_service(&self, config: &Config, metrics: &Arc<Metrics>) -> CheckService {
         observe_cache(metrics, &self.cache);
-        CheckService::new(Arc::clone(&self.authorizer), ext_authz_settings(config), Arc::clone(metrics))
+        CheckService::new(
+            Arc::clone(&self.authorizer),
+            ext_authz_settings(config),
+            Arc::clone(metrics),
+        )
     }
 }
 
 /// How long authenticating on a control plane without `authz` waits for the store.
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-
-fn load_keyring(source: &KeyringSource, ring: Ring) -> anyhow::Result<Keyring> {
-    let keyring = match source {
-        KeyringSource::File(path) => keyfile::load(keyfile::Source::File(path), ring)?,
-        KeyringSource::Env(name) => {
-            let content = crate::config::variable(name).map(|text| Secret::new(text.to_string()));
-            keyfile::load(keyfile::Source::Variable { name, content: content.as_ref() }, ring)?
-        }
-    };
-    Ok(keyring)
-}
 
 async fn check_keyring(store: &dyn Store, keyring: &Keyring) -> anyhow::Result<()> {
     let remembered = store.keyring_id(keyring.id()).await?;
@@ -112,10 +141,15 @@ async fn check_keyring(store: &dyn Store, keyring: &Keyring) -> anyhow::Result<(
 }
 
 fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
-    let plan = |(name, plan): (&crate::config::PlanName, &crate::config::Plan)| -> anyhow::Result<_> {
-        let features = plan.features.iter().map(|feature| Feature::parse(feature)).collect::<Result<_, _>>()?;
-        Ok((PlanName::parse(name)?, features))
-    };
+    let plan =
+        |(name, plan): (&crate::config::PlanName, &crate::config::Plan)| -> anyhow::Result<_> {
+            let features = plan
+                .features
+                .iter()
+                .map(|feature| Feature::parse(feature))
+                .collect::<Result<_, _>>()?;
+            Ok((PlanName::parse(name)?, features))
+        };
     config.plans.iter().map(plan).collect()
 }
 
@@ -132,7 +166,10 @@ fn cache_settings(config: &Config) -> cache::Settings {
 fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
     let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
     let Some(authz) = &config.authz else {
-        return ext_authz::Settings { defer_on_outage, ..ext_authz::Settings::default() };
+        return ext_authz::Settings {
+            defer_on_outage,
+            ..ext_authz::Settings::default()
+        };
     };
     let source = |source: &CredentialSource| match source.clone() {
         CredentialSource::Header(name) => Source::Header(name),
@@ -155,18 +192,38 @@ fn observe_cache(metrics: &Metrics, cache: &Arc<Cache>) {
         counter.load(std::sync::atomic::Ordering::Relaxed)
     }
     let counters: [(&'static str, &'static str, Read); 5] = [
-        ("keystile_cache_hits", "Keys answered from memory.", |cache| read(&cache.counters().hits)),
-        ("keystile_cache_negative_hits", "Unknown keys answered from memory.", |cache| read(&cache.counters().negative_hits)),
-        ("keystile_cache_misses", "Keys that the store had to be asked for.", |cache| read(&cache.counters().misses)),
-        ("keystile_cache_stale_served", "Keys used past their ttl because the store did not answer.", |cache| {
-            read(&cache.counters().stale_served)
-        }),
-        ("keystile_cache_load_errors", "Loads from the store that failed.", |cache| read(&cache.counters().load_errors)),
+        (
+            "keystile_cache_hits",
+            "Keys answered from memory.",
+            |cache| read(&cache.counters().hits),
+        ),
+        (
+            "keystile_cache_negative_hits",
+            "Unknown keys answered from memory.",
+            |cache| read(&cache.counters().negative_hits),
+        ),
+        (
+            "keystile_cache_misses",
+            "Keys that the store had to be asked for.",
+            |cache| read(&cache.counters().misses),
+        ),
+        (
+            "keystile_cache_stale_served",
+            "Keys used past their ttl because the store did not answer.",
+            |cache| read(&cache.counters().stale_served),
+        ),
+        (
+            "keystile_cache_load_errors",
+            "Loads from the store that failed.",
+            |cache| read(&cache.counters().load_errors),
+        ),
     ];
     for (name, description, read) in counters {
         let cache = Arc::clone(cache);
         metrics.counter(name, description, move || read(&cache));
     }
     let cache = Arc::clone(cache);
-    metrics.gauge("keystile_cache_entries", "Keys in memory.", move || cache.len() as u64);
+    metrics.gauge("keystile_cache_entries", "Keys in memory.", move || {
+        cache.len() as u64
+    });
 }

@@ -12,7 +12,10 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on, signals are kept for us instead of ending the process.
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     pub(super) async fn stop_requested(mut self) {
