@@ -1,14 +1,10 @@
-//! The one integration-test binary: what a caller of the real product sees.
+//! The integration tests: one binary, one module a subject.
+#![allow(clippy::disallowed_methods, reason = "tests own their runtime")]
 #![allow(
-    clippy::disallowed_methods,
-    reason = "tests own their runtime, their environment and their patience"
-)]
-#![allow(
-    clippy::panic,
     clippy::unwrap_used,
-    reason = "a helper of a test fails as a test does"
+    clippy::panic,
+    reason = "a test fails by panicking"
 )]
 
-mod envoy;
-mod harness;
-mod tour;
+mod crash;
+mod store_contract;

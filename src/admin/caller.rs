@@ -1,0 +1,267 @@
+//! Who calls, and what the caller's role lets it do (the table of DESIGN section 7).
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use crate::domain::change::Actor;
+use crate::domain::name::{KeyId, Owner, TenantId};
+use crate::domain::role::Role;
+use crate::status::{self, Reason};
+
+/// The holder of a valid key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The key's tenant.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: KeyId,
+    /// The user it belongs to.
+    pub owner: Owner,
+    /// What it may do here.
+    pub role: Role,
+}
+
+/// Why nobody was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// Malformed, unknown, revoked or wrong.
+    Refused,
+    /// Right, and past its expiry.
+    Expired,
+    /// Right, and its tenant is suspended.
+    TenantSuspended,
+    /// We could not find out.
+    Unavailable,
+}
+
+/// The answer to who calls, to be awaited.
+pub type AuthFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, AuthFailure>> + Send + 'a>>;
+
+/// Recognises the holder of a token.
+pub trait Authenticate: Send + Sync + 'static {
+    /// Who holds `token`. The token is a secret: it must not be logged.
+    fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a>;
+}
+
+/// Finds out who calls.
+pub async fn identify(auth: &dyn Authenticate, metadata: &MetadataMap) -> Result<Identity, Status> {
+    let token = credential(metadata)?;
+    auth.authenticate(token).await.map_err(refused)
+}
+
+fn refused(failure: AuthFailure) -> Status {
+    match failure {
+        AuthFailure::Refused => Reason::InvalidApiKey.status("the API key is not valid"),
+        AuthFailure::Expired => Reason::ApiKeyExpired.status("the API key has expired"),
+        AuthFailure::TenantSuspended => {
+            Reason::TenantSuspended.status("the tenant of the API key is suspended")
+        }
+        AuthFailure::Unavailable => {
+            Reason::AuthorizationUnavailable.status("cannot check the API key now; try again")
+        }
+    }
+}
+
+/// The one credential of the call.
+fn credential(metadata: &MetadataMap) -> Result<&[u8], Status> {
+    let keys = metadata
+        .get_all("x-api-key")
+        .iter()
+        .map(|value| Some(value.as_encoded_bytes()));
+    let bearers = metadata
+        .get_all("authorization")
+        .iter()
+        .map(|value| bearer(value.as_encoded_bytes()));
+    let mut all = keys.chain(bearers);
+    match (all.next(), all.next()) {
+        (None, _) => Err(Reason::MissingApiKey.status(
+            "an API key is needed: send it as `authorization: Bearer <key>` or `x-api-key`",
+        )),
+        (Some(_), Some(_)) => {
+            Err(Reason::AmbiguousRequest.status("more than one credential was sent"))
+        }
+        (Some(Some(token)), None) => Ok(token),
+        (Some(None), None) => {
+            Err(Reason::InvalidApiKey.status("the `authorization` metadata must be `Bearer <key>`"))
+        }
+    }
+}
+
+/// The token of an `authorization` value, if it has the form of RFC 6750.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// `apikey.manage`: own keys.
+    OwnKeys,
+    /// `apikey.admin`: everything of the own tenant.
+    OwnTenant,
+    /// `apikey.global_admin`: everything.
+    Global,
+}
+
+impl Permission {
+    fn least_role(self) -> Role {
+        match self {
+            Self::OwnKeys => Role::User,
+            Self::OwnTenant => Role::TenantAdmin,
+            Self::Global => Role::GlobalAdmin,
+        }
+    }
+}
+
+/// Lets the caller on, or answers what it may know: of another tenant, nothing.
+///
+/// `tenant` is the one that is reached; none for what belongs to no tenant.
+pub fn require(
+    caller: &Identity,
+    permission: Permission,
+    tenant: Option<&TenantId>,
+) -> Result<(), Status> {
+    if caller.role == Role::GlobalAdmin {
+        return Ok(());
+    }
+    if tenant.is_some_and(|tenant| *tenant != caller.tenant) {
+        return Err(status::not_found("tenant"));
+    }
+    if caller.role >= permission.least_role() {
+        return Ok(());
+    }
+    Err(Reason::PermissionDenied.status(format!(
+        "the role `{}` is needed, this key has `{}`",
+        permission.least_role().as_str(),
+        caller.role.as_str()
+    )))
+}
+
+impl Identity {
+    /// The owner whose keys alone it reaches; none when it reaches every owner's.
+    pub fn only_owner(&self) -> Option<&Owner> {
+        (self.role == Role::User).then_some(&self.owner)
+    }
+
+    /// How the audit names it.
+    pub fn actor(&self) -> Actor {
+        Actor::Key {
+            tenant: self.tenant.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn caller(role: Role) -> Identity {
+        Identity {
+            tenant: TenantId::parse("acme").unwrap(),
+            key: KeyId::parse("key00001").unwrap(),
+            owner: Owner::parse("alice").unwrap(),
+            role,
+        }
+    }
+
+    #[test]
+    fn each_role_reaches_what_the_design_gives_it_and_other_tenants_do_not_exist() {
+        use Permission::{Global, OwnKeys, OwnTenant};
+        use Role::{GlobalAdmin, TenantAdmin, User};
+        let own = TenantId::parse("acme").unwrap();
+        let other = TenantId::parse("evil").unwrap();
+        let (ok, denied, hidden) = (None, Some(Code::PermissionDenied), Some(Code::NotFound));
+        for (role, permission, on_own, on_other, on_none) in [
+            (User, OwnKeys, ok, hidden, ok),
+            (User, OwnTenant, denied, hidden, denied),
+            (User, Global, denied, hidden, denied),
+            (TenantAdmin, OwnKeys, ok, hidden, ok),
+            (TenantAdmin, OwnTenant, ok, hidden, ok),
+            (TenantAdmin, Global, denied, hidden, denied),
+            (GlobalAdmin, OwnKeys, ok, ok, ok),
+            (GlobalAdmin, OwnTenant, ok, ok, ok),
+            (GlobalAdmin, Global, ok, ok, ok),
+        ] {
+            for (tenant, expected) in [
+                (Some(&own), on_own),
+                (Some(&other), on_other),
+                (None, on_none),
+            ] {
+                let code = require(&caller(role), permission, tenant)
+                    .err()
+                    .map(|status| status.code());
+                assert_eq!(code, expected, "{role:?} {permission:?} {tenant:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hidden_tenant_reads_like_one_that_does_not_exist() {
+        let other = TenantId::parse("evil").unwrap();
+        let hidden = require(&caller(Role::User), Permission::OwnKeys, Some(&other)).unwrap_err();
+        let absent = status::from_registry("key")(crate::registry::RegistryError::NotFound {
+            what: "tenant",
+        });
+        assert_eq!(
+            (hidden.code(), hidden.message(), hidden.details()),
+            (absent.code(), absent.message(), absent.details())
+        );
+    }
+
+    #[test]
+    fn exactly_one_credential_is_taken() {
+        let invalid = Err("INVALID_API_KEY");
+        let ambiguous = Err("AMBIGUOUS_REQUEST");
+        for (pairs, expected) in [
+            (&[][..], Err("MISSING_API_KEY")),
+            (&[("authorization", "Bearer k1")], Ok("k1")),
+            (&[("authorization", "bEaReR  k1")], Ok("k1")),
+            (&[("x-api-key", "k1")], Ok("k1")),
+            (&[("authorization", "Basic k1")], invalid),
+            (&[("authorization", "k1")], invalid),
+            (&[("authorization", "Bearer")], invalid),
+            (
+                &[("authorization", "Bearer k1"), ("x-api-key", "k1")],
+                ambiguous,
+            ),
+            (
+                &[
+                    ("authorization", "Bearer k1"),
+                    ("authorization", "Bearer k1"),
+                ],
+                ambiguous,
+            ),
+            (&[("x-api-key", "k1"), ("x-api-key", "k2")], ambiguous),
+        ] {
+            let mut metadata = MetadataMap::new();
+            for (name, value) in pairs {
+                metadata.append(*name, value.parse().unwrap());
+            }
+            let found =
+                credential(&metadata).map(|token| std::str::from_utf8(token).unwrap().to_owned());
+            let found = found.map_err(|status| {
+                status
+                    .get_error_details()
+                    .error_info()
+                    .unwrap()
+                    .reason
+                    .clone()
+            });
+            assert_eq!(
+                found.as_ref().map(String::as_str).map_err(String::as_str),
+                expected,
+                "{pairs:?}"
+            );
+        }
+    }
+}

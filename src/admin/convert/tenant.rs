@@ -1,0 +1,339 @@
+//! Tenants, proto to domain and back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tonic::Status;
+
+use crate::admin::convert::{Fields, bad, etag, time_to_proto};
+use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
+use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
+use crate::proto::admin as pb;
+use crate::registry::NewTenant;
+
+/// The tenant of a resource name `tenants/{tenant}`.
+pub(in crate::admin) fn tenant_name(field: &str, name: &str) -> Result<TenantId, Status> {
+    name.strip_prefix("tenants/")
+        .and_then(|id| TenantId::parse(id).ok())
+        .ok_or_else(|| {
+            bad(
+                field,
+                format!(
+                    "must be `tenants/{{tenant}}`, the tenant {}",
+                    TenantId::RULE
+                ),
+            )
+        })
+}
+
+pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant) -> pb::Tenant {
+    let texts = |set: &BTreeSet<Feature>| set.iter().map(ToString::to_string).collect();
+    pb::Tenant {
+        name: format!("tenants/{}", tenant.id),
+        tenant_id: tenant.id.to_string(),
+        display_name: tenant.display_name.to_string(),
+        state: match tenant.status {
+            TenantStatus::Active => pb::TenantState::Active,
+            TenantStatus::Suspended => pb::TenantState::Suspended,
+        }
+        .into(),
+        plan: tenant
+            .plan
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        features: texts(&tenant.features),
+        denied_features: texts(&tenant.denied_features),
+        metadata: tenant
+            .metadata
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+        create_time: Some(time_to_proto(tenant.created_at)),
+        update_time: Some(time_to_proto(tenant.updated_at)),
+        etag: etag(tenant.version, tenant.created_at),
+    }
+}
+
+pub(in crate::admin) fn new_tenant(request: pb::CreateTenantRequest) -> Result<NewTenant, Status> {
+    let mut fields = Fields::default();
+    let id = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let mut wanted = request.tenant.unwrap_or_default();
+    if wanted.display_name.is_empty() {
+        wanted.display_name = request.tenant_id;
+    }
+    // A bad id that became the display name is reported once, as the id.
+    let display_name = match id {
+        Some(_) => display_name(&mut fields, &wanted),
+        None => None,
+    };
+    let plan = plan(&mut fields, &wanted);
+    let features = features(&mut fields, "tenant.features", &wanted.features);
+    let denied_features = features_denied(&mut fields, &wanted);
+    let metadata = metadata(&mut fields, &wanted);
+    let new = id.zip(display_name).map(|(id, display_name)| NewTenant {
+        id,
+        display_name,
+        plan,
+        features,
+        denied_features,
+        metadata,
+    });
+    fields.finish(new)
+}
+
+/// What an update sets; what is none stays.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::admin) struct TenantChange {
+    display_name: Option<DisplayName>,
+    plan: Option<Option<PlanName>>,
+    features: Option<BTreeSet<Feature>>,
+    denied_features: Option<BTreeSet<Feature>>,
+    metadata: Option<BTreeMap<MetadataName, Description>>,
+}
+
+/// What an update may name in its mask.
+const MUTABLE: [&str; 5] = [
+    "display_name",
+    "plan",
+    "features",
+    "denied_features",
+    "metadata",
+];
+
+impl TenantChange {
+    /// The change that the mask names.
+    pub(in crate::admin) fn parse(wanted: &pb::Tenant, mask: &[String]) -> Result<Self, Status> {
+        let mut fields = Fields::default();
+        if mask.is_empty() {
+            fields.refuse("update_mask", "must name at least one field");
+        }
+        if mask.len() > MUTABLE.len() {
+            return Err(bad("update_mask", "names more fields than there are"));
+        }
+        let mut change = Self::default();
+        for (at, path) in mask.iter().enumerate() {
+            let paths = match path.as_str() {
+                "*" => &MUTABLE[..],
+                one => std::slice::from_ref(
+                    &MUTABLE[match position(one) {
+                        Some(at) => at,
+                        None => {
+                            let problem = format!("must be one of {} or *", MUTABLE.join(", "));
+                            fields.refuse(format!("update_mask.paths[{at}]"), problem);
+                            continue;
+                        }
+                    }],
+                ),
+            };
+            for path in paths {
+                change.set(&mut fields, path, wanted);
+            }
+        }
+        fields.finish(Some(change))
+    }
+
+    fn set(&mut self, fields: &mut Fields, path: &str, wanted: &pb::Tenant) {
+        match path {
+            "display_name" => self.display_name = display_name(fields, wanted),
+            "plan" => self.plan = Some(plan(fields, wanted)),
+            "features" => {
+                self.features = Some(features(fields, "tenant.features", &wanted.features));
+            }
+            "denied_features" => self.denied_features = Some(features_denied(fields, wanted)),
+            _ => self.metadata = Some(metadata(fields, wanted)),
+        }
+    }
+
+    /// Makes the change.
+    pub(in crate::admin) fn apply(&self, tenant: &mut Tenant) {
+        fn put<T: Clone>(place: &mut T, value: Option<&T>) {
+            if let Some(value) = value {
+                *place = value.clone();
+            }
+        }
+        put(&mut tenant.display_name, self.display_name.as_ref());
+        put(&mut tenant.plan, self.plan.as_ref());
+        put(&mut tenant.features, self.features.as_ref());
+        put(&mut tenant.denied_features, self.denied_features.as_ref());
+        put(&mut tenant.metadata, self.metadata.as_ref());
+    }
+
+    /// The fields that it sets, for the audit.
+    pub(in crate::admin) fn note(&self) -> String {
+        let set = [
+            self.display_name.is_some(),
+            self.plan.is_some(),
+            self.features.is_some(),
+            self.denied_features.is_some(),
+            self.metadata.is_some(),
+        ];
+        let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
+        names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn position(path: &str) -> Option<usize> {
+    MUTABLE.iter().position(|known| *known == path)
+}
+
+fn display_name(fields: &mut Fields, wanted: &pb::Tenant) -> Option<DisplayName> {
+    fields.take(
+        "tenant.display_name",
+        DisplayName::parse(&wanted.display_name),
+    )
+}
+
+fn plan(fields: &mut Fields, wanted: &pb::Tenant) -> Option<PlanName> {
+    if wanted.plan.is_empty() {
+        return None;
+    }
+    fields.take("tenant.plan", PlanName::parse(&wanted.plan))
+}
+
+fn features(fields: &mut Fields, field: &str, texts: &[String]) -> BTreeSet<Feature> {
+    fields.set(field, texts, FEATURES_MAX, Feature::parse)
+}
+
+fn features_denied(fields: &mut Fields, wanted: &pb::Tenant) -> BTreeSet<Feature> {
+    features(fields, "tenant.denied_features", &wanted.denied_features)
+}
+
+fn metadata(fields: &mut Fields, wanted: &pb::Tenant) -> BTreeMap<MetadataName, Description> {
+    // A name that is refused is not repeated in the field's path: it may be hostile or huge.
+    const FIELD: &str = "tenant.metadata";
+    if wanted.metadata.len() > METADATA_MAX {
+        fields.refuse(FIELD, format!("at most {METADATA_MAX} are allowed"));
+        return BTreeMap::new();
+    }
+    let mut out = BTreeMap::new();
+    for (name, value) in &wanted.metadata {
+        let name = fields.take(FIELD, MetadataName::parse(name));
+        let field = name
+            .as_ref()
+            .map_or(FIELD.into(), |name| format!("{FIELD}[{name}]"));
+        let value = fields.take(field, Description::parse(value));
+        out.extend(name.zip(value));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn bad_fields(status: &Status) -> Vec<String> {
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_details_bad_request().unwrap();
+        details
+            .field_violations
+            .into_iter()
+            .map(|violation| violation.field)
+            .collect()
+    }
+
+    #[test]
+    fn every_bad_field_of_a_new_tenant_is_named_at_once() {
+        let request = pb::CreateTenantRequest {
+            tenant_id: "acme".into(),
+            tenant: Some(pb::Tenant {
+                display_name: "a\u{202E}b".into(),
+                plan: "Pro!".into(),
+                features: texts(&["images", "no spaces"]),
+                denied_features: vec!["x".into(); FEATURES_MAX + 1],
+                metadata: [
+                    ("Region".into(), "eu".into()),
+                    ("tier".into(), "a\nb".into()),
+                ]
+                .into(),
+                ..pb::Tenant::default()
+            }),
+        };
+        assert_eq!(
+            bad_fields(&new_tenant(request).unwrap_err()),
+            [
+                "tenant.display_name",
+                "tenant.plan",
+                "tenant.features[1]",
+                "tenant.denied_features",
+                "tenant.metadata",
+                "tenant.metadata[tier]",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hostile_tenant_id_is_refused_once_and_never_repeated() {
+        for id in ["", "ACME", "аcme", "a/b", "a\u{0}", &"a".repeat(1 << 20)] {
+            let request = pb::CreateTenantRequest {
+                tenant_id: id.into(),
+                tenant: None,
+            };
+            let status = new_tenant(request).unwrap_err();
+            assert_eq!(bad_fields(&status), ["tenant_id"]);
+            assert!(status.message().len() < 200);
+        }
+    }
+
+    #[test]
+    fn a_tenant_without_a_display_name_is_called_by_its_id() {
+        let request = pb::CreateTenantRequest {
+            tenant_id: "acme".into(),
+            tenant: None,
+        };
+        assert_eq!(new_tenant(request).unwrap().display_name.as_str(), "acme");
+    }
+
+    #[test]
+    fn resource_names_are_exact() {
+        assert_eq!(
+            tenant_name("name", "tenants/acme").unwrap().as_str(),
+            "acme"
+        );
+        for bad in [
+            "",
+            "acme",
+            "tenants/",
+            "tenants/a/b",
+            "/tenants/acme",
+            "tenants/acme/",
+            "Tenants/acme",
+        ] {
+            assert_eq!(
+                bad_fields(&tenant_name("parent", bad).unwrap_err()),
+                ["parent"],
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mask_names_what_an_update_may_change_and_nothing_else() {
+        let wanted = pb::Tenant {
+            plan: "pro".into(),
+            ..pb::Tenant::default()
+        };
+        let change = TenantChange::parse(&wanted, &texts(&["plan", "features"])).unwrap();
+        assert_eq!(change.note(), "plan, features");
+        assert_eq!(change.display_name, None);
+        for (mask, bad) in [
+            (&[][..], vec!["update_mask"]),
+            (&["etag"], vec!["update_mask.paths[0]"]),
+            (&["plan", "Plan"], vec!["update_mask.paths[1]"]),
+            (&["*"], vec!["tenant.display_name"]),
+            (
+                &["plan", "plan", "plan", "plan", "plan", "plan"],
+                vec!["update_mask"],
+            ),
+        ] {
+            let refused = TenantChange::parse(&wanted, &texts(mask)).unwrap_err();
+            assert_eq!(bad_fields(&refused), bad, "{mask:?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Nobody grants what they do not have: a role above their own, or, as a user, more than their own key may do.
+
+use ipnet::IpNet;
+use tonic::Status;
+use tonic_types::FieldViolation;
+
+use crate::admin::caller::Identity;
+use crate::domain::key::Key;
+use crate::domain::role::Role;
+use crate::registry::NewKey;
+use crate::status::Reason;
+
+/// Whether the caller may hand out `role`, or act on a key that has it.
+pub(super) fn check_role(caller: &Identity, role: Role) -> Result<(), Status> {
+    if role <= caller.role {
+        return Ok(());
+    }
+    Err(Reason::PermissionDenied.status(format!(
+        "a key with the role `{}` cannot give or change the role `{}`",
+        caller.role.as_str(),
+        role.as_str()
+    )))
+}
+
+/// Whether a user, who may make keys for itself alone, may make this one with `own`.
+pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
+    let violation = if new.owner != own.owner {
+        Some(("key.owner", "must be the owner of the calling key"))
+    } else if !new.scopes.is_subset(&own.scopes) {
+        Some(("key.scopes", "must be among the scopes of the calling key"))
+    } else if !features_within(own, new) {
+        Some((
+            "key.features",
+            "must be among the features of the calling key",
+        ))
+    } else if !networks_within(&own.networks, &new.networks) {
+        Some((
+            "key.allow_cidrs",
+            "must be within the networks of the calling key",
+        ))
+    } else {
+        None
+    };
+    let Some((field, problem)) = violation else {
+        return Ok(());
+    };
+    let violation = FieldViolation::new(field, problem);
+    Err(Reason::PermissionDenied.with_fields(format!("{field} {problem}"), vec![violation]))
+}
+
+fn features_within(own: &Key, new: &NewKey) -> bool {
+    match (&own.features, &new.features) {
+        (None, _) => true,
+        (Some(own), Some(new)) => new.is_subset(own),
+        (Some(_), None) => false,
+    }
+}
+
+fn networks_within(own: &[IpNet], new: &[IpNet]) -> bool {
+    own.is_empty()
+        || !new.is_empty()
+            && new
+                .iter()
+                .all(|new| own.iter().any(|own| own.contains(new)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::domain::key::{KeyKind, KeyStatus};
+    use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+
+    fn own() -> Key {
+        let now = Timestamp::from_millis(0);
+        Key {
+            tenant: TenantId::parse("acme").unwrap(),
+            id: KeyId::parse("key00001").unwrap(),
+            display_name: DisplayName::parse("own").unwrap(),
+            description: Description::parse("").unwrap(),
+            owner: Owner::parse("alice").unwrap(),
+            role: Role::User,
+            kind: KeyKind::Live,
+            status: KeyStatus::Active,
+            scopes: [Scope::parse("read").unwrap()].into(),
+            features: Some([Feature::parse("images").unwrap()].into()),
+            networks: vec!["10.0.0.0/8".parse().unwrap()],
+            expires_at: None,
+            generations: Vec::new(),
+            created_at: now,
+            updated_at: now,
+            version: 1,
+        }
+    }
+
+    fn new() -> NewKey {
+        let name = DisplayName::parse("new").unwrap();
+        NewKey {
+            features: Some([Feature::parse("images").unwrap()].into()),
+            networks: vec!["10.1.0.0/16".parse().unwrap()],
+            ..NewKey::named(name, Owner::parse("alice").unwrap(), Role::User)
+        }
+    }
+
+    #[track_caller]
+    fn check(new: &NewKey, refused: Option<&str>) {
+        let found = check_user(&own(), new).err().map(|status| {
+            assert_eq!(status.code(), Code::PermissionDenied);
+            status.get_details_bad_request().unwrap().field_violations[0]
+                .field
+                .clone()
+        });
+        assert_eq!(found.as_deref(), refused);
+    }
+
+    #[test]
+    fn a_user_makes_keys_that_may_do_no_more_than_its_own() {
+        check(&new(), None);
+        check(
+            &NewKey {
+                owner: Owner::parse("bob").unwrap(),
+                ..new()
+            },
+            Some("key.owner"),
+        );
+        check(
+            &NewKey {
+                scopes: [Scope::parse("write").unwrap()].into(),
+                ..new()
+            },
+            Some("key.scopes"),
+        );
+        check(
+            &NewKey {
+                features: None,
+                ..new()
+            },
+            Some("key.features"),
+        );
+        let export = Some([Feature::parse("export").unwrap()].into());
+        check(
+            &NewKey {
+                features: export,
+                ..new()
+            },
+            Some("key.features"),
+        );
+        check(
+            &NewKey {
+                networks: Vec::new(),
+                ..new()
+            },
+            Some("key.allow_cidrs"),
+        );
+        let wider = vec!["0.0.0.0/0".parse().unwrap()];
+        check(
+            &NewKey {
+                networks: wider,
+                ..new()
+            },
+            Some("key.allow_cidrs"),
+        );
+    }
+
+    #[test]
+    fn no_role_above_the_callers_is_given() {
+        let caller = |role| Identity {
+            tenant: TenantId::parse("acme").unwrap(),
+            key: KeyId::parse("key00001").unwrap(),
+            owner: Owner::parse("alice").unwrap(),
+            role,
+        };
+        for own in Role::ALL {
+            for given in Role::ALL {
+                assert_eq!(
+                    check_role(&caller(own), given).is_ok(),
+                    given <= own,
+                    "{own:?} {given:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The nouns of the product: plain data with its rules, no I/O, no async, no stored or wire form.
+//!
+//! A value of these types is valid by construction: whoever parses input at an edge gets either the
+//! value or an [`name::InvalidName`] that says which rule was broken.
+#![warn(missing_docs)]
+
+pub mod access;
+pub mod change;
+pub mod decision;
+pub mod key;
+pub mod name;
+pub mod request;
+pub mod role;
+pub mod tenant;

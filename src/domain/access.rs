@@ -1,0 +1,60 @@
+//! What a decision about a proven key rests on: the facts of one generation and of its tenant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::clock::Timestamp;
+use crate::domain::name::{
+    Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
+};
+use crate::domain::role::Role;
+use crate::domain::tenant::TenantStatus;
+
+/// What a Check needs of one generation of a key: the content of an index record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAccess {
+    /// The tenant that owns the key.
+    pub tenant: TenantId,
+    /// The key.
+    pub key: KeyId,
+    /// Which of its secrets.
+    pub generation: u32,
+    /// The whole HMAC of the token.
+    pub digest: [u8; 32],
+    /// The key's version at the time the record was derived.
+    pub version: u64,
+    /// Revoked is final.
+    pub revoked: bool,
+    /// The earlier of the key's expiry and the generation's grace.
+    pub expires_at: Option<Timestamp>,
+    /// The user it belongs to.
+    pub owner: Owner,
+    /// What its holder may do on the admin API.
+    pub role: Role,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// If set, only these of the tenant's features.
+    pub features: Option<BTreeSet<Feature>>,
+    /// If not empty, the only networks it may be used from.
+    pub networks: Vec<IpNet>,
+}
+
+/// What a Check needs of a tenant, its plan applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantAccess {
+    /// The tenant.
+    pub id: TenantId,
+    /// For people and upstreams.
+    pub display_name: DisplayName,
+    /// Whether its keys work.
+    pub status: TenantStatus,
+    /// The plan it is on.
+    pub plan: Option<PlanName>,
+    /// Plan features + its own - denials.
+    pub features: BTreeSet<Feature>,
+    /// Facts for upstreams.
+    pub metadata: BTreeMap<MetadataName, Description>,
+    /// The tenant record's version.
+    pub version: u64,
+}

@@ -1,0 +1,70 @@
+//! Who changed what: the facts of one audit entry.
+
+use crate::clock::Timestamp;
+use crate::domain::name::{KeyId, TenantId};
+
+/// Who acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The holder of a key, on the admin API.
+    Key {
+        /// The key's tenant.
+        tenant: TenantId,
+        /// The key.
+        key: KeyId,
+    },
+    /// Somebody with access to the store and the keyrings, on the command line.
+    Operator,
+}
+
+/// What was done. The words are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A tenant was made.
+    TenantCreated,
+    /// A tenant's facts were changed.
+    TenantUpdated,
+    /// A tenant's keys stopped working.
+    TenantSuspended,
+    /// A tenant's keys work again.
+    TenantResumed,
+    /// A tenant was crypto-shredded.
+    TenantDeleted,
+    /// A key was made.
+    KeyCreated,
+    /// A key's facts were changed.
+    KeyUpdated,
+    /// A key stopped working for good.
+    KeyRevoked,
+}
+
+impl Action {
+    /// Its stored word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantCreated => "tenant.created",
+            Self::TenantUpdated => "tenant.updated",
+            Self::TenantSuspended => "tenant.suspended",
+            Self::TenantResumed => "tenant.resumed",
+            Self::TenantDeleted => "tenant.deleted",
+            Self::KeyCreated => "key.created",
+            Self::KeyUpdated => "key.updated",
+            Self::KeyRevoked => "key.revoked",
+        }
+    }
+}
+
+/// The circumstances of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub action: Action,
+    /// When.
+    pub at: Timestamp,
+    /// The key it was done to, if to a key.
+    pub key: Option<KeyId>,
+    /// In words: what changed, or the reason that was given.
+    pub note: String,
+}

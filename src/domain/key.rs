@@ -1,0 +1,126 @@
+//! A key: a named credential of a tenant, with one secret a generation.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use crate::clock::Timestamp;
+use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+use crate::domain::role::Role;
+
+/// The most scopes a key may have.
+pub const SCOPES_MAX: usize = 64;
+/// The most networks in a key's allow-list.
+pub const NETWORKS_MAX: usize = 64;
+
+/// How a record is found without storing the token: the first 16 bytes of its HMAC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(pub [u8; 16]);
+
+impl fmt::Display for LookupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for LookupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LookupId({self})")
+    }
+}
+
+/// Whether a key's token is for production or for trying out; it shows in the token's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// `ks_live_…`
+    Live,
+    /// `ks_test_…`
+    Test,
+    /// A token that another system made.
+    Imported,
+}
+
+/// Whether a key works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyStatus {
+    /// It works until it expires.
+    Active,
+    /// It never works again.
+    Revoked {
+        /// Since when.
+        at: Timestamp,
+        /// Why, in the words of who revoked it; may be empty.
+        reason: Description,
+    },
+}
+
+/// One secret of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// 1 for the first, one more at each rotation.
+    pub number: u32,
+    /// Where its index record is.
+    pub lookup_id: LookupId,
+    /// The whole HMAC of the token, from which the index record is made again.
+    pub digest: [u8; 32],
+    /// The token's first characters, enough to recognise it and too few to guess it, for example `ks_live_9fK2`.
+    pub hint: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The end of its grace window, when a newer generation has taken over.
+    pub retires_at: Option<Timestamp>,
+    /// The token itself, sealed so that only the vault keyring opens it; none when retention is off.
+    pub sealed_token: Option<Vec<u8>>,
+}
+
+/// What operators know of a key. The source of truth; index records are derived from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The tenant that owns it.
+    pub tenant: TenantId,
+    /// The identifier; survives rotation.
+    pub id: KeyId,
+    /// For people.
+    pub display_name: DisplayName,
+    /// For people; may be empty.
+    pub description: Description,
+    /// The user it belongs to.
+    pub owner: Owner,
+    /// What its holder may do on the admin API.
+    pub role: Role,
+    /// Live, test or imported.
+    pub kind: KeyKind,
+    /// Whether it works.
+    pub status: KeyStatus,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+    /// If set, only these of the tenant's features: narrows, never widens.
+    pub features: Option<BTreeSet<Feature>>,
+    /// If not empty, the only networks it may be used from.
+    pub networks: Vec<IpNet>,
+    /// When it stops working, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// The newest last; never empty.
+    pub generations: Vec<Generation>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Counts changes; the etag is made of it.
+    pub version: u64,
+}
+
+impl Key {
+    /// Whether it counts against its owner's limit: not revoked. An expired key still counts, since it can be renewed.
+    pub fn is_live(&self) -> bool {
+        matches!(self.status, KeyStatus::Active)
+    }
+
+    /// The generation in use.
+    ///
+    /// A key without a generation cannot be made: `registry` and `store::codec` refuse it.
+    pub fn current(&self) -> Option<&Generation> {
+        self.generations.last()
+    }
+}

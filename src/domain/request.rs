@@ -1,0 +1,82 @@
+//! What a decision may know of a request: facts, already bounded, nothing of the wire.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Whether a route needs a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A valid key or nothing.
+    #[default]
+    Required,
+    /// A key is checked if there is one; without one the request passes as anonymous.
+    Optional,
+    /// No key is looked for; reserved headers are still removed.
+    Off,
+}
+
+impl Mode {
+    /// The mode of that word.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "required" => Some(Self::Required),
+            "optional" => Some(Self::Optional),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// What the route demands of the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule<'a> {
+    /// Whether a key is needed.
+    pub mode: Mode,
+    /// Features that the key must have, comma-separated; all of them.
+    pub features: &'a str,
+    /// Scopes that the key must have, comma-separated; all of them.
+    pub scopes: &'a str,
+}
+
+/// Splits a comma-separated demand into its parts.
+pub fn parts(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+}
+
+/// The credential that a request carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// None of the configured places has one.
+    None,
+    /// One, not yet parsed. May hold a secret: never printed.
+    One(&'a [u8]),
+    /// Two readers of the request could see two different ones.
+    Ambiguous,
+}
+
+impl std::fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "Credential::None",
+            Self::One(_) => "Credential::One(..)",
+            Self::Ambiguous => "Credential::Ambiguous",
+        })
+    }
+}
+
+/// The facts of one request.
+#[derive(Clone, Debug)]
+pub struct AccessRequest<'a> {
+    /// What the route demands.
+    pub rule: Rule<'a>,
+    /// The credential, if any.
+    pub credential: Credential<'a>,
+    /// Why nothing else matters: the request can be read in two ways.
+    pub ambiguity: Option<&'static str>,
+    /// Where the caller is, as the proxy saw the connection.
+    pub source: Option<IpAddr>,
+    /// How long the answer may take, from the caller's deadline.
+    pub time_left: Option<Duration>,
+}

@@ -1,0 +1,45 @@
+//! A tenant: a customer of the platform.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clock::Timestamp;
+use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
+
+/// The most features a tenant may have of its own.
+pub const FEATURES_MAX: usize = 64;
+/// The most metadata entries of a tenant; each becomes a header.
+pub const METADATA_MAX: usize = 16;
+
+/// Whether a tenant's keys work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TenantStatus {
+    /// Keys work.
+    Active,
+    /// Every key is refused as `tenant_suspended`; nothing is lost.
+    Suspended,
+}
+
+/// What operators know of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// The identifier; never reused while the tenant exists.
+    pub id: TenantId,
+    /// For people.
+    pub display_name: DisplayName,
+    /// Whether its keys work.
+    pub status: TenantStatus,
+    /// The plan whose features it has, if any. A plan that the config no longer has gives no features.
+    pub plan: Option<PlanName>,
+    /// Features beyond the plan's.
+    pub features: BTreeSet<Feature>,
+    /// Features that it does not have, though its plan does.
+    pub denied_features: BTreeSet<Feature>,
+    /// Facts for upstreams, sent as `x-tenant-meta-<name>`.
+    pub metadata: BTreeMap<MetadataName, Description>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Counts changes; the etag is made of it.
+    pub version: u64,
+}

@@ -1,0 +1,308 @@
+//! Keyring files: read with care, made once, never overwritten by accident.
+//!
+//! A file is owned by its owner alone (mode 0600). It appears whole or not at all: it is written beside its place,
+//! synced, and moved there.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+use crate::config::{self, KeyringSource};
+use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring};
+
+/// Why a keyring could not be read or written. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyfileError {
+    /// There is no such file.
+    #[error("there is no keyring at {}: make one with `keystile keyring init --dir {}`", path.display(), folder(path).display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// It is a folder, a device or a pipe.
+    #[error("{} is {kind}, but a keyring file is needed", path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Others than its owner can reach it.
+    #[error("{} has mode {mode:04o}: its group or others can reach the keys; run `chmod 600 {}`", path.display(), path.display())]
+    TooOpen {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is too large to be a keyring.
+    #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not a keyring", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is not text.
+    #[error("{} is not text: this is not a keyring, or it is damaged; restore it from its backup", path.display())]
+    NotText {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Its content cannot be used.
+    #[error("cannot use {}{}", path.display(), advice(source))]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyringError,
+    },
+    /// It could not be opened or read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is there already.
+    #[error("{} exists already: a keyring is never overwritten, because everything sealed with it would be lost", path.display())]
+    Exists {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It could not be written; what was there before is there still.
+    #[error("cannot write {}", path.display())]
+    Unwritable {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The environment variable is not set.
+    #[error("the environment variable {name} is not set, but `keyring` in the config names it")]
+    VariableMissing {
+        /// Which.
+        name: String,
+    },
+    /// The environment variable cannot be used.
+    #[error("cannot use the environment variable {name}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: KeyringError,
+    },
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn advice(source: &KeyringError) -> &'static str {
+    match source {
+        KeyringError::CutShort | KeyringError::Damaged | KeyringError::Line { .. } => {
+            " (restore it from its backup)"
+        }
+        KeyringError::OtherRing { .. } => " (are `data` and `vault` swapped in the config?)",
+        KeyringError::NotAKeyring | KeyringError::NotASingleKey => "",
+    }
+}
+
+/// The name of a ring's file in a keyring folder.
+pub fn file_name(ring: Ring) -> String {
+    format!("{}.keyring", ring.as_str())
+}
+
+/// Reads a keyring from where the config says.
+pub fn load(source: &KeyringSource, ring: Ring) -> Result<Keyring, KeyfileError> {
+    match source {
+        KeyringSource::File(path) => load_file(path, ring),
+        KeyringSource::Env(name) => from_variable(name, config::variable(name).as_ref(), ring),
+    }
+}
+
+fn from_variable(
+    name: &str,
+    content: Option<&Zeroizing<String>>,
+    ring: Ring,
+) -> Result<Keyring, KeyfileError> {
+    let content = content.ok_or_else(|| KeyfileError::VariableMissing {
+        name: name.to_owned(),
+    })?;
+    Keyring::from_single_key(ring, content).map_err(|source| KeyfileError::Variable {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// Reads a keyring file.
+pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
+    let bytes = read(path)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| KeyfileError::NotText { path: path.into() })?;
+    Keyring::parse(text, ring).map_err(|source| KeyfileError::Content {
+        path: path.into(),
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
+    let unreadable = |source| KeyfileError::Unreadable {
+        path: path.into(),
+        source,
+    };
+    // Without O_NONBLOCK a pipe in the file's place would hold us for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => KeyfileError::Missing { path: path.into() },
+            _ => unreadable(source),
+        })?;
+    // Asked of the open file, so that nobody can swap it between question and use.
+    let facts = file.metadata().map_err(unreadable)?;
+    if !facts.is_file() {
+        let kind = if facts.is_dir() {
+            "a folder"
+        } else {
+            "a device or a pipe"
+        };
+        return Err(KeyfileError::NotAFile {
+            path: path.into(),
+            kind,
+        });
+    }
+    let mode = facts.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyfileError::TooOpen {
+            path: path.into(),
+            mode,
+        });
+    }
+    // The full capacity at once: a growing buffer would leave unwiped copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LEN_MAX + 1));
+    let limit = u64::try_from(FILE_LEN_MAX + 1).unwrap_or(u64::MAX);
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > FILE_LEN_MAX {
+        return Err(KeyfileError::TooLarge { path: path.into() });
+    }
+    Ok(bytes)
+}
+
+/// Makes new keyrings in a folder, which is made if it is not there. When one of them exists, none is made.
+pub fn init(
+    dir: &Path,
+    rings: &[Ring],
+    now: Timestamp,
+) -> Result<Vec<(PathBuf, Keyring)>, KeyfileError> {
+    make_dir(dir)?;
+    let _lock = lock(dir)?;
+    let paths: Vec<PathBuf> = rings
+        .iter()
+        .map(|ring| dir.join(file_name(*ring)))
+        .collect();
+    if let Some(path) = paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
+        return Err(KeyfileError::Exists { path: path.clone() });
+    }
+    let mut made = Vec::with_capacity(rings.len());
+    for (ring, path) in rings.iter().zip(paths) {
+        let keyring = Keyring::generate(*ring, now, &mut rand::rng());
+        write(&path, &keyring.to_text(), Place::MustBeFree)?;
+        made.push((path, keyring));
+    }
+    Ok(made)
+}
+
+/// Adds a version to a keyring and makes it the active one. Two at once do not lose one another's version.
+pub fn rotate(dir: &Path, ring: Ring, now: Timestamp) -> Result<(PathBuf, Keyring), KeyfileError> {
+    let path = dir.join(file_name(ring));
+    if !dir.is_dir() {
+        return Err(KeyfileError::Missing { path });
+    }
+    let _lock = lock(dir)?;
+    let mut keyring = load_file(&path, ring)?;
+    keyring.rotate(now, &mut rand::rng());
+    write(&path, &keyring.to_text(), Place::MayBeTaken)?;
+    Ok((path, keyring))
+}
+
+fn make_dir(dir: &Path) -> Result<(), KeyfileError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|source| KeyfileError::Unwritable {
+            path: dir.into(),
+            source,
+        })
+}
+
+/// Held until dropped. The folder itself is locked, so that no lock file stays behind.
+fn lock(dir: &Path) -> Result<File, KeyfileError> {
+    let unwritable = |source| KeyfileError::Unwritable {
+        path: dir.into(),
+        source,
+    };
+    let folder = File::open(dir).map_err(unwritable)?;
+    folder.lock().map_err(unwritable)?;
+    Ok(folder)
+}
+
+/// Whether a file may be replaced.
+#[derive(Clone, Copy)]
+enum Place {
+    MustBeFree,
+    MayBeTaken,
+}
+
+fn write(path: &Path, text: &str, place: Place) -> Result<(), KeyfileError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = write_new(&beside, text).and_then(|()| match place {
+        // A link, unlike a rename, fails when the name is taken.
+        Place::MustBeFree => fs::hard_link(&beside, path).and_then(|()| fs::remove_file(&beside)),
+        Place::MayBeTaken => fs::rename(&beside, path),
+    });
+    // Without this the new name may not survive a power cut.
+    let synced = written.and_then(|()| File::open(folder(path))?.sync_all());
+    synced.map_err(|source| {
+        // The first failure is the one to report; the half-written file is removed as well as can be.
+        fs::remove_file(&beside).ok();
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyfileError::Exists { path: path.into() },
+            _ => KeyfileError::Unwritable {
+                path: path.into(),
+                source,
+            },
+        }
+    })
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    // Left over from a process that was killed and had our number: nobody else writes here, we hold the lock.
+    fs::remove_file(path).ok();
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

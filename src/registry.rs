@@ -1,0 +1,198 @@
+//! Tenants and keys: create, read, list, suspend, revoke, delete. The only writer of records.
+//!
+//! Every change is one commit: the record, what is derived from it, the counters and the audit entry. Who may do
+//! what is decided before, by the caller's protocol; what may exist at all is decided here.
+
+mod keys;
+mod tenants;
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Timestamp};
+use crate::crypto::digest::LookupKey;
+use crate::crypto::envelope::DataKey;
+use crate::crypto::keyring::Keyring;
+use crate::crypto::token::TokenPrefixes;
+use crate::domain::change::{Action, Actor, Change};
+use crate::domain::name::{KeyId, TenantId};
+use crate::domain::tenant::Tenant;
+use crate::store::records::{self, RecordError, WrappedKeys};
+use crate::store::{CommitError, CountScope, Store, StoreError};
+
+pub use keys::{CreatedKey, NewKey};
+pub use tenants::NewTenant;
+
+/// How often a change without an etag is tried again when somebody else was faster.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Why a change or a query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// There is no such thing, or none that the caller may know of.
+    #[error("{what} not found")]
+    NotFound {
+        /// `tenant` or `key`.
+        what: &'static str,
+    },
+    /// There is one already.
+    #[error("{what} exists already")]
+    AlreadyExists {
+        /// `tenant`, `key` or `token`.
+        what: &'static str,
+    },
+    /// The etag is not the current one.
+    #[error("the {what} was changed meanwhile: read it again and repeat the change")]
+    Conflict {
+        /// `tenant` or `key`.
+        what: &'static str,
+    },
+    /// A value is not acceptable.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field's path.
+        field: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// One more key would be too many.
+    #[error("API key limit exceeded: {current} of {limit} keys exist")]
+    CountLimit {
+        /// Whose limit.
+        scope: CountScope,
+        /// The limit.
+        limit: u64,
+        /// How many there are.
+        current: u64,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be used.
+    #[error("a stored record cannot be used")]
+    Record(#[from] RecordError),
+}
+
+/// What the registry needs to know of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The words that new tokens begin with.
+    pub prefixes: TokenPrefixes,
+}
+
+/// Makes, reads and changes tenants and keys.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+    data: Arc<Keyring>,
+    /// None: tokens are not kept, whatever is asked.
+    vault: Option<Arc<Keyring>>,
+    lookup: Arc<LookupKey>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+}
+
+/// A tenant that has been read, with what is needed to change it.
+struct Opened {
+    tenant: Tenant,
+    data_key: DataKey,
+    wrapped: WrappedKeys,
+}
+
+impl Registry {
+    /// A registry over a store. With `vault`, tokens are kept sealed for `RevealKey`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        data: Arc<Keyring>,
+        vault: Option<Arc<Keyring>>,
+        lookup: Arc<LookupKey>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            store,
+            data,
+            vault,
+            lookup,
+            clock,
+            settings,
+        }
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn open(&self, id: &TenantId) -> Result<Opened, RegistryError> {
+        let row = self
+            .store
+            .tenant(id)
+            .await?
+            .ok_or(RegistryError::NotFound { what: "tenant" })?;
+        let (tenant, data_key) = records::open_tenant(&self.data, &row)?;
+        let wrapped = WrappedKeys {
+            data: row.data_dek,
+            vault: row.vault_dek,
+        };
+        Ok(Opened {
+            tenant,
+            data_key,
+            wrapped,
+        })
+    }
+
+    fn audit(&self, opened: &DataKey, tenant: &TenantId, entry: Entry<'_>) -> Vec<u8> {
+        let change = Change {
+            actor: entry.actor.clone(),
+            action: entry.action,
+            at: entry.at,
+            key: entry.key.cloned(),
+            note: entry.note,
+        };
+        records::seal_change(opened, tenant, &change, &mut rand::rng())
+    }
+}
+
+/// What goes into the audit besides the tenant.
+struct Entry<'a> {
+    actor: &'a Actor,
+    action: Action,
+    at: Timestamp,
+    key: Option<&'a KeyId>,
+    note: String,
+}
+
+/// A commit's refusal in the registry's words.
+fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
+    move |error| match error {
+        CommitError::Conflict => RegistryError::Conflict { what },
+        CommitError::Exists => RegistryError::AlreadyExists { what },
+        CommitError::NotFound => RegistryError::NotFound { what },
+        CommitError::CountLimit {
+            scope,
+            limit,
+            current,
+        } => RegistryError::CountLimit {
+            scope,
+            limit,
+            current,
+        },
+        CommitError::Store(error) => RegistryError::Store(error),
+    }
+}
+
+/// Whether the etag that a caller sent, if any, is the record's.
+fn check_etag(
+    what: &'static str,
+    expected: Option<u64>,
+    version: u64,
+) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != version => Err(RegistryError::Conflict { what }),
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,242 @@
+//! The registry's tenants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crypto::envelope::DataKey;
+use crate::domain::change::{Action, Actor};
+use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
+use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
+use crate::registry::{ATTEMPTS_MAX, Entry, Opened, Registry, RegistryError, check_etag, refused};
+use crate::store::records::{self, WrappedKeys};
+use crate::store::{Expected, TenantCommit};
+
+/// What a new tenant is made of.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its identifier.
+    pub id: TenantId,
+    /// For people.
+    pub display_name: DisplayName,
+    /// The plan it is on.
+    pub plan: Option<PlanName>,
+    /// Features beyond the plan's.
+    pub features: BTreeSet<Feature>,
+    /// Features that it does not have, though its plan does.
+    pub denied_features: BTreeSet<Feature>,
+    /// Facts for upstreams.
+    pub metadata: BTreeMap<MetadataName, Description>,
+}
+
+impl NewTenant {
+    /// A tenant of that name and nothing else.
+    pub fn named(id: TenantId, display_name: DisplayName) -> Self {
+        Self {
+            id,
+            display_name,
+            plan: None,
+            features: BTreeSet::new(),
+            denied_features: BTreeSet::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// Makes a tenant with its own data keys.
+    pub async fn create_tenant(
+        &self,
+        actor: &Actor,
+        new: NewTenant,
+    ) -> Result<Tenant, RegistryError> {
+        let now = self.now();
+        let tenant = Tenant {
+            id: new.id,
+            display_name: new.display_name,
+            status: TenantStatus::Active,
+            plan: new.plan,
+            features: new.features,
+            denied_features: new.denied_features,
+            metadata: new.metadata,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+        };
+        check_sizes(&tenant)?;
+        let (data_key, wrapped) = self.new_data_keys(&tenant.id);
+        let audit = Entry {
+            actor,
+            action: Action::TenantCreated,
+            at: now,
+            key: None,
+            note: String::new(),
+        };
+        let commit = TenantCommit {
+            expected: Expected::New,
+            audit: self.audit(&data_key, &tenant.id, audit),
+            row: records::seal_tenant(&data_key, &tenant, &wrapped, &mut rand::rng()),
+        };
+        self.store
+            .commit_tenant(commit)
+            .await
+            .map_err(refused("tenant"))?;
+        Ok(tenant)
+    }
+
+    fn new_data_keys(&self, tenant: &TenantId) -> (DataKey, WrappedKeys) {
+        let mut rng = rand::rng();
+        let data_key = DataKey::generate(&mut rng);
+        let data = self.data.wrap(tenant.as_str(), &data_key, &mut rng);
+        let vault = self.vault.as_ref().map(|vault| {
+            let key = DataKey::generate(&mut rng);
+            vault.wrap(tenant.as_str(), &key, &mut rng)
+        });
+        (
+            data_key,
+            WrappedKeys {
+                data,
+                vault: vault.unwrap_or_default(),
+            },
+        )
+    }
+
+    /// A tenant.
+    pub async fn tenant(&self, id: &TenantId) -> Result<Tenant, RegistryError> {
+        Ok(self.open(id).await?.tenant)
+    }
+
+    /// Tenants in the order of their ids, after `after`, at most `limit`.
+    pub async fn tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<Tenant>, RegistryError> {
+        let rows = self.store.tenants(after, limit).await?;
+        rows.iter()
+            .map(|row| Ok(records::open_tenant(&self.data, row)?.0))
+            .collect()
+    }
+
+    /// Makes every key of the tenant refuse as `tenant_suspended`. Suspending a suspended tenant changes nothing.
+    pub async fn suspend_tenant(
+        &self,
+        actor: &Actor,
+        id: &TenantId,
+        etag: Option<u64>,
+        reason: &Description,
+    ) -> Result<Tenant, RegistryError> {
+        let note = reason.to_string();
+        self.change_tenant(actor, id, etag, Action::TenantSuspended, note, |tenant| {
+            tenant.status = TenantStatus::Suspended;
+        })
+        .await
+    }
+
+    /// Makes the tenant's keys work again. Resuming an active tenant changes nothing.
+    pub async fn resume_tenant(
+        &self,
+        actor: &Actor,
+        id: &TenantId,
+        etag: Option<u64>,
+    ) -> Result<Tenant, RegistryError> {
+        self.change_tenant(
+            actor,
+            id,
+            etag,
+            Action::TenantResumed,
+            String::new(),
+            |tenant| {
+                tenant.status = TenantStatus::Active;
+            },
+        )
+        .await
+    }
+
+    /// Changes a tenant: with an etag, once, against that version; without, against whatever is there.
+    /// A change that changes nothing writes nothing.
+    pub async fn change_tenant(
+        &self,
+        actor: &Actor,
+        id: &TenantId,
+        etag: Option<u64>,
+        action: Action,
+        note: String,
+        change: impl Fn(&mut Tenant) + Send + Sync,
+    ) -> Result<Tenant, RegistryError> {
+        for attempt in 1.. {
+            let opened = self.open(id).await?;
+            check_etag("tenant", etag, opened.tenant.version)?;
+            let mut tenant = opened.tenant.clone();
+            change(&mut tenant);
+            if tenant == opened.tenant {
+                return Ok(tenant);
+            }
+            check_sizes(&tenant)?;
+            let at = self.now();
+            tenant.updated_at = at;
+            tenant.version += 1;
+            let entry = Entry {
+                actor,
+                action,
+                at,
+                key: None,
+                note: note.clone(),
+            };
+            match self.commit_tenant(&opened, &tenant, entry).await {
+                Err(RegistryError::Conflict { .. }) if etag.is_none() && attempt < ATTEMPTS_MAX => {
+                }
+                result => return result.map(|()| tenant),
+            }
+        }
+        Err(RegistryError::Conflict { what: "tenant" })
+    }
+
+    async fn commit_tenant(
+        &self,
+        opened: &Opened,
+        tenant: &Tenant,
+        entry: Entry<'_>,
+    ) -> Result<(), RegistryError> {
+        let commit = TenantCommit {
+            expected: Expected::Version(opened.tenant.version),
+            row: records::seal_tenant(&opened.data_key, tenant, &opened.wrapped, &mut rand::rng()),
+            audit: self.audit(&opened.data_key, &tenant.id, entry),
+        };
+        self.store
+            .commit_tenant(commit)
+            .await
+            .map_err(refused("tenant"))
+    }
+
+    /// Deletes a tenant for good: its data keys go first, so that nothing it had can be opened again.
+    pub async fn delete_tenant(
+        &self,
+        actor: &Actor,
+        id: &TenantId,
+        etag: u64,
+    ) -> Result<(), RegistryError> {
+        self.store
+            .delete_tenant(id, etag)
+            .await
+            .map_err(refused("tenant"))?;
+        // The tenant's own audit is shredded with it: this line is what remains.
+        tracing::info!(tenant = %id, actor = ?actor, "tenant deleted");
+        Ok(())
+    }
+}
+
+fn check_sizes(tenant: &Tenant) -> Result<(), RegistryError> {
+    let too_many = |field, max| RegistryError::Invalid {
+        field,
+        problem: format!("at most {max} are allowed"),
+    };
+    if tenant.features.len() > FEATURES_MAX {
+        return Err(too_many("features", FEATURES_MAX));
+    }
+    if tenant.denied_features.len() > FEATURES_MAX {
+        return Err(too_many("denied_features", FEATURES_MAX));
+    }
+    if tenant.metadata.len() > METADATA_MAX {
+        return Err(too_many("metadata", METADATA_MAX));
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! The one table from our errors to what a client of the admin API sees: code, reason, message.
+//!
+//! Reasons are in upper snake case (AIP-193) and stable; messages may change, except where DESIGN section 7 gives
+//! their words. A cause inside us is logged here and never sent.
+//!
+//! | what happened | code | reason |
+//! |---|---|---|
+//! | no credential | UNAUTHENTICATED | `MISSING_API_KEY` |
+//! | not a valid key | UNAUTHENTICATED | `INVALID_API_KEY` |
+//! | an expired key | UNAUTHENTICATED | `API_KEY_EXPIRED` |
+//! | more than one credential | INVALID_ARGUMENT | `AMBIGUOUS_REQUEST` |
+//! | the caller's tenant is suspended | PERMISSION_DENIED | `TENANT_SUSPENDED` |
+//! | the role does not allow it | PERMISSION_DENIED | `PERMISSION_DENIED` |
+//! | a field is not acceptable | INVALID_ARGUMENT | `INVALID_FIELD`, with `BadRequest` |
+//! | no such tenant or key | NOT_FOUND | `TENANT_NOT_FOUND`, `KEY_NOT_FOUND` |
+//! | there is one already | ALREADY_EXISTS | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` |
+//! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
+//! | too many keys | RESOURCE_EXHAUSTED | `API_KEY_LIMIT_EXCEEDED`, with the numbers |
+//! | the store does not answer | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
+//! | we cannot tell who calls | UNAVAILABLE | `AUTHORIZATION_UNAVAILABLE`, with `RetryInfo` |
+//! | anything else | INTERNAL | `INTERNAL` |
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::registry::RegistryError;
+use crate::store::{CountScope, StoreError};
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "keystile";
+/// Details travel in a header, which clients bound (16 KiB is common): more violations than this are left out.
+pub const VIOLATIONS_MAX: usize = 16;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The stable word for what went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No credential.
+    MissingApiKey,
+    /// Not a valid key: malformed, unknown or revoked.
+    InvalidApiKey,
+    /// The key is past its expiry.
+    ApiKeyExpired,
+    /// More than one credential.
+    AmbiguousRequest,
+    /// The caller's tenant is suspended.
+    TenantSuspended,
+    /// The role does not allow it.
+    PermissionDenied,
+    /// A field is not acceptable.
+    InvalidField,
+    /// No such tenant, or none that the caller may know of.
+    TenantNotFound,
+    /// No such key, or none that the caller may know of.
+    KeyNotFound,
+    /// The id is taken.
+    TenantAlreadyExists,
+    /// The token is a key's already.
+    KeyAlreadyExists,
+    /// Somebody else was faster.
+    EtagMismatch,
+    /// One more key would be too many.
+    ApiKeyLimitExceeded,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// We cannot tell who calls.
+    AuthorizationUnavailable,
+    /// We failed.
+    Internal,
+}
+
+impl Reason {
+    /// The word and the code that goes with it.
+    fn entry(self) -> (&'static str, Code) {
+        match self {
+            Self::MissingApiKey => ("MISSING_API_KEY", Code::Unauthenticated),
+            Self::InvalidApiKey => ("INVALID_API_KEY", Code::Unauthenticated),
+            Self::ApiKeyExpired => ("API_KEY_EXPIRED", Code::Unauthenticated),
+            Self::AmbiguousRequest => ("AMBIGUOUS_REQUEST", Code::InvalidArgument),
+            Self::TenantSuspended => ("TENANT_SUSPENDED", Code::PermissionDenied),
+            Self::PermissionDenied => ("PERMISSION_DENIED", Code::PermissionDenied),
+            Self::InvalidField => ("INVALID_FIELD", Code::InvalidArgument),
+            Self::TenantNotFound => ("TENANT_NOT_FOUND", Code::NotFound),
+            Self::KeyNotFound => ("KEY_NOT_FOUND", Code::NotFound),
+            Self::TenantAlreadyExists => ("TENANT_ALREADY_EXISTS", Code::AlreadyExists),
+            Self::KeyAlreadyExists => ("KEY_ALREADY_EXISTS", Code::AlreadyExists),
+            Self::EtagMismatch => ("ETAG_MISMATCH", Code::Aborted),
+            Self::ApiKeyLimitExceeded => ("API_KEY_LIMIT_EXCEEDED", Code::ResourceExhausted),
+            Self::StoreUnavailable => ("STORE_UNAVAILABLE", Code::Unavailable),
+            Self::AuthorizationUnavailable => ("AUTHORIZATION_UNAVAILABLE", Code::Unavailable),
+            Self::Internal => ("INTERNAL", Code::Internal),
+        }
+    }
+
+    /// The word as clients see it.
+    pub fn as_str(self) -> &'static str {
+        self.entry().0
+    }
+
+    /// A status of that reason.
+    pub fn status(self, message: impl Into<String>) -> Status {
+        self.with(message, ErrorDetails::new(), HashMap::new())
+    }
+
+    /// A status of that reason which names fields.
+    pub fn with_fields(self, message: impl Into<String>, fields: Vec<FieldViolation>) -> Status {
+        self.with(
+            message,
+            ErrorDetails::with_bad_request(fields),
+            HashMap::new(),
+        )
+    }
+
+    fn with(
+        self,
+        message: impl Into<String>,
+        mut details: ErrorDetails,
+        metadata: HashMap<String, String>,
+    ) -> Status {
+        let (word, code) = self.entry();
+        details.set_error_info(word, DOMAIN, metadata);
+        if code == Code::Unavailable {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        Status::with_error_details(code, message, details)
+    }
+}
+
+/// Fields that are not acceptable; all of them at once.
+pub fn invalid(mut violations: Vec<FieldViolation>) -> Status {
+    let message = match violations.as_slice() {
+        [one] => format!("{}: {}", one.field, one.description),
+        all => format!("{} fields are not acceptable", all.len()),
+    };
+    violations.truncate(VIOLATIONS_MAX);
+    Reason::InvalidField.with_fields(message, violations)
+}
+
+/// No such thing, or none that the caller may know of: the two cannot be told apart.
+pub fn not_found(what: &'static str) -> Status {
+    tenant_or_key(what, Reason::TenantNotFound, Reason::KeyNotFound)
+        .status(format!("{what} not found"))
+}
+
+/// The etag is not the current one.
+pub fn etag_mismatch(what: &'static str) -> Status {
+    Reason::EtagMismatch.status(format!(
+        "the {what} was changed meanwhile: read it again and repeat the change"
+    ))
+}
+
+/// What the registry said, in the client's terms. Paths of fields begin with `prefix`, the resource's field in
+/// the request.
+pub fn from_registry(prefix: &'static str) -> impl Fn(RegistryError) -> Status {
+    move |error| match error {
+        RegistryError::NotFound { what } => not_found(what),
+        RegistryError::AlreadyExists { what } => {
+            tenant_or_key(what, Reason::TenantAlreadyExists, Reason::KeyAlreadyExists)
+                .status(format!("{what} exists already"))
+        }
+        RegistryError::Conflict { what } => etag_mismatch(what),
+        RegistryError::Invalid { field, problem } => invalid_field(prefix, field, problem),
+        RegistryError::CountLimit {
+            scope,
+            limit,
+            current,
+        } => count_limit(scope, limit, current),
+        RegistryError::Store(StoreError::Unavailable(source)) => {
+            tracing::error!(
+                error = source.as_ref() as &dyn std::error::Error,
+                "store unavailable"
+            );
+            Reason::StoreUnavailable.status("the key store does not answer; try again")
+        }
+        RegistryError::Store(error @ StoreError::Damaged(_)) => internal(&error),
+        RegistryError::Record(error) => internal(&error),
+    }
+}
+
+fn tenant_or_key(what: &str, tenant: Reason, key: Reason) -> Reason {
+    if what == "tenant" { tenant } else { key }
+}
+
+fn invalid_field(prefix: &str, field: &str, problem: String) -> Status {
+    let violation = FieldViolation::new(format!("{prefix}.{field}"), problem);
+    if field != "expire_time" {
+        return invalid(vec![violation]);
+    }
+    let message = format!(
+        "API key expiry validation failed: {}",
+        violation.description
+    );
+    Reason::InvalidField.with_fields(message, vec![violation])
+}
+
+fn count_limit(scope: CountScope, limit: u64, current: u64) -> Status {
+    let (scope, whose) = match scope {
+        CountScope::Owner => ("owner", "the owner"),
+        CountScope::Total => ("total", "the platform"),
+    };
+    let metadata = [
+        ("scope", scope.to_owned()),
+        ("limit", limit.to_string()),
+        ("current", current.to_string()),
+    ];
+    Reason::ApiKeyLimitExceeded.with(
+        format!("API key limit exceeded: {whose} has {current} of {limit} keys"),
+        ErrorDetails::new(),
+        metadata
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+    )
+}
+
+fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
+    tracing::error!(error = error, "admin request failed");
+    Reason::Internal.status("internal error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: RegistryError, code: Code, reason: &str, message: &str) -> ErrorDetails {
+        let status = from_registry("key")(error);
+        let details = status.get_error_details();
+        let info = details.error_info().expect("every error has an ErrorInfo");
+        assert_eq!(
+            (status.code(), info.reason.as_str(), info.domain.as_str()),
+            (code, reason, "keystile")
+        );
+        assert_eq!(status.message(), message);
+        details
+    }
+
+    #[test]
+    fn each_registry_error_has_its_code_reason_and_message() {
+        let invalid = |field| RegistryError::Invalid {
+            field,
+            problem: "must be in the future".into(),
+        };
+        let not_found = |what| RegistryError::NotFound { what };
+        let exists = |what| RegistryError::AlreadyExists { what };
+        let limit = RegistryError::CountLimit {
+            scope: CountScope::Owner,
+            limit: 10,
+            current: 10,
+        };
+        let down = StoreError::Unavailable("127.0.0.1:6379 refused".into());
+        let damaged = StoreError::Damaged("page 7".into());
+        let changed = "the key was changed meanwhile: read it again and repeat the change";
+        for (error, code, reason, message) in [
+            (
+                not_found("tenant"),
+                Code::NotFound,
+                "TENANT_NOT_FOUND",
+                "tenant not found",
+            ),
+            (
+                not_found("key"),
+                Code::NotFound,
+                "KEY_NOT_FOUND",
+                "key not found",
+            ),
+            (
+                exists("tenant"),
+                Code::AlreadyExists,
+                "TENANT_ALREADY_EXISTS",
+                "tenant exists already",
+            ),
+            (
+                exists("key"),
+                Code::AlreadyExists,
+                "KEY_ALREADY_EXISTS",
+                "key exists already",
+            ),
+            (
+                RegistryError::Conflict { what: "key" },
+                Code::Aborted,
+                "ETAG_MISMATCH",
+                changed,
+            ),
+            (
+                invalid("scopes"),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+                "key.scopes: must be in the future",
+            ),
+            (
+                invalid("expire_time"),
+                Code::InvalidArgument,
+                "INVALID_FIELD",
+                "API key expiry validation failed: must be in the future",
+            ),
+            (
+                limit,
+                Code::ResourceExhausted,
+                "API_KEY_LIMIT_EXCEEDED",
+                "API key limit exceeded: the owner has 10 of 10 keys",
+            ),
+            (
+                down.into(),
+                Code::Unavailable,
+                "STORE_UNAVAILABLE",
+                "the key store does not answer; try again",
+            ),
+            (damaged.into(), Code::Internal, "INTERNAL", "internal error"),
+        ] {
+            check(error, code, reason, message);
+        }
+    }
+
+    #[test]
+    fn what_may_be_retried_says_when() {
+        let status = Reason::AuthorizationUnavailable.status("later");
+        assert_eq!(
+            status
+                .get_details_retry_info()
+                .and_then(|info| info.retry_delay),
+            Some(Duration::from_secs(1))
+        );
+    }
+
+    #[test]
+    fn a_thousand_bad_fields_still_fit_the_headers() {
+        let violation = |at| FieldViolation::new(format!("key.scopes[{at}]"), "x".repeat(100));
+        let status = invalid((0..1000).map(violation).collect());
+        assert_eq!(status.message(), "1000 fields are not acceptable");
+        assert_eq!(
+            status
+                .get_details_bad_request()
+                .unwrap()
+                .field_violations
+                .len(),
+            VIOLATIONS_MAX
+        );
+        assert!(status.details().len() < 4096);
+    }
+}

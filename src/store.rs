@@ -1,0 +1,262 @@
+//! Where records live. What every backend promises, and nothing of what is inside a record.
+//!
+//! A backend stores sealed bytes, versions and counters. It cannot open a record and does not need to. Every
+//! promise below is held by one contract-test suite that runs on each backend.
+//!
+//! - A commit is atomic: record, index entries, counters and audit entry together, or none of it.
+//! - A commit is durable when it returns, and watchers have been told before it returns.
+//! - A version that is expected and not found is a [`CommitError::Conflict`]; nothing is written.
+#![warn(missing_docs)]
+
+pub mod codec;
+pub mod records;
+pub mod redb;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::domain::key::LookupId;
+use crate::domain::name::{KeyId, TenantId};
+
+/// A store's answer, to be awaited.
+pub type StoreFuture<'a, T, E = StoreError> =
+    Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// Why a store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached or did not answer in time; trying again may help.
+    #[error("the store does not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What it holds cannot be right; trying again does not help.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// Which limit on the number of keys was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountScope {
+    /// Live keys of one owner.
+    Owner,
+    /// Live keys of all tenants together.
+    Total,
+}
+
+/// Why a commit was refused; nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else changed the record since it was read.
+    #[error("the record was changed meanwhile")]
+    Conflict,
+    /// The record that was to be new is there already.
+    #[error("the record exists already")]
+    Exists,
+    /// The tenant or key is not there (any more).
+    #[error("the record does not exist")]
+    NotFound,
+    /// One more live key would be too many.
+    #[error("the limit of {limit} keys is reached")]
+    CountLimit {
+        /// Whose limit.
+        scope: CountScope,
+        /// The limit.
+        limit: u64,
+        /// How many there are.
+        current: u64,
+    },
+    /// The store itself failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A tenant as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Whose.
+    pub id: TenantId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// The id of its data key; a tenant made again under an old name has another.
+    pub dek_id: u64,
+    /// The data key, wrapped by the `data` keyring.
+    pub data_dek: Vec<u8>,
+    /// The vault data key, wrapped by the `vault` keyring; empty when tokens are not kept.
+    pub vault_dek: Vec<u8>,
+    /// The sealed tenant.
+    pub body: Vec<u8>,
+}
+
+/// A key as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Which.
+    pub id: KeyId,
+    /// Counts changes from 1.
+    pub version: u64,
+    /// The sealed key.
+    pub body: Vec<u8>,
+}
+
+/// What a Check needs of one generation, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexRow {
+    /// Where it is found.
+    pub lookup_id: LookupId,
+    /// The version of the key it was derived from.
+    pub version: u64,
+    /// The sealed access record.
+    pub body: Vec<u8>,
+}
+
+/// What must be there before a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: the record is new.
+    New,
+    /// For a key: nothing, and the tenant has never had a key (for `keystile bootstrap`).
+    FirstOfTenant,
+    /// This version.
+    Version(u64),
+}
+
+/// How a commit changes the number of live keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountChange {
+    /// The number stays.
+    None,
+    /// One more, if the limits allow it.
+    Add {
+        /// The most live keys of the owner.
+        per_owner: u64,
+        /// The most live keys of all tenants together, if limited.
+        total: Option<u64>,
+    },
+    /// One less. Where none is counted the store is [`StoreError::Damaged`].
+    Remove,
+}
+
+/// A change of one tenant, to be committed.
+///
+/// With [`Expected::Version`] the data key of `row` is that of the stored tenant. If the tenant has another by
+/// now, it was deleted and made again: [`CommitError::NotFound`].
+#[derive(Clone, Debug)]
+pub struct TenantCommit {
+    /// What must be there now.
+    pub expected: Expected,
+    /// What shall be there.
+    pub row: TenantRow,
+    /// The sealed audit entry.
+    pub audit: Vec<u8>,
+}
+
+/// A change of one key, to be committed.
+#[derive(Clone, Debug)]
+pub struct KeyCommit {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The data key that everything here is sealed under. If the tenant has another by now, it was deleted
+    /// and made again: [`CommitError::NotFound`].
+    pub dek_id: u64,
+    /// What must be there now.
+    pub expected: Expected,
+    /// What shall be there.
+    pub row: KeyRow,
+    /// Index entries to write. One that is there with a newer version stays as it is.
+    /// For a new key an entry that is there already, under any tenant, is [`CommitError::Exists`]; so is an
+    /// entry of another key, always.
+    pub index: Vec<IndexRow>,
+    /// Stands for the owner in the counters.
+    pub owner_tag: [u8; 16],
+    /// What happens to the counters.
+    pub count: CountChange,
+    /// The sealed audit entry.
+    pub audit: Vec<u8>,
+}
+
+/// Facts about the store itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// The backend's word, for example `embedded`.
+    pub kind: &'static str,
+    /// Where it is, without credentials.
+    pub location: String,
+}
+
+/// Is told of every change, before the commit returns.
+pub trait Watcher: Send + Sync + 'static {
+    /// An index entry was written or removed.
+    fn index_changed(&self, lookup_id: LookupId);
+    /// A tenant was written or removed.
+    fn tenant_changed(&self, tenant: &TenantId);
+}
+
+/// A place for records.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// What and where it is.
+    fn info(&self) -> StoreInfo;
+
+    /// Remembers which keyring the store is sealed with at first use, and compares ever after.
+    /// Answers the id that it remembers.
+    fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String>;
+
+    /// Whether it can answer; for readiness.
+    fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// The index entry of a lookup id.
+    fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>>;
+
+    /// A tenant.
+    fn tenant<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, Option<TenantRow>>;
+
+    /// Tenants in the order of their ids, after `after`, at most `limit`.
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<TenantRow>>;
+
+    /// A key of a tenant.
+    fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>>;
+
+    /// Keys of a tenant in the order of their ids, after `after`, at most `limit`.
+    fn keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: Option<&'a KeyId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<KeyRow>>;
+
+    /// How many live keys the owner behind the tag has, and how many all tenants have together.
+    fn live_keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        owner_tag: [u8; 16],
+    ) -> StoreFuture<'a, (u64, u64)>;
+
+    /// The newest audit entries of a tenant with their sequence numbers, newest first, at most `limit`.
+    /// A tenant's entries are numbered from 1, without gaps, in the order of their commits.
+    fn audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>>;
+
+    /// Writes a tenant. Making a tenant that exists is [`CommitError::Exists`].
+    fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError>;
+
+    /// Writes a key with its index entries, counters and audit entry.
+    fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError>;
+
+    /// Deletes a tenant with all that it has: its data keys first of all, so that nothing opens any more
+    /// whatever else is left, then keys, index entries, counters and audit. `expected` is the version.
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        expected: u64,
+    ) -> StoreFuture<'a, (), CommitError>;
+
+    /// Tells `watcher` of every change from now on.
+    fn watch(&self, watcher: Arc<dyn Watcher>);
+}

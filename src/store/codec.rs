@@ -1,0 +1,439 @@
+//! The stored form of records: what is inside the seals.
+//!
+//! Protobuf by derive, apart from `domain` and from the admin API, so that each can change alone. Field numbers
+//! are stored: never reuse one. A reader refuses what it cannot understand in full where security rests on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+
+use crate::clock::Timestamp;
+use crate::domain::access::KeyAccess;
+use crate::domain::change::{Actor, Change};
+use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, LookupId};
+use crate::domain::name::{
+    Description, DisplayName, Feature, InvalidName, KeyId, MetadataName, Owner, PlanName, Scope,
+    TenantId,
+};
+use crate::domain::role::Role;
+use crate::domain::tenant::{Tenant, TenantStatus};
+
+/// A record that opened and yet cannot be read: written by a later version, or by a bug.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stored {what} is not understood: {problem}")]
+pub struct DecodeError {
+    /// Which kind of record.
+    pub what: &'static str,
+    /// Which part of it.
+    pub problem: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredTenant {
+    #[prost(string, tag = "1")]
+    display_name: String,
+    #[prost(bool, tag = "2")]
+    suspended: bool,
+    #[prost(string, tag = "3")]
+    plan: String,
+    #[prost(string, repeated, tag = "4")]
+    features: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    denied_features: Vec<String>,
+    #[prost(btree_map = "string, string", tag = "6")]
+    metadata: BTreeMap<String, String>,
+    #[prost(int64, tag = "7")]
+    created_at: i64,
+    #[prost(int64, tag = "8")]
+    updated_at: i64,
+    #[prost(uint64, tag = "9")]
+    version: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredFeatures {
+    #[prost(string, repeated, tag = "1")]
+    names: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredAccess {
+    #[prost(bytes = "vec", tag = "1")]
+    digest: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    version: u64,
+    #[prost(bool, tag = "3")]
+    revoked: bool,
+    #[prost(int64, optional, tag = "4")]
+    expires_at: Option<i64>,
+    #[prost(string, tag = "5")]
+    owner: String,
+    #[prost(uint32, tag = "6")]
+    role: u32,
+    #[prost(string, repeated, tag = "7")]
+    scopes: Vec<String>,
+    #[prost(message, optional, tag = "8")]
+    features: Option<StoredFeatures>,
+    #[prost(string, repeated, tag = "9")]
+    networks: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredGeneration {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    lookup_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    hint: String,
+    #[prost(int64, tag = "4")]
+    created_at: i64,
+    #[prost(int64, optional, tag = "5")]
+    retires_at: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "6")]
+    sealed_token: Option<Vec<u8>>,
+    #[prost(bytes = "vec", tag = "7")]
+    digest: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredKey {
+    #[prost(string, tag = "1")]
+    display_name: String,
+    #[prost(string, tag = "2")]
+    description: String,
+    #[prost(string, tag = "3")]
+    owner: String,
+    #[prost(uint32, tag = "4")]
+    role: u32,
+    #[prost(uint32, tag = "5")]
+    kind: u32,
+    #[prost(int64, optional, tag = "6")]
+    revoked_at: Option<i64>,
+    #[prost(string, tag = "7")]
+    revoke_reason: String,
+    #[prost(string, repeated, tag = "8")]
+    scopes: Vec<String>,
+    #[prost(message, optional, tag = "9")]
+    features: Option<StoredFeatures>,
+    #[prost(string, repeated, tag = "10")]
+    networks: Vec<String>,
+    #[prost(int64, optional, tag = "11")]
+    expires_at: Option<i64>,
+    #[prost(message, repeated, tag = "12")]
+    generations: Vec<StoredGeneration>,
+    #[prost(int64, tag = "13")]
+    created_at: i64,
+    #[prost(int64, tag = "14")]
+    updated_at: i64,
+    #[prost(uint64, tag = "15")]
+    version: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredChange {
+    #[prost(string, tag = "1")]
+    actor_tenant: String,
+    #[prost(string, tag = "2")]
+    actor_key: String,
+    #[prost(string, tag = "3")]
+    action: String,
+    #[prost(int64, tag = "4")]
+    at: i64,
+    #[prost(string, tag = "5")]
+    key: String,
+    #[prost(string, tag = "6")]
+    note: String,
+}
+
+/// Reads the fields of one record and names the one that is wrong.
+struct Reader(&'static str);
+
+impl Reader {
+    fn fail(&self, problem: impl Into<String>) -> DecodeError {
+        DecodeError {
+            what: self.0,
+            problem: problem.into(),
+        }
+    }
+
+    fn message<M: Message + Default>(&self, bytes: &[u8]) -> Result<M, DecodeError> {
+        M::decode(bytes).map_err(|error| self.fail(error.to_string()))
+    }
+
+    fn name<T>(
+        &self,
+        parse: fn(&str) -> Result<T, InvalidName>,
+        text: &str,
+    ) -> Result<T, DecodeError> {
+        parse(text).map_err(|error| self.fail(error.what))
+    }
+
+    fn names<T: Ord>(
+        &self,
+        parse: fn(&str) -> Result<T, InvalidName>,
+        texts: &[String],
+    ) -> Result<BTreeSet<T>, DecodeError> {
+        texts.iter().map(|text| self.name(parse, text)).collect()
+    }
+
+    fn features(
+        &self,
+        stored: Option<&StoredFeatures>,
+    ) -> Result<Option<BTreeSet<Feature>>, DecodeError> {
+        stored
+            .map(|features| self.names(Feature::parse, &features.names))
+            .transpose()
+    }
+
+    fn role(&self, number: u32) -> Result<Role, DecodeError> {
+        match number {
+            1 => Ok(Role::User),
+            2 => Ok(Role::TenantAdmin),
+            3 => Ok(Role::GlobalAdmin),
+            _ => Err(self.fail("role")),
+        }
+    }
+
+    fn networks(&self, texts: &[String]) -> Result<Vec<ipnet::IpNet>, DecodeError> {
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(|_| self.fail("network")))
+            .collect()
+    }
+
+    fn array<const N: usize>(&self, bytes: &[u8]) -> Result<[u8; N], DecodeError> {
+        bytes.try_into().map_err(|_| self.fail("digest"))
+    }
+}
+
+fn role_number(role: Role) -> u32 {
+    match role {
+        Role::User => 1,
+        Role::TenantAdmin => 2,
+        Role::GlobalAdmin => 3,
+    }
+}
+
+fn texts<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> Vec<String> {
+    items.into_iter().map(ToString::to_string).collect()
+}
+
+fn stored_features(features: Option<&BTreeSet<Feature>>) -> Option<StoredFeatures> {
+    features.map(|features| StoredFeatures {
+        names: texts(features),
+    })
+}
+
+/// The bytes of a tenant.
+pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
+    let metadata = tenant
+        .metadata
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    StoredTenant {
+        display_name: tenant.display_name.to_string(),
+        suspended: matches!(tenant.status, TenantStatus::Suspended),
+        plan: tenant
+            .plan
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        features: texts(&tenant.features),
+        denied_features: texts(&tenant.denied_features),
+        metadata: metadata.collect(),
+        created_at: tenant.created_at.as_millis(),
+        updated_at: tenant.updated_at.as_millis(),
+        version: tenant.version,
+    }
+    .encode_to_vec()
+}
+
+/// The tenant `id` of these bytes.
+pub fn decode_tenant(id: &TenantId, bytes: &[u8]) -> Result<Tenant, DecodeError> {
+    let read = Reader("tenant");
+    let stored: StoredTenant = read.message(bytes)?;
+    let metadata = stored.metadata.iter().map(|(name, value)| {
+        Ok((
+            read.name(MetadataName::parse, name)?,
+            read.name(Description::parse, value)?,
+        ))
+    });
+    Ok(Tenant {
+        id: id.clone(),
+        display_name: read.name(DisplayName::parse, &stored.display_name)?,
+        status: if stored.suspended {
+            TenantStatus::Suspended
+        } else {
+            TenantStatus::Active
+        },
+        plan: (!stored.plan.is_empty())
+            .then(|| read.name(PlanName::parse, &stored.plan))
+            .transpose()?,
+        features: read.names(Feature::parse, &stored.features)?,
+        denied_features: read.names(Feature::parse, &stored.denied_features)?,
+        metadata: metadata.collect::<Result<_, _>>()?,
+        created_at: Timestamp::from_millis(stored.created_at),
+        updated_at: Timestamp::from_millis(stored.updated_at),
+        version: stored.version,
+    })
+}
+
+/// The bytes of an access record; tenant, key and generation are in the seal, not here.
+pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
+    StoredAccess {
+        digest: access.digest.to_vec(),
+        version: access.version,
+        revoked: access.revoked,
+        expires_at: access.expires_at.map(Timestamp::as_millis),
+        owner: access.owner.to_string(),
+        role: role_number(access.role),
+        scopes: texts(&access.scopes),
+        features: stored_features(access.features.as_ref()),
+        networks: texts(&access.networks),
+    }
+    .encode_to_vec()
+}
+
+/// The access record of these bytes, for the place that the seal proved.
+pub fn decode_access(
+    tenant: &TenantId,
+    key: &KeyId,
+    generation: u32,
+    bytes: &[u8],
+) -> Result<KeyAccess, DecodeError> {
+    let read = Reader("access record");
+    let stored: StoredAccess = read.message(bytes)?;
+    Ok(KeyAccess {
+        tenant: tenant.clone(),
+        key: key.clone(),
+        generation,
+        digest: read.array(&stored.digest)?,
+        version: stored.version,
+        revoked: stored.revoked,
+        expires_at: stored.expires_at.map(Timestamp::from_millis),
+        owner: read.name(Owner::parse, &stored.owner)?,
+        role: read.role(stored.role)?,
+        scopes: read.names(Scope::parse, &stored.scopes)?,
+        features: read.features(stored.features.as_ref())?,
+        networks: read.networks(&stored.networks)?,
+    })
+}
+
+/// The bytes of a key.
+pub fn encode_key(key: &Key) -> Vec<u8> {
+    let (revoked_at, revoke_reason) = match &key.status {
+        KeyStatus::Active => (None, String::new()),
+        KeyStatus::Revoked { at, reason } => (Some(at.as_millis()), reason.to_string()),
+    };
+    StoredKey {
+        display_name: key.display_name.to_string(),
+        description: key.description.to_string(),
+        owner: key.owner.to_string(),
+        role: role_number(key.role),
+        kind: match key.kind {
+            KeyKind::Live => 1,
+            KeyKind::Test => 2,
+            KeyKind::Imported => 3,
+        },
+        revoked_at,
+        revoke_reason,
+        scopes: texts(&key.scopes),
+        features: stored_features(key.features.as_ref()),
+        networks: texts(&key.networks),
+        expires_at: key.expires_at.map(Timestamp::as_millis),
+        generations: key.generations.iter().map(stored_generation).collect(),
+        created_at: key.created_at.as_millis(),
+        updated_at: key.updated_at.as_millis(),
+        version: key.version,
+    }
+    .encode_to_vec()
+}
+
+fn stored_generation(generation: &Generation) -> StoredGeneration {
+    StoredGeneration {
+        number: generation.number,
+        lookup_id: generation.lookup_id.0.to_vec(),
+        hint: generation.hint.clone(),
+        created_at: generation.created_at.as_millis(),
+        retires_at: generation.retires_at.map(Timestamp::as_millis),
+        sealed_token: generation.sealed_token.clone(),
+        digest: generation.digest.to_vec(),
+    }
+}
+
+/// The key `id` of these bytes.
+pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, DecodeError> {
+    let read = Reader("key");
+    let stored: StoredKey = read.message(bytes)?;
+    if stored.generations.is_empty() {
+        return Err(read.fail("no generation"));
+    }
+    let reason = read.name(Description::parse, &stored.revoke_reason)?;
+    let generations = stored
+        .generations
+        .iter()
+        .map(|generation| decode_generation(&read, generation));
+    Ok(Key {
+        tenant: tenant.clone(),
+        id: id.clone(),
+        display_name: read.name(DisplayName::parse, &stored.display_name)?,
+        description: read.name(Description::parse, &stored.description)?,
+        owner: read.name(Owner::parse, &stored.owner)?,
+        role: read.role(stored.role)?,
+        kind: match stored.kind {
+            1 => KeyKind::Live,
+            2 => KeyKind::Test,
+            3 => KeyKind::Imported,
+            _ => return Err(read.fail("kind")),
+        },
+        status: match stored.revoked_at {
+            None => KeyStatus::Active,
+            Some(at) => KeyStatus::Revoked {
+                at: Timestamp::from_millis(at),
+                reason,
+            },
+        },
+        scopes: read.names(Scope::parse, &stored.scopes)?,
+        features: read.features(stored.features.as_ref())?,
+        networks: read.networks(&stored.networks)?,
+        expires_at: stored.expires_at.map(Timestamp::from_millis),
+        generations: generations.collect::<Result<_, _>>()?,
+        created_at: Timestamp::from_millis(stored.created_at),
+        updated_at: Timestamp::from_millis(stored.updated_at),
+        version: stored.version,
+    })
+}
+
+fn decode_generation(read: &Reader, stored: &StoredGeneration) -> Result<Generation, DecodeError> {
+    Ok(Generation {
+        number: stored.number,
+        lookup_id: LookupId(read.array(&stored.lookup_id)?),
+        digest: read.array(&stored.digest)?,
+        hint: stored.hint.clone(),
+        created_at: Timestamp::from_millis(stored.created_at),
+        retires_at: stored.retires_at.map(Timestamp::from_millis),
+        sealed_token: stored.sealed_token.clone(),
+    })
+}
+
+/// The bytes of an audit entry.
+pub fn encode_change(change: &Change) -> Vec<u8> {
+    let (actor_tenant, actor_key) = match &change.actor {
+        Actor::Key { tenant, key } => (tenant.to_string(), key.to_string()),
+        Actor::Operator => (String::new(), String::new()),
+    };
+    StoredChange {
+        actor_tenant,
+        actor_key,
+        action: change.action.as_str().to_owned(),
+        at: change.at.as_millis(),
+        key: change
+            .key
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        note: change.note.clone(),
+    }
+    .encode_to_vec()
+}

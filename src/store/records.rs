@@ -1,0 +1,262 @@
+//! Rows to domain and back: the one place where records are sealed and opened.
+
+use crate::crypto::digest::LookupKey;
+use crate::crypto::envelope::{self, DataKey, Kind, OpenError, Place};
+use crate::crypto::keyring::{Keyring, UnwrapError};
+use crate::domain::access::KeyAccess;
+use crate::domain::change::Change;
+use crate::domain::key::{Generation, Key};
+use crate::domain::name::{KeyId, TenantId};
+use crate::domain::tenant::Tenant;
+use crate::store::codec::{self, DecodeError};
+use crate::store::{IndexRow, KeyRow, TenantRow};
+
+/// Why a stored record cannot be used. For the operator; a client hears nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The tenant's data key does not unwrap.
+    #[error("cannot unwrap the data key of tenant {tenant}")]
+    DataKey {
+        /// Whose.
+        tenant: TenantId,
+        /// Why.
+        #[source]
+        source: UnwrapError,
+    },
+    /// The record does not open: damaged, moved or forged.
+    #[error("cannot open the {what} record")]
+    Seal {
+        /// Which kind of record.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: OpenError,
+    },
+    /// It opens and cannot be read.
+    #[error(transparent)]
+    Content(#[from] DecodeError),
+    /// The version inside the seal is not the one beside it: somebody put an old row back, or a new number on it.
+    #[error("the {what} record has version {sealed} inside its seal and {stored} outside")]
+    Version {
+        /// Which kind of record.
+        what: &'static str,
+        /// The number inside.
+        sealed: u64,
+        /// The number outside.
+        stored: u64,
+    },
+}
+
+fn seal_error(what: &'static str) -> impl Fn(OpenError) -> RecordError {
+    move |source| RecordError::Seal { what, source }
+}
+
+fn check_version(what: &'static str, sealed: u64, stored: u64) -> Result<(), RecordError> {
+    if sealed == stored {
+        Ok(())
+    } else {
+        Err(RecordError::Version {
+            what,
+            sealed,
+            stored,
+        })
+    }
+}
+
+fn tenant_place(tenant: &TenantId) -> Place<'_> {
+    Place {
+        kind: Kind::Tenant,
+        tenant: tenant.as_str(),
+        key: "",
+        generation: 0,
+        lookup_id: None,
+    }
+}
+
+fn key_place<'a>(tenant: &'a TenantId, key: &'a KeyId) -> Place<'a> {
+    Place {
+        kind: Kind::Key,
+        key: key.as_str(),
+        ..tenant_place(tenant)
+    }
+}
+
+fn token_place<'a>(tenant: &'a TenantId, key: &'a KeyId, generation: u32) -> Place<'a> {
+    Place {
+        kind: Kind::Token,
+        generation,
+        ..key_place(tenant, key)
+    }
+}
+
+/// Opens a tenant and its data key.
+pub fn open_tenant(keyring: &Keyring, row: &TenantRow) -> Result<(Tenant, DataKey), RecordError> {
+    let data_key = keyring
+        .unwrap(row.id.as_str(), &row.data_dek)
+        .map_err(|source| RecordError::DataKey {
+            tenant: row.id.clone(),
+            source,
+        })?;
+    let plain = envelope::open(&data_key, &tenant_place(&row.id), &row.body)
+        .map_err(seal_error("tenant"))?;
+    let tenant = codec::decode_tenant(&row.id, &plain)?;
+    check_version("tenant", tenant.version, row.version)?;
+    Ok((tenant, data_key))
+}
+
+/// Seals a tenant under its data key, which `like` carries wrapped.
+pub fn seal_tenant(
+    data_key: &DataKey,
+    tenant: &Tenant,
+    like: &WrappedKeys,
+    rng: &mut impl rand::CryptoRng,
+) -> TenantRow {
+    let plain = zeroize::Zeroizing::new(codec::encode_tenant(tenant));
+    TenantRow {
+        id: tenant.id.clone(),
+        version: tenant.version,
+        dek_id: data_key.id(),
+        data_dek: like.data.clone(),
+        vault_dek: like.vault.clone(),
+        body: envelope::seal(data_key, &tenant_place(&tenant.id), &plain, rng),
+    }
+}
+
+/// A tenant's data keys as they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKeys {
+    /// By the `data` keyring.
+    pub data: Vec<u8>,
+    /// By the `vault` keyring; empty when tokens are not kept.
+    pub vault: Vec<u8>,
+}
+
+/// Opens a key.
+pub fn open_key(data_key: &DataKey, tenant: &TenantId, row: &KeyRow) -> Result<Key, RecordError> {
+    let plain = envelope::open(data_key, &key_place(tenant, &row.id), &row.body)
+        .map_err(seal_error("key"))?;
+    let key = codec::decode_key(tenant, &row.id, &plain)?;
+    check_version("key", key.version, row.version)?;
+    Ok(key)
+}
+
+/// Seals a key.
+pub fn seal_key(data_key: &DataKey, key: &Key, rng: &mut impl rand::CryptoRng) -> KeyRow {
+    let body = envelope::seal(
+        data_key,
+        &key_place(&key.tenant, &key.id),
+        &codec::encode_key(key),
+        rng,
+    );
+    KeyRow {
+        id: key.id.clone(),
+        version: key.version,
+        body,
+    }
+}
+
+/// Whose index record this claims to be: needed to choose the data key that proves it.
+pub fn claimed_tenant(row: &IndexRow) -> Result<TenantId, RecordError> {
+    let (header, _) = envelope::header(&row.body).map_err(seal_error("index"))?;
+    TenantId::parse(header.tenant).map_err(|_| seal_error("index")(OpenError::Malformed))
+}
+
+/// Opens an index record at the lookup id where it was found.
+pub fn open_access(
+    data_key: &DataKey,
+    tenant: &TenantId,
+    row: &IndexRow,
+) -> Result<KeyAccess, RecordError> {
+    let (header, _) = envelope::header(&row.body).map_err(seal_error("index"))?;
+    let key = KeyId::parse(header.key).map_err(|_| seal_error("index")(OpenError::Malformed))?;
+    let place = Place {
+        kind: Kind::Index,
+        generation: header.generation,
+        lookup_id: Some(row.lookup_id),
+        ..key_place(tenant, &key)
+    };
+    let plain = envelope::open(data_key, &place, &row.body).map_err(seal_error("index"))?;
+    let access = codec::decode_access(tenant, &key, header.generation, &plain)?;
+    check_version("index", access.version, row.version)?;
+    Ok(access)
+}
+
+/// Derives and seals the index record of every generation of a key.
+pub fn seal_index(data_key: &DataKey, key: &Key, rng: &mut impl rand::CryptoRng) -> Vec<IndexRow> {
+    key.generations
+        .iter()
+        .map(|generation| seal_access(data_key, key, generation, rng))
+        .collect()
+}
+
+fn seal_access(
+    data_key: &DataKey,
+    key: &Key,
+    generation: &Generation,
+    rng: &mut impl rand::CryptoRng,
+) -> IndexRow {
+    let access = KeyAccess {
+        tenant: key.tenant.clone(),
+        key: key.id.clone(),
+        generation: generation.number,
+        digest: generation.digest,
+        version: key.version,
+        revoked: !key.is_live(),
+        expires_at: [key.expires_at, generation.retires_at]
+            .into_iter()
+            .flatten()
+            .min(),
+        owner: key.owner.clone(),
+        role: key.role,
+        scopes: key.scopes.clone(),
+        features: key.features.clone(),
+        networks: key.networks.clone(),
+    };
+    let place = Place {
+        kind: Kind::Index,
+        generation: generation.number,
+        lookup_id: Some(generation.lookup_id),
+        ..key_place(&key.tenant, &key.id)
+    };
+    let body = envelope::seal(data_key, &place, &codec::encode_access(&access), rng);
+    IndexRow {
+        lookup_id: generation.lookup_id,
+        version: key.version,
+        body,
+    }
+}
+
+/// Seals a token under the vault data key, so that only the control plane can ever show it again.
+pub fn seal_token(
+    vault_key: &DataKey,
+    key: &Key,
+    generation: u32,
+    token: &str,
+    rng: &mut impl rand::CryptoRng,
+) -> Vec<u8> {
+    envelope::seal(
+        vault_key,
+        &token_place(&key.tenant, &key.id, generation),
+        token.as_bytes(),
+        rng,
+    )
+}
+
+/// Seals an audit entry.
+pub fn seal_change(
+    data_key: &DataKey,
+    tenant: &TenantId,
+    change: &Change,
+    rng: &mut impl rand::CryptoRng,
+) -> Vec<u8> {
+    let place = Place {
+        kind: Kind::Audit,
+        ..tenant_place(tenant)
+    };
+    envelope::seal(data_key, &place, &codec::encode_change(change), rng)
+}
+
+/// Stands for an owner in counters.
+pub fn owner_tag(lookup: &LookupKey, key: &Key) -> [u8; 16] {
+    lookup.owner_tag(key.tenant.as_str(), key.owner.as_str())
+}
