@@ -88,7 +88,7 @@ def answers(port):
 class Program:
     """One child. In a session of its own: Ctrl-C reaches the tour alone, which then stops its programs in order."""
 
-    def __init__(self, name, command, run_dir, env=None):
+    def __init__(self, name, command, run_dir):
         self.name = name
         self.log = run_dir / f"{name}.log"
         self.lines = queue.Queue()
@@ -98,7 +98,6 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **(env or {})},
                 start_new_session=True,
             )
         threading.Thread(target=self.drain, daemon=True).start()
@@ -158,16 +157,14 @@ def envoy_binary():
 def start_keystile(ports, run_dir):
     data = run_dir / "dev"
     shutil.rmtree(data, ignore_errors=True)
-    env = {
-        f"KEYSTILE__{section.upper()}__LISTEN": f"127.0.0.1:{port}"
-        for section, port in (
-            ("authz", ports.AUTHZ_PORT),
-            ("admin", ports.ADMIN_PORT),
-            ("ops", ports.OPS_PORT),
-        )
-    }
     command = [keystile_binary(), "dev", "--dir", data, "-o", "json"]
-    return Program("keystile", command, run_dir, env)
+    for listener, port in (
+        ("authz", ports.AUTHZ_PORT),
+        ("admin", ports.ADMIN_PORT),
+        ("ops", ports.OPS_PORT),
+    ):
+        command += [f"--{listener}-listen", f"127.0.0.1:{port}"]
+    return Program("keystile", command, run_dir)
 
 
 def start_envoy(ports, run_dir):
