@@ -12,37 +12,8 @@ use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::config::{self, KeyringSource};
 use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring};
-
-/// Where a keyring is.
-#[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
-    /// In a file.
-    File(&'a Path),
-    /// One key-encryption key in base64, from an environment variable of that name. Never printed.
-    Variable {
-        /// The variable's name.
-        name: &'a str,
-        /// Its content, if it is set.
-        content: Option<&'a Secret>,
-    },
-}
-
-/// Text that is wiped when dropped and never printed.
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes the text over.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// Why a keyring could not be read or written. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -152,27 +123,28 @@ pub fn file_name(ring: Ring) -> String {
     format!("{}.keyring", ring.as_str())
 }
 
-/// Reads a keyring.
-pub fn load(source: Source<'_>, ring: Ring) -> Result<Keyring, KeyfileError> {
+/// Reads a keyring from where the config says.
+pub fn load(source: &KeyringSource, ring: Ring) -> Result<Keyring, KeyfileError> {
     match source {
-        Source::File(path) => load_file(path, ring),
-        Source::Variable {
-            name,
-            content: None,
-        } => Err(KeyfileError::VariableMissing {
-            name: name.to_owned(),
-        }),
-        Source::Variable {
-            name,
-            content: Some(content),
-        } => Keyring::from_single_key(ring, &content.0).map_err(|source| KeyfileError::Variable {
-            name: name.to_owned(),
-            source,
-        }),
+        KeyringSource::File(path) => load_file(path, ring),
+        KeyringSource::Env(name) => from_variable(name, config::variable(name).as_ref(), ring),
     }
 }
 
-fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
+fn from_variable(
+    name: &str,
+    content: Option<&Zeroizing<String>>,
+    ring: Ring,
+) -> Result<Keyring, KeyfileError> {
+    let content = content.ok_or_else(|| KeyfileError::VariableMissing { name: name.to_owned() })?;
+    Keyring::from_single_key(ring, content).map_err(|source| KeyfileError::Variable {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// Reads a keyring file.
+pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
     let bytes = read(path)?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| KeyfileError::NotText { path: path.into() })?;

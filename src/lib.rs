@@ -16,4 +16,6 @@ pub mod admin;
 pub mod proto;
 pub mod status;
 
+pub mod cli;
+pub mod config;
 pub mod keyfile;

@@ -33,7 +33,7 @@ fn what_is_made_is_private_and_loads() {
     assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
     for (path, keyring) in &made {
         assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
-        let read = load(Source::File(path), keyring.ring()).unwrap();
+        let read = load_file(path, keyring.ring()).unwrap();
         assert_eq!(read.id(), keyring.id());
     }
     let mut names: Vec<_> = fs::read_dir(&dir)
@@ -105,7 +105,7 @@ fn each_kind_of_bad_file_has_its_own_message_and_stays_as_it_is() {
         let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
         chmod(&path, 0o600);
-        let error = load(Source::File(&path), Ring::Data).unwrap_err();
+        let error = load_file(&path, Ring::Data).unwrap_err();
         let shown = chain(&error);
         assert!(
             shown.contains(message) && shown.contains(name),
@@ -121,7 +121,7 @@ fn a_file_that_others_can_reach_is_refused_with_the_way_out() {
     let path = dir.path().join("data.keyring");
     for mode in [0o640, 0o604, 0o660, 0o644, 0o610, 0o601, 0o777] {
         chmod(&path, mode);
-        let shown = load(Source::File(&path), Ring::Data)
+        let shown = load_file(&path, Ring::Data)
             .unwrap_err()
             .to_string();
         assert!(
@@ -131,7 +131,7 @@ fn a_file_that_others_can_reach_is_refused_with_the_way_out() {
     }
     for mode in [0o600, 0o400] {
         chmod(&path, mode);
-        assert!(load(Source::File(&path), Ring::Data).is_ok(), "{mode:o}");
+        assert!(load_file(&path, Ring::Data).is_ok(), "{mode:o}");
     }
 }
 
@@ -139,49 +139,37 @@ fn a_file_that_others_can_reach_is_refused_with_the_way_out() {
 fn what_is_not_a_file_is_named() {
     let dir = keys();
     let missing = dir.path().join("no.keyring");
-    let shown = load(Source::File(&missing), Ring::Data)
+    let shown = load_file(&missing, Ring::Data)
         .unwrap_err()
         .to_string();
     assert!(shown.contains("keystile keyring init --dir"), "{shown}");
-    let shown = load(Source::File(dir.path()), Ring::Data)
+    let shown = load_file(dir.path(), Ring::Data)
         .unwrap_err()
         .to_string();
     assert!(shown.contains("is a folder"), "{shown}");
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    let shown = load(Source::File(&pipe), Ring::Data)
+    let shown = load_file(&pipe, Ring::Data)
         .unwrap_err()
         .to_string();
     assert!(shown.contains("a device or a pipe"), "{shown}");
-    let shown = load(Source::File(&dir.path().join("data.keyring/x")), Ring::Data).unwrap_err();
+    let shown = load_file(&dir.path().join("data.keyring/x"), Ring::Data).unwrap_err();
     assert!(matches!(shown, KeyfileError::Unreadable { .. }), "{shown}");
 }
 
 #[test]
 fn a_variable_holds_one_key_and_its_content_is_never_shown() {
-    let key = |text: &str| Secret::new(text.to_owned());
-    let load = |content| {
-        load(
-            Source::Variable {
-                name: "KEK",
-                content,
-            },
-            Ring::Vault,
-        )
-    };
+    let key = |text: &str| Zeroizing::new(text.to_owned());
+    let load = |content| from_variable("KEK", content, Ring::Vault);
     let good = key(&data_encoding::BASE64.encode(&[5; 32]));
     assert!(load(Some(&good)).is_ok());
     assert_eq!(
         load(None).unwrap_err().to_string(),
         "the environment variable KEK is not set, but `keyring` in the config names it"
     );
-    let bad = key("hunter2");
-    let error = load(Some(&bad)).unwrap_err();
-    let shown = format!("{} {error:?} {bad:?}", chain(&error));
-    assert!(
-        shown.contains("KEK") && shown.contains("32 bytes in base64"),
-        "{shown}"
-    );
+    let error = load(Some(&key("hunter2"))).unwrap_err();
+    let shown = format!("{} {error:?}", chain(&error));
+    assert!(shown.contains("KEK") && shown.contains("32 bytes in base64"), "{shown}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
@@ -195,7 +183,7 @@ fn rotations_at_the_same_time_lose_no_version() {
     });
     let path = dir.path().join("data.keyring");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    let versions = load(Source::File(&path), Ring::Data).unwrap().versions();
+    let versions = load_file(&path, Ring::Data).unwrap().versions();
     assert_eq!(versions.len(), 9);
     assert!(versions.last().unwrap().active);
 }

@@ -1,0 +1,146 @@
+//! `keystile config`: checks a config file, shows what works of it, prints its schema.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{self, Config, ConfigError, Loaded};
+
+/// `EX_CONFIG` of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+const EXIT_FAILED: u8 = 1;
+
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ConfigCommand {
+    /// Name every mistake at once, or say what the file switches on
+    Check {
+        #[command(flatten)]
+        source: FileArg,
+    },
+    /// Print the configuration as it works, defaults and environment included
+    Show {
+        #[command(flatten)]
+        source: FileArg,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t = Form::Yaml)]
+        output: Form,
+        /// Say where each value came from
+        #[arg(long)]
+        sources: bool,
+    },
+    /// Print the JSON Schema of the file
+    Schema {
+        /// Print docs/CONFIGURATION.md instead
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct FileArg {
+    /// Config file; without it, defaults and the environment alone
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Form {
+    Yaml,
+    Json,
+}
+
+/// Runs the command on the process's own environment and output.
+pub fn run(args: &ConfigArgs) -> ExitCode {
+    let (out, err) = (io::stdout(), io::stderr());
+    match run_with(
+        args,
+        config::environment(),
+        &mut out.lock(),
+        &mut err.lock(),
+    ) {
+        Ok(code) => ExitCode::from(code),
+        // A reader that has seen enough, such as `head`, is no failure of ours.
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILED),
+    }
+}
+
+fn run_with(
+    args: &ConfigArgs,
+    environment: impl Iterator<Item = (String, String)>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<u8> {
+    let source = match &args.command {
+        ConfigCommand::Schema { markdown } => return schema(*markdown, out).map(|()| 0),
+        ConfigCommand::Check { source } | ConfigCommand::Show { source, .. } => source,
+    };
+    let loaded = match Config::load(source.config.as_deref(), environment) {
+        Ok(loaded) => loaded,
+        Err(wrong) => return refuse(&wrong, err).map(|()| EXIT_CONFIG),
+    };
+    match &args.command {
+        ConfigCommand::Show {
+            output, sources, ..
+        } => show(&loaded, *output, *sources, out)?,
+        ConfigCommand::Check { .. } | ConfigCommand::Schema { .. } => {
+            check(source, &loaded.config, out)?;
+        }
+    }
+    Ok(0)
+}
+
+/// The error and its causes; for mistakes, one line each.
+fn refuse(wrong: &ConfigError, err: &mut impl Write) -> io::Result<()> {
+    writeln!(err, "{wrong}")?;
+    let mut cause = std::error::Error::source(wrong);
+    while let Some(inner) = cause {
+        writeln!(err, "  because: {inner}")?;
+        cause = inner.source();
+    }
+    Ok(())
+}
+
+fn check(source: &FileArg, config: &Config, out: &mut impl Write) -> io::Result<()> {
+    match &source.config {
+        Some(path) => writeln!(out, "{}: ok", path.display())?,
+        None => writeln!(out, "the environment: ok")?,
+    }
+    writeln!(out, "{}", config.summary())
+}
+
+fn show(loaded: &Loaded, form: Form, sources: bool, out: &mut impl Write) -> io::Result<()> {
+    let effective = &loaded.effective;
+    match (form, sources) {
+        (Form::Yaml, _) => write!(out, "{}", effective.to_yaml(sources)),
+        (Form::Json, false) => writeln!(out, "{:#}", effective.value),
+        (Form::Json, true) => {
+            let origins = effective
+                .sources
+                .iter()
+                .map(|(path, source)| (path.clone(), source.to_string().into()));
+            let origins: serde_json::Map<String, serde_json::Value> = origins.collect();
+            writeln!(
+                out,
+                "{:#}",
+                serde_json::json!({"config": effective.value, "sources": origins})
+            )
+        }
+    }
+}
+
+fn schema(markdown: bool, out: &mut impl Write) -> io::Result<()> {
+    match markdown {
+        true => write!(out, "{}", config::markdown()),
+        false => writeln!(out, "{:#}", config::json_schema()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

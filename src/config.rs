@@ -1,0 +1,331 @@
+//! What the operator decides: one YAML file, a profile beneath it, the environment above it.
+//!
+//! Everything is parsed and checked here, before a port is bound or a file is made, and every mistake is
+//! reported at once. Nothing else in the crate reads the environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+mod defaults;
+mod effective;
+mod env;
+mod file;
+mod format;
+mod listen;
+mod load;
+mod markdown;
+mod mistake;
+mod quantity;
+mod raw;
+mod schema;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod text;
+mod typed;
+mod validate;
+
+pub use effective::{Effective, Source};
+pub use listen::ListenAddr;
+pub use mistake::{ConfigError, Mistake, Mistakes};
+pub use text::PlanName;
+
+/// A configuration that holds no known mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub profile: Profile,
+    pub log: LogConfig,
+    /// `None` is a listener that is off; so for the next two.
+    pub authz: Option<AuthzConfig>,
+    pub admin: Option<AdminConfig>,
+    pub ops: Option<OpsConfig>,
+    pub store: StoreConfig,
+    pub keyring: KeyringConfig,
+    pub cache: CacheConfig,
+    pub failure_policy: FailurePolicy,
+    pub tokens: TokenConfig,
+    pub plans: BTreeMap<PlanName, Plan>,
+    pub api_keys: ApiKeysConfig,
+    pub shutdown: ShutdownConfig,
+}
+
+/// Words of the file that are types of the program as well.
+macro_rules! choice {
+    ($name:ident = $default:ident { $($word:ident),+ }) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        #[schemars(inline)]
+        pub enum $name { $($word),+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::$default
+            }
+        }
+    };
+}
+
+choice!(
+    Profile = Default {
+        Default,
+        Development,
+        Production
+    }
+);
+choice!(
+    LogLevel = Info {
+        Error,
+        Warn,
+        Info,
+        Debug,
+        Trace
+    }
+);
+choice!(LogFormat = Auto { Auto, Text, Json });
+choice!(OnOutage = Deny { Deny, Defer });
+choice!(SecretRetention = Sealed { Sealed, None });
+
+impl Profile {
+    pub(crate) const ALL: [Self; 3] = [Self::Default, Self::Development, Self::Production];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthzConfig {
+    pub listen: Vec<ListenAddr>,
+    pub unix_socket: UnixSocketConfig,
+    /// Threads that serve checks; 0 is one per CPU.
+    pub workers: usize,
+    /// In the order they are tried; names of headers are in lower case.
+    pub credentials: Vec<CredentialSource>,
+    pub forward_key: bool,
+    pub tenant_header_prefix: String,
+    pub key_header_prefix: String,
+    pub max_message_bytes: usize,
+    pub store_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    Header(String),
+    Bearer(String),
+    Query(String),
+    Cookie(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    pub listen: Vec<ListenAddr>,
+    pub unix_socket: UnixSocketConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpsConfig {
+    pub listen: Vec<ListenAddr>,
+    pub unix_socket: UnixSocketConfig,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixSocketConfig {
+    pub mode: u32,
+    /// Name or number.
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    Embedded { path: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyringConfig {
+    pub data: KeyringSource,
+    pub vault: Option<KeyringSource>,
+}
+
+/// Where a keyring is found. Never the key itself, so that this can be printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyringSource {
+    File(PathBuf),
+    /// Name of a variable; `variable` reads it.
+    Env(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    pub ttl: Duration,
+    pub max_stale: Duration,
+    pub negative_ttl: Duration,
+    pub max_entries: usize,
+    pub max_negative_entries: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailurePolicy {
+    pub store_outage: OnOutage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenConfig {
+    pub live_prefix: String,
+    pub test_prefix: String,
+    pub secret_retention: SecretRetention,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub features: BTreeSet<String>,
+}
+
+/// How many keys an owner may have and how long they may live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeysConfig {
+    pub enabled: bool,
+    pub default_limits: KeyLimits,
+    pub tenant_limits: Vec<TenantKeyLimits>,
+    pub global_limits_override: Option<KeyLimitsOverride>,
+    pub allow_tenant_override: bool,
+    pub allow_admin_override: bool,
+    /// 0 is no maximum.
+    pub max_expiry_days: u32,
+    pub min_expiry_days: u32,
+    pub enforce_expiry: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyLimits {
+    pub max_keys_per_user: u32,
+    pub max_keys_per_tenant_admin: u32,
+    pub max_keys_per_global_admin: u32,
+}
+
+/// `None`: the tenant has the default limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantKeyLimits {
+    pub tenant_id: String,
+    pub max_keys_per_user: Option<u32>,
+    pub max_keys_per_tenant_admin: Option<u32>,
+    pub max_keys_per_global_admin: Option<u32>,
+}
+
+/// `None`: not overridden.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyLimitsOverride {
+    pub max_keys_per_user: Option<u32>,
+    pub max_keys_per_tenant_admin: Option<u32>,
+    pub max_keys_per_global_admin: Option<u32>,
+    pub max_total_keys: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    pub drain_timeout: Duration,
+}
+
+/// A configuration and how it came to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    pub config: Config,
+    pub effective: Effective,
+}
+
+impl Config {
+    /// Reads `path`, or nothing, and lays `environment` over it.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        match path {
+            Some(path) => Self::parse(&file::read(path)?, &path.display().to_string(), environment),
+            None => Self::parse("", "the environment", environment),
+        }
+    }
+
+    /// The same from text; `origin` is what errors call it.
+    pub fn parse(
+        text: &str,
+        origin: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let root = file::parse(text).map_err(|message| ConfigError::NotYaml {
+            origin: origin.to_owned(),
+            message,
+        })?;
+        load::load(root, environment).map_err(|list| {
+            ConfigError::Mistakes(Mistakes {
+                origin: origin.to_owned(),
+                list,
+            })
+        })
+    }
+
+    /// One line: what is switched on, where, and on which store.
+    pub fn summary(&self) -> String {
+        let listeners = [
+            ("authz", self.authz.as_ref().map(|authz| &authz.listen)),
+            ("admin", self.admin.as_ref().map(|admin| &admin.listen)),
+            ("ops", self.ops.as_ref().map(|ops| &ops.listen)),
+        ];
+        let on = listeners.into_iter().filter_map(|(name, listen)| {
+            let addresses: Vec<String> = listen?.iter().map(ToString::to_string).collect();
+            Some(format!("{name} on {}", addresses.join(" and ")))
+        });
+        let StoreConfig::Embedded { path } = &self.store;
+        let on: Vec<String> = on.collect();
+        format!(
+            "{}; embedded store {}; profile {}",
+            on.join(", "),
+            path.display(),
+            self.profile.as_str()
+        )
+    }
+}
+
+/// The JSON Schema of the file.
+pub fn json_schema() -> &'static Value {
+    &schema::SCHEMA
+}
+
+/// docs/CONFIGURATION.md.
+pub fn markdown() -> String {
+    markdown::render(json_schema())
+}
+
+/// A duration as people write it: `30s`, `5m`, `30d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<quantity::HumanDuration>().map(|parsed| parsed.0)
+}
+
+/// The environment of the process, for `Config::load`.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
+        (
+            name.to_string_lossy().into_owned(),
+            value.to_string_lossy().into_owned(),
+        )
+    })
+}
+
+/// The value of one variable that the configuration names, such as a key. Wiped when dropped.
+pub fn variable(name: &str) -> Option<zeroize::Zeroizing<String>> {
+    let (_, value) = std::env::vars_os().find(|(found, _)| found.to_str() == Some(name))?;
+    value.into_string().ok().map(zeroize::Zeroizing::new)
+}

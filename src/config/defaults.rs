@@ -1,0 +1,161 @@
+//! The value of every field that is not written, and what the profiles change.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::Profile;
+use super::listen::ListenAddr;
+use super::quantity::{ByteSize, HumanDuration};
+use super::raw::{
+    RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits, RawOps,
+    RawShutdown, RawTokens, RawUnixSocket,
+};
+
+/// Text that this crate wrote itself and a test parses.
+fn known<T: std::str::FromStr<Err = String>>(text: &str) -> T {
+    match text.parse() {
+        Ok(value) => value,
+        Err(why) => unreachable!("the default {text} is valid: {why}"),
+    }
+}
+
+fn loopback(port: u16) -> Vec<ListenAddr> {
+    vec![ListenAddr::Tcp(SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        port,
+    )))]
+}
+
+fn seconds(count: u64) -> HumanDuration {
+    HumanDuration(Duration::from_secs(count))
+}
+
+impl Default for RawAuthz {
+    fn default() -> Self {
+        let header = RawCredential {
+            header: Some(known("x-api-key")),
+            ..RawCredential::default()
+        };
+        let bearer = RawCredential {
+            bearer: Some(known("authorization")),
+            ..RawCredential::default()
+        };
+        Self {
+            listen: loopback(9001),
+            unix_socket: RawUnixSocket::default(),
+            workers: 0,
+            credentials: vec![header, bearer],
+            forward_key: false,
+            tenant_header_prefix: known("x-tenant-"),
+            key_header_prefix: known("x-api-key-"),
+            max_message_bytes: ByteSize(4 << 20),
+            store_timeout: HumanDuration(Duration::from_millis(40)),
+        }
+    }
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        Self {
+            listen: loopback(9002),
+            unix_socket: RawUnixSocket::default(),
+        }
+    }
+}
+
+impl Default for RawOps {
+    fn default() -> Self {
+        Self {
+            listen: loopback(9003),
+            unix_socket: RawUnixSocket::default(),
+        }
+    }
+}
+
+impl Default for RawUnixSocket {
+    fn default() -> Self {
+        Self {
+            mode: known("0660"),
+            group: None,
+        }
+    }
+}
+
+impl Default for RawEmbedded {
+    fn default() -> Self {
+        Self {
+            path: known("keystile.redb"),
+        }
+    }
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        Self {
+            ttl: seconds(60),
+            max_stale: seconds(3600),
+            negative_ttl: seconds(10),
+            max_entries: 1_000_000,
+            max_negative_entries: 100_000,
+        }
+    }
+}
+
+impl Default for RawTokens {
+    fn default() -> Self {
+        Self {
+            live_prefix: known("ks_live"),
+            test_prefix: known("ks_test"),
+            secret_retention: super::SecretRetention::Sealed,
+        }
+    }
+}
+
+impl Default for RawShutdown {
+    fn default() -> Self {
+        Self {
+            drain_timeout: seconds(10),
+        }
+    }
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        RawApiKeys::default().default_limits
+    }
+}
+
+impl Default for RawApiKeys {
+    fn default() -> Self {
+        api_keys(Profile::Default)
+    }
+}
+
+/// The governance block of a profile.
+pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
+    let (limits, max_expiry_days, allow_tenant_override, enforce_expiry) = match profile {
+        Profile::Default => ([10, 25, 100], 365, true, false),
+        Profile::Development => ([15, 35, 150], 90, true, false),
+        Profile::Production => ([5, 15, 50], 730, false, true),
+    };
+    let [
+        max_keys_per_user,
+        max_keys_per_tenant_admin,
+        max_keys_per_global_admin,
+    ] = limits;
+    RawApiKeys {
+        enabled: true,
+        default_limits: RawLimits {
+            max_keys_per_user,
+            max_keys_per_tenant_admin,
+            max_keys_per_global_admin,
+        },
+        tenant_limits: Vec::new(),
+        global_limits_override: None,
+        allow_tenant_override,
+        allow_admin_override: true,
+        max_expiry_days,
+        min_expiry_days: 1,
+        enforce_expiry,
+    }
+}

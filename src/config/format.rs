@@ -1,0 +1,103 @@
+//! The `format` names of the schema and the rule behind each.
+
+use std::str::FromStr;
+
+use super::listen::ListenAddr;
+use super::quantity::{ByteSize, HumanDuration};
+use super::text::{
+    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
+    SocketMode, TenantName, TokenPrefix, VariableName,
+};
+
+pub(super) struct Format {
+    pub name: &'static str,
+    /// What to write, for a value of the wrong type.
+    pub example: &'static str,
+    pub check: fn(&str) -> Result<(), String>,
+}
+
+fn parses<T: FromStr<Err = String>>(text: &str) -> Result<(), String> {
+    text.parse::<T>().map(drop)
+}
+
+pub(super) const FORMATS: &[Format] = &[
+    Format {
+        name: "duration",
+        example: "a duration such as `30s`",
+        check: parses::<HumanDuration>,
+    },
+    Format {
+        name: "byte-size",
+        example: "a size such as `4MiB`",
+        check: parses::<ByteSize>,
+    },
+    Format {
+        name: "listen-address",
+        example: "an address such as \"127.0.0.1:9001\"",
+        check: parses::<ListenAddr>,
+    },
+    Format {
+        name: "header-name",
+        example: "a header name such as `x-api-key`",
+        check: parses::<HeaderName>,
+    },
+    Format {
+        name: "header-prefix",
+        example: "a header prefix such as `x-tenant-`",
+        check: parses::<HeaderPrefix>,
+    },
+    Format {
+        name: "query-name",
+        example: "a query parameter name such as `api_key`",
+        check: parses::<QueryName>,
+    },
+    Format {
+        name: "cookie-name",
+        example: "a cookie name such as `api_key`",
+        check: parses::<CookieName>,
+    },
+    Format {
+        name: "token-prefix",
+        example: "a token prefix such as `ks_live`",
+        check: parses::<TokenPrefix>,
+    },
+    Format {
+        name: "variable-name",
+        example: "the name of an environment variable",
+        check: parses::<VariableName>,
+    },
+    Format {
+        name: "group",
+        example: "a group name or number",
+        check: parses::<Group>,
+    },
+    Format {
+        name: "feature-name",
+        example: "a feature name such as `images`",
+        check: parses::<FeatureName>,
+    },
+    Format {
+        name: "plan-name",
+        example: "a plan name such as `pro`",
+        check: parses::<PlanName>,
+    },
+    Format {
+        name: "tenant-id",
+        example: "a tenant id such as `acme`",
+        check: parses::<TenantName>,
+    },
+    Format {
+        name: "file-path",
+        example: "a file path",
+        check: parses::<FilePath>,
+    },
+    Format {
+        name: "socket-mode",
+        example: "octal text in quotes such as \"0660\"",
+        check: parses::<SocketMode>,
+    },
+];
+
+pub(super) fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

@@ -1,0 +1,372 @@
+//! What may be written, as written. The one source of the JSON Schema, of docs/CONFIGURATION.md, of the
+//! checks on shape and of the types of environment overrides.
+//!
+//! A doc comment here is a description there: write it for the operator.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::listen::ListenAddr;
+use super::quantity::{ByteSize, HumanDuration};
+use super::text::{
+    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
+    SocketMode, TenantName, TokenPrefix, VariableName,
+};
+use super::{LogFormat, LogLevel, OnOutage, Profile, SecretRetention};
+
+/// Declares a section: every field optional unless it says otherwise, unknown fields refused.
+macro_rules! section {
+    ($(#[$attr:meta])* $name:ident { $($body:tt)* }) => {
+        #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        $(#[$attr])*
+        pub(super) struct $name { $($body)* }
+    };
+}
+
+section! {
+    /// The configuration of one Keystile process. A listener runs when its section is there: `authz: {}`
+    /// switches it on with defaults.
+    #[derive(Default)]
+    #[serde(default)]
+    RawConfig {
+        /// Where the defaults of `api_keys` come from. Values in this file win over the profile.
+        pub profile: Profile,
+        /// What the process says about itself.
+        pub telemetry: RawTelemetry,
+        /// The ext_authz listener that Envoy asks. Absent: off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub authz: Option<RawAuthz>,
+        /// The admin API (gRPC). Absent: off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub admin: Option<RawAdmin>,
+        /// `/healthz`, `/readyz` and `/metrics`. Absent: off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ops: Option<RawOps>,
+        /// Where tenants and keys are kept.
+        pub store: RawStore,
+        /// The key-encryption keys that open what the store holds.
+        pub keyring: RawKeyring,
+        /// What a sidecar remembers of the store.
+        pub cache: RawCache,
+        /// What Envoy hears when no decision can be made.
+        pub failure_policy: RawFailurePolicy,
+        /// The form of API keys and whether they can be shown again.
+        pub tokens: RawTokens,
+        /// Plans by name. A tenant names its plan and has the plan's features beside its own.
+        #[schemars(extend("propertyNames" = json!({"format": "plan-name"})))]
+        pub plans: BTreeMap<PlanName, RawPlan>,
+        /// How many keys an owner may have and how long they may live.
+        pub api_keys: RawApiKeys,
+        /// How the process stops.
+        pub shutdown: RawShutdown,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawTelemetry {
+        /// The log on stderr.
+        pub log: RawLog,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawLog {
+        /// The least important level that is written.
+        pub level: LogLevel,
+        /// `auto` is `text` on a terminal and `json` elsewhere.
+        pub format: LogFormat,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawAuthz {
+        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
+        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
+        pub listen: Vec<ListenAddr>,
+        /// Permissions of the Unix sockets in `listen`.
+        pub unix_socket: RawUnixSocket,
+        /// Threads that serve checks; 0 is one per CPU.
+        #[schemars(range(max = 256))]
+        pub workers: usize,
+        /// Where a key may be, in order. Each entry has one of `header`, `bearer`, `query`, `cookie`.
+        #[schemars(length(min = 1, max = 8))]
+        pub credentials: Vec<RawCredential>,
+        /// Whether the key goes on to the upstream.
+        pub forward_key: bool,
+        /// Headers that begin so are set by Keystile alone and say who the tenant is.
+        pub tenant_header_prefix: HeaderPrefix,
+        /// Headers that begin so are set by Keystile alone and say which key was used.
+        pub key_header_prefix: HeaderPrefix,
+        /// Largest check request that is read, body included.
+        #[schemars(extend("x-minimum" = "64KiB", "x-maximum" = "64MiB"))]
+        pub max_message_bytes: ByteSize,
+        /// Longest wait for the store in one check.
+        #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
+        pub store_timeout: HumanDuration,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawAdmin {
+        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
+        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
+        pub listen: Vec<ListenAddr>,
+        /// Permissions of the Unix sockets in `listen`.
+        pub unix_socket: RawUnixSocket,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawOps {
+        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
+        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
+        pub listen: Vec<ListenAddr>,
+        /// Permissions of the Unix sockets in `listen`.
+        pub unix_socket: RawUnixSocket,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawUnixSocket {
+        /// Permission bits, as octal text in quotes.
+        pub mode: SocketMode,
+        /// Group that owns the socket, by name or number. Absent: the group of the process.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub group: Option<Group>,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    RawCredential {
+        /// A header that holds the key and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub header: Option<HeaderName>,
+        /// A header that holds `Bearer` and the key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub bearer: Option<HeaderName>,
+        /// A query parameter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub query: Option<QueryName>,
+        /// A cookie.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub cookie: Option<CookieName>,
+    }
+}
+
+/// The stores of this build.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawStoreKind {
+    #[default]
+    Embedded,
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawStore {
+        /// The kind of store.
+        #[schemars(extend("x-refused" = json!({
+            "redis": "this build has only the `embedded` store; the Redis store comes with a later version"
+        })))]
+        pub kind: RawStoreKind,
+        /// The embedded store: one file, one process.
+        pub embedded: RawEmbedded,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawEmbedded {
+        /// The store's file; made when it is not there.
+        pub path: FilePath,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawKeyring {
+        /// Opens key records. Needed by `authz` and `admin`. One of `file` and `env`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub data: Option<RawKeyringSource>,
+        /// Opens the tokens kept for showing again. For the control plane only; needed by `admin` unless
+        /// `tokens.secret_retention` is `none`. One of `file` and `env`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub vault: Option<RawKeyringSource>,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+    RawKeyringSource {
+        /// A keyring file, as `keystile keyring init` makes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub file: Option<FilePath>,
+        /// Name of an environment variable that holds one key: 32 bytes in base64.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub env: Option<VariableName>,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawCache {
+        /// How long an entry is used without asking the store.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+        pub ttl: HumanDuration,
+        /// How long an entry is used while the store cannot be reached; at least `ttl`.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "30d"))]
+        pub max_stale: HumanDuration,
+        /// How long an unknown key stays unknown without asking the store.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1h"))]
+        pub negative_ttl: HumanDuration,
+        /// Most keys remembered.
+        #[schemars(range(min = 1, max = 50_000_000))]
+        pub max_entries: usize,
+        /// Most unknown keys remembered; apart, so that guesses cannot push out keys.
+        #[schemars(range(min = 1, max = 50_000_000))]
+        pub max_negative_entries: usize,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawFailurePolicy {
+        /// The store cannot be reached and the key is not cached: `deny` answers 503, `defer` leaves it to
+        /// Envoy's `failure_mode_allow`.
+        pub store_outage: OnOutage,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawTokens {
+        /// Beginning of the tokens of live keys.
+        pub live_prefix: TokenPrefix,
+        /// Beginning of the tokens of test keys.
+        pub test_prefix: TokenPrefix,
+        /// `sealed` keeps each token encrypted under the vault keyring, `none` does not keep it.
+        pub secret_retention: SecretRetention,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawPlan {
+        /// Features that tenants of this plan have.
+        #[schemars(length(max = 256), extend("uniqueItems" = true))]
+        pub features: Vec<FeatureName>,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawApiKeys {
+        /// Whether keys can be made.
+        pub enabled: bool,
+        /// Limits of tenants that have no others.
+        pub default_limits: RawLimits,
+        /// Limits of single tenants.
+        #[schemars(length(max = 100_000))]
+        pub tenant_limits: Vec<RawTenantLimits>,
+        /// Limits that win over all others, or null.
+        #[schemars(extend("x-nullable" = true))]
+        pub global_limits_override: Option<RawLimitsOverride>,
+        /// Whether tenant admins may change their tenant's limits.
+        pub allow_tenant_override: bool,
+        /// Whether limits can be changed at run time at all; `false` holds for global admins too.
+        pub allow_admin_override: bool,
+        /// Longest life of a new key; 0 is no maximum.
+        #[schemars(range(max = 36_500))]
+        pub max_expiry_days: u32,
+        /// Shortest life of a new key that has an expiry.
+        #[schemars(range(max = 36_500))]
+        pub min_expiry_days: u32,
+        /// Whether every new key must have an expiry.
+        pub enforce_expiry: bool,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawLimits {
+        /// Most keys of an owner with role `user`.
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_user: u32,
+        /// Most keys of an owner with role `tenant_admin`.
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_tenant_admin: u32,
+        /// Most keys of an owner with role `global_admin`.
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_global_admin: u32,
+    }
+}
+
+section! {
+    RawTenantLimits {
+        /// The tenant.
+        pub tenant_id: TenantName,
+        /// Most keys of an owner with role `user`. Absent: the default limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_user: Option<u32>,
+        /// Most keys of an owner with role `tenant_admin`. Absent: the default limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_tenant_admin: Option<u32>,
+        /// Most keys of an owner with role `global_admin`. Absent: the default limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000))]
+        pub max_keys_per_global_admin: Option<u32>,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawLimitsOverride {
+        /// Most keys of an owner with role `user`; null or absent: not overridden.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
+        pub max_keys_per_user: Option<u32>,
+        /// Most keys of an owner with role `tenant_admin`; null or absent: not overridden.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
+        pub max_keys_per_tenant_admin: Option<u32>,
+        /// Most keys of an owner with role `global_admin`; null or absent: not overridden.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
+        pub max_keys_per_global_admin: Option<u32>,
+        /// Most keys of a tenant, all owners together; null or absent: no such limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 100_000_000), extend("x-nullable" = true))]
+        pub max_total_keys: Option<u32>,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawShutdown {
+        /// Longest wait for running requests after SIGTERM.
+        #[schemars(extend("x-minimum" = "0s", "x-maximum" = "10m"))]
+        pub drain_timeout: HumanDuration,
+    }
+}

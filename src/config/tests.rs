@@ -1,0 +1,288 @@
+//! What an operator sees: a file in, a configuration or a list of mistakes out.
+
+use super::*;
+
+mod contradictions;
+mod environment;
+mod files;
+mod mistakes;
+mod schema;
+mod sources;
+
+/// The least that serves checks.
+const SIDECAR: &str = "{authz: {}, keyring: {data: {file: data.keyring}}}";
+
+#[track_caller]
+fn load(yaml: &str, environment: &[(&str, &str)]) -> Loaded {
+    match try_load(yaml, environment) {
+        Ok(loaded) => loaded,
+        Err(wrong) => panic!("{yaml}\n{wrong}"),
+    }
+}
+
+fn try_load(yaml: &str, environment: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Config::parse(yaml, "test.yaml", environment.iter().map(owned))
+}
+
+/// One line a mistake.
+#[track_caller]
+fn mistakes(yaml: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    match try_load(yaml, environment) {
+        Err(ConfigError::Mistakes(mistakes)) => {
+            mistakes.list.iter().map(ToString::to_string).collect()
+        }
+        other => panic!("expected mistakes in {yaml}, got {other:?}"),
+    }
+}
+
+fn tcp(address: &str) -> ListenAddr {
+    ListenAddr::Tcp(address.parse().unwrap())
+}
+
+fn limits(user: u32, tenant_admin: u32, global_admin: u32) -> KeyLimits {
+    KeyLimits {
+        max_keys_per_user: user,
+        max_keys_per_tenant_admin: tenant_admin,
+        max_keys_per_global_admin: global_admin,
+    }
+}
+
+#[test]
+fn what_is_not_written_has_the_documented_default() {
+    let socket = UnixSocketConfig {
+        mode: 0o660,
+        group: None,
+    };
+    let expected = Config {
+        profile: Profile::Default,
+        log: LogConfig {
+            level: LogLevel::Info,
+            format: LogFormat::Auto,
+        },
+        authz: Some(AuthzConfig {
+            listen: vec![tcp("127.0.0.1:9001")],
+            unix_socket: socket.clone(),
+            workers: 0,
+            credentials: vec![
+                CredentialSource::Header("x-api-key".to_owned()),
+                CredentialSource::Bearer("authorization".to_owned()),
+            ],
+            forward_key: false,
+            tenant_header_prefix: "x-tenant-".to_owned(),
+            key_header_prefix: "x-api-key-".to_owned(),
+            max_message_bytes: 4 * 1024 * 1024,
+            store_timeout: Duration::from_millis(40),
+        }),
+        admin: Some(AdminConfig {
+            listen: vec![tcp("127.0.0.1:9002")],
+            unix_socket: socket.clone(),
+        }),
+        ops: Some(OpsConfig {
+            listen: vec![tcp("127.0.0.1:9003")],
+            unix_socket: socket,
+        }),
+        store: StoreConfig::Embedded {
+            path: "keystile.redb".into(),
+        },
+        keyring: KeyringConfig {
+            data: KeyringSource::File("data.keyring".into()),
+            vault: Some(KeyringSource::Env("VAULT_KEK".to_owned())),
+        },
+        cache: CacheConfig {
+            ttl: Duration::from_secs(60),
+            max_stale: Duration::from_secs(3600),
+            negative_ttl: Duration::from_secs(10),
+            max_entries: 1_000_000,
+            max_negative_entries: 100_000,
+        },
+        failure_policy: FailurePolicy {
+            store_outage: OnOutage::Deny,
+        },
+        tokens: TokenConfig {
+            live_prefix: "ks_live".to_owned(),
+            test_prefix: "ks_test".to_owned(),
+            secret_retention: SecretRetention::Sealed,
+        },
+        plans: BTreeMap::new(),
+        api_keys: ApiKeysConfig {
+            enabled: true,
+            default_limits: limits(10, 25, 100),
+            tenant_limits: Vec::new(),
+            global_limits_override: None,
+            allow_tenant_override: true,
+            allow_admin_override: true,
+            max_expiry_days: 365,
+            min_expiry_days: 1,
+            enforce_expiry: false,
+        },
+        shutdown: ShutdownConfig {
+            drain_timeout: Duration::from_secs(10),
+        },
+    };
+    let yaml = "
+authz: {}
+admin: {}
+ops: {}
+keyring: {data: {file: data.keyring}, vault: {env: VAULT_KEK}}
+";
+    assert_eq!(load(yaml, &[]).config, expected);
+}
+
+#[test]
+fn a_section_that_is_absent_is_a_listener_that_is_off() {
+    let config = load(SIDECAR, &[]).config;
+    assert!(config.authz.is_some());
+    assert_eq!((config.admin, config.ops), (None, None));
+    assert_eq!(config.keyring.vault, None);
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let yaml = r#"
+authz:
+  listen: ["localhost:7000", "[::1]:7000", "unix:/run/keystile/authz.sock"]
+  unix_socket: {mode: "660", group: envoy}
+  workers: 4
+  credentials: [{query: api_key}, {cookie: key}, {header: X-Key}, {bearer: Authorization}]
+  max_message_bytes: 65536
+  store_timeout: 1s
+keyring: {data: {env: KEYSTILE_KEK}}
+plans: {pro: {features: [export, images]}}
+failure_policy: {store_outage: defer}
+telemetry: {log: {level: trace, format: json}}
+shutdown: {drain_timeout: 0s}
+"#;
+    let config = load(yaml, &[]).config;
+    let authz = config.authz.unwrap();
+    let unix = ListenAddr::Unix("/run/keystile/authz.sock".into());
+    assert_eq!(
+        authz.listen,
+        [tcp("127.0.0.1:7000"), tcp("[::1]:7000"), unix]
+    );
+    assert_eq!(authz.unix_socket.mode, 0o660);
+    assert_eq!(authz.unix_socket.group.as_deref(), Some("envoy"));
+    assert_eq!(authz.workers, 4);
+    assert_eq!(
+        authz.credentials,
+        [
+            CredentialSource::Query("api_key".to_owned()),
+            CredentialSource::Cookie("key".to_owned()),
+            CredentialSource::Header("x-key".to_owned()),
+            CredentialSource::Bearer("authorization".to_owned()),
+        ]
+    );
+    assert_eq!(authz.max_message_bytes, 65536);
+    assert_eq!(authz.store_timeout, Duration::from_secs(1));
+    assert_eq!(
+        config.keyring.data,
+        KeyringSource::Env("KEYSTILE_KEK".to_owned())
+    );
+    let pro: Vec<&String> = config.plans["pro"].features.iter().collect();
+    assert_eq!(pro, ["export", "images"]);
+    assert_eq!(config.failure_policy.store_outage, OnOutage::Defer);
+    assert_eq!(
+        (config.log.level, config.log.format),
+        (LogLevel::Trace, LogFormat::Json)
+    );
+    assert_eq!(config.shutdown.drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn the_governance_block_of_the_contract_is_read_as_it_stands() {
+    let yaml = "
+authz: {}
+keyring: {data: {file: data.keyring}}
+api_keys:
+  enabled: true
+  default_limits: {max_keys_per_user: 10, max_keys_per_tenant_admin: 25, max_keys_per_global_admin: 100}
+  tenant_limits: [{tenant_id: production, max_keys_per_user: 20, max_keys_per_tenant_admin: 50, max_keys_per_global_admin: 150}]
+  global_limits_override: {max_keys_per_user: 15, max_keys_per_tenant_admin: 35, max_keys_per_global_admin: 200, max_total_keys: 5000}
+  allow_tenant_override: true
+  allow_admin_override: true
+  max_expiry_days: 365
+  min_expiry_days: 1
+  enforce_expiry: false
+";
+    let expected = ApiKeysConfig {
+        enabled: true,
+        default_limits: limits(10, 25, 100),
+        tenant_limits: vec![TenantKeyLimits {
+            tenant_id: "production".to_owned(),
+            max_keys_per_user: Some(20),
+            max_keys_per_tenant_admin: Some(50),
+            max_keys_per_global_admin: Some(150),
+        }],
+        global_limits_override: Some(KeyLimitsOverride {
+            max_keys_per_user: Some(15),
+            max_keys_per_tenant_admin: Some(35),
+            max_keys_per_global_admin: Some(200),
+            max_total_keys: Some(5000),
+        }),
+        allow_tenant_override: true,
+        allow_admin_override: true,
+        max_expiry_days: 365,
+        min_expiry_days: 1,
+        enforce_expiry: false,
+    };
+    assert_eq!(load(yaml, &[]).config.api_keys, expected);
+}
+
+#[test]
+fn a_profile_sets_what_the_file_does_not() {
+    for (profile, default_limits, max_days, tenant_override, enforce) in [
+        ("default", limits(10, 25, 100), 365, true, false),
+        ("development", limits(15, 35, 150), 90, true, false),
+        ("production", limits(5, 15, 50), 730, false, true),
+    ] {
+        let yaml = format!("profile: {profile}\nauthz: {{}}\nkeyring: {{data: {{file: k}}}}");
+        let api_keys = load(&yaml, &[]).config.api_keys;
+        assert_eq!(api_keys.default_limits, default_limits, "{profile}");
+        assert_eq!(api_keys.max_expiry_days, max_days, "{profile}");
+        assert_eq!(api_keys.allow_tenant_override, tenant_override, "{profile}");
+        assert!(api_keys.allow_admin_override, "{profile}");
+        assert_eq!(api_keys.enforce_expiry, enforce, "{profile}");
+    }
+}
+
+#[test]
+fn the_file_wins_over_the_profile_field_by_field() {
+    let yaml = "
+profile: production
+authz: {}
+keyring: {data: {file: k}}
+api_keys: {default_limits: {max_keys_per_user: 7}, enforce_expiry: false}
+";
+    let api_keys = load(yaml, &[]).config.api_keys;
+    assert_eq!(api_keys.default_limits, limits(7, 15, 50));
+    assert!(!api_keys.enforce_expiry);
+    assert_eq!(api_keys.max_expiry_days, 730);
+}
+
+#[test]
+fn null_is_no_override_and_each_field_of_an_override_is_optional() {
+    let with = |value: &str| {
+        let yaml = format!(
+            "{{authz: {{}}, keyring: {{data: {{file: k}}}}, api_keys: {{global_limits_override: {value}}}}}"
+        );
+        load(&yaml, &[]).config.api_keys.global_limits_override
+    };
+    assert_eq!(with("null"), None);
+    assert_eq!(with("{}"), Some(KeyLimitsOverride::default()));
+    let one = KeyLimitsOverride {
+        max_total_keys: Some(9),
+        ..KeyLimitsOverride::default()
+    };
+    assert_eq!(
+        with("{max_total_keys: 9, max_keys_per_user: null}"),
+        Some(one)
+    );
+}
+
+#[test]
+fn a_summary_names_what_is_switched_on() {
+    assert_eq!(
+        load(SIDECAR, &[]).config.summary(),
+        "authz on 127.0.0.1:9001; embedded store keystile.redb; profile default"
+    );
+}

@@ -1,0 +1,94 @@
+//! Fields that are right by themselves and not together.
+
+use super::mistakes::file_with;
+use super::{load, mistakes};
+
+#[test]
+fn fields_that_contradict_each_other_are_one_mistake() {
+    for (snippet, expected) in [
+        (
+            "cache: {ttl: 2h}",
+            "cache.max_stale: 1h is shorter than cache.ttl 2h; must be at least as long",
+        ),
+        (
+            "tokens: {test_prefix: ks_live}",
+            "tokens.test_prefix: `ks_live` is tokens.live_prefix too; the two must differ",
+        ),
+        (
+            "api_keys: {min_expiry_days: 9, max_expiry_days: 8}",
+            "api_keys.min_expiry_days: 9 is more than api_keys.max_expiry_days 8; must be at most that (a maximum of 0 is no maximum)",
+        ),
+        (
+            "api_keys: {tenant_limits: [{tenant_id: a, max_keys_per_user: 1}, {tenant_id: a, max_keys_per_user: 2}]}",
+            "api_keys.tenant_limits[1].tenant_id: tenant `a` has limits in api_keys.tenant_limits[0] already; keep one",
+        ),
+        (
+            "api_keys: {tenant_limits: [{tenant_id: a}]}",
+            "api_keys.tenant_limits[0]: sets no limit; write one of `max_keys_per_user`, `max_keys_per_tenant_admin`, `max_keys_per_global_admin`",
+        ),
+        (
+            "authz: {key_header_prefix: x-tenant-key-}",
+            "authz.key_header_prefix: `x-tenant-key-` overlaps authz.tenant_header_prefix `x-tenant-`; neither may begin with the other",
+        ),
+        (
+            "authz: {credentials: [{header: x-api_key-v2}]}",
+            "authz.credentials[0]: `x-api_key-v2` begins with authz.key_header_prefix `x-api-key-`, which clients may not send; choose another header",
+        ),
+        (
+            "authz: {credentials: [{header: a}, {query: a}, {bearer: A}]}",
+            "authz.credentials[2]: reads the same header `a` as authz.credentials[0]; keep one",
+        ),
+        (
+            "ops: {listen: [\"127.0.0.1:9001\"]}",
+            "ops.listen[0]: 127.0.0.1:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
+        ),
+        (
+            "ops: {listen: [\"0.0.0.0:9001\"]}",
+            "ops.listen[0]: 0.0.0.0:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
+        ),
+        (
+            "ops: {listen: [\"[::]:9001\"]}",
+            "ops.listen[0]: [::]:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
+        ),
+        (
+            "authz: {listen: [\"unix:/a/s\", \"unix:/a//s\"]}",
+            "authz.listen[1]: unix:/a//s cannot be bound beside unix:/a/s of authz.listen[0]; choose another port or path",
+        ),
+        (
+            "keyring: {}",
+            "keyring.data: is missing: `authz` and `admin` need it to open keys; `keystile keyring init` makes one, then write `keyring: {data: {file: keys/data.keyring}}`",
+        ),
+        (
+            "admin: {}",
+            "keyring.vault: is missing: `admin` seals tokens with it; write `vault: {file: keys/vault.keyring}`, or `tokens: {secret_retention: none}` to keep no tokens",
+        ),
+        (
+            "keyring: {data: {file: a}, vault: {file: ./a}}",
+            "keyring.vault.file: is the same as keyring.data.file: every sidecar has that one, and none may open the vault; make another",
+        ),
+        (
+            "keyring: {data: {env: A}, vault: {env: A}}",
+            "keyring.vault.env: is the same as keyring.data.env: every sidecar has that one, and none may open the vault; make another",
+        ),
+        (
+            "keyring: {data: {file: keystile.redb}}",
+            "keyring.data.file: is the store's own file (store.embedded.path)",
+        ),
+    ] {
+        assert_eq!(mistakes(&file_with(snippet), &[]), [expected], "{snippet}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_contradiction_is_accepted() {
+    for snippet in [
+        "api_keys: {min_expiry_days: 9, max_expiry_days: 0}",
+        "admin: {}\ntokens: {secret_retention: none}",
+        "authz: {listen: [\"127.0.0.1:0\"]}\nops: {listen: [\"127.0.0.1:0\"]}",
+        "authz: {listen: [\"127.0.0.1:9001\", \"127.0.0.2:9001\", \"[::1]:9001\"]}",
+        "authz: {credentials: [{query: a}, {cookie: a}, {header: a}]}",
+        "cache: {ttl: 1h}",
+    ] {
+        load(&file_with(snippet), &[]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Where each value came from, and how it is shown.
+
+use super::load;
+use crate::config::Source;
+
+const YAML: &str = "
+profile: production
+authz: {workers: 2, listen: [\"127.0.0.1:1\"]}
+keyring: {data: {env: SOME_KEK}}
+api_keys: {max_expiry_days: 30}
+plans: {on: {}}
+";
+
+#[test]
+fn each_value_says_where_it_came_from() {
+    let environment = [
+        ("KEYSTILE__AUTHZ__WORKERS", "3"),
+        ("KEYSTILE__CACHE", "{ttl: 5s}"),
+    ];
+    let effective = load(YAML, &environment).effective;
+    let variable = |name: &str| Source::Environment(name.to_owned());
+    for (path, expected) in [
+        ("authz.workers", variable("KEYSTILE__AUTHZ__WORKERS")),
+        ("authz.listen", Source::File),
+        ("authz.store_timeout", Source::Default),
+        ("cache.ttl", variable("KEYSTILE__CACHE")),
+        ("cache.max_stale", Source::Default),
+        ("api_keys.max_expiry_days", Source::File),
+        ("api_keys.enforce_expiry", Source::Profile),
+        ("api_keys.default_limits.max_keys_per_user", Source::Profile),
+        ("profile", Source::File),
+    ] {
+        assert_eq!(effective.sources.get(path), Some(&expected), "{path}");
+    }
+}
+
+#[test]
+fn yaml_shows_value_and_source_on_one_line() {
+    let yaml = load(YAML, &[("KEYSTILE__AUTHZ__WORKERS", "3")])
+        .effective
+        .to_yaml(true);
+    for line in [
+        "  workers: 3  # KEYSTILE__AUTHZ__WORKERS",
+        "  listen:  # file",
+        "    - \"127.0.0.1:1\"",
+        "    mode: \"0660\"  # default",
+        "    env: SOME_KEK  # file",
+        "  enforce_expiry: true  # profile",
+        "  \"on\":",
+    ] {
+        assert!(
+            yaml.lines().any(|shown| shown == line),
+            "{line:?} is not in\n{yaml}"
+        );
+    }
+}
+
+#[test]
+fn without_a_profile_nothing_comes_from_one() {
+    let effective = load(super::SIDECAR, &[]).effective;
+    assert!(
+        effective
+            .sources
+            .values()
+            .all(|source| *source != Source::Profile)
+    );
+}

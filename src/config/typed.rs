@@ -1,0 +1,154 @@
+//! From what was written, once it is known to be right, to what the rest of the program uses.
+
+use super::quantity::HumanDuration;
+use super::raw::{
+    RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawLimits, RawLimitsOverride,
+    RawTenantLimits, RawUnixSocket,
+};
+use super::{
+    AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, Config, CredentialSource, FailurePolicy,
+    KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan,
+    ShutdownConfig, StoreConfig, TenantKeyLimits, TokenConfig, UnixSocketConfig,
+};
+
+/// `None` only for what `validate` refuses.
+pub(super) fn config(raw: RawConfig) -> Option<Config> {
+    let keyring = KeyringConfig {
+        data: raw.keyring.data.and_then(keyring_source)?,
+        vault: raw.keyring.vault.and_then(keyring_source),
+    };
+    Some(Config {
+        profile: raw.profile,
+        log: LogConfig {
+            level: raw.telemetry.log.level,
+            format: raw.telemetry.log.format,
+        },
+        authz: raw.authz.map(authz),
+        admin: raw.admin.map(|admin| AdminConfig {
+            listen: admin.listen,
+            unix_socket: unix_socket(admin.unix_socket),
+        }),
+        ops: raw.ops.map(|ops| OpsConfig {
+            listen: ops.listen,
+            unix_socket: unix_socket(ops.unix_socket),
+        }),
+        store: StoreConfig::Embedded {
+            path: raw.store.embedded.path.to_path(),
+        },
+        keyring,
+        cache: CacheConfig {
+            ttl: raw.cache.ttl.0,
+            max_stale: raw.cache.max_stale.0,
+            negative_ttl: raw.cache.negative_ttl.0,
+            max_entries: raw.cache.max_entries,
+            max_negative_entries: raw.cache.max_negative_entries,
+        },
+        failure_policy: FailurePolicy {
+            store_outage: raw.failure_policy.store_outage,
+        },
+        tokens: TokenConfig {
+            live_prefix: raw.tokens.live_prefix.to_string(),
+            test_prefix: raw.tokens.test_prefix.to_string(),
+            secret_retention: raw.tokens.secret_retention,
+        },
+        plans: raw
+            .plans
+            .into_iter()
+            .map(|(name, plan)| {
+                (
+                    name,
+                    Plan {
+                        features: plan.features.iter().map(ToString::to_string).collect(),
+                    },
+                )
+            })
+            .collect(),
+        api_keys: api_keys(&raw.api_keys),
+        shutdown: ShutdownConfig {
+            drain_timeout: raw.shutdown.drain_timeout.0,
+        },
+    })
+}
+
+fn authz(raw: RawAuthz) -> AuthzConfig {
+    let HumanDuration(store_timeout) = raw.store_timeout;
+    AuthzConfig {
+        listen: raw.listen,
+        unix_socket: unix_socket(raw.unix_socket),
+        workers: raw.workers,
+        credentials: raw.credentials.into_iter().filter_map(credential).collect(),
+        forward_key: raw.forward_key,
+        tenant_header_prefix: raw.tenant_header_prefix.to_string(),
+        key_header_prefix: raw.key_header_prefix.to_string(),
+        max_message_bytes: raw.max_message_bytes.0,
+        store_timeout,
+    }
+}
+
+fn credential(raw: RawCredential) -> Option<CredentialSource> {
+    let header = raw
+        .header
+        .map(|name| CredentialSource::Header(name.to_string()));
+    let bearer = raw
+        .bearer
+        .map(|name| CredentialSource::Bearer(name.to_string()));
+    let query = raw
+        .query
+        .map(|name| CredentialSource::Query(name.to_string()));
+    let cookie = raw
+        .cookie
+        .map(|name| CredentialSource::Cookie(name.to_string()));
+    header.or(bearer).or(query).or(cookie)
+}
+
+fn keyring_source(raw: RawKeyringSource) -> Option<KeyringSource> {
+    let file = raw.file.map(|path| KeyringSource::File(path.to_path()));
+    file.or_else(|| raw.env.map(|name| KeyringSource::Env(name.to_string())))
+}
+
+fn unix_socket(raw: RawUnixSocket) -> UnixSocketConfig {
+    UnixSocketConfig {
+        mode: raw.mode.bits(),
+        group: raw.group.map(|group| group.to_string()),
+    }
+}
+
+fn api_keys(raw: &RawApiKeys) -> ApiKeysConfig {
+    ApiKeysConfig {
+        enabled: raw.enabled,
+        default_limits: limits(&raw.default_limits),
+        tenant_limits: raw.tenant_limits.iter().map(tenant_limits).collect(),
+        global_limits_override: raw.global_limits_override.as_ref().map(limits_override),
+        allow_tenant_override: raw.allow_tenant_override,
+        allow_admin_override: raw.allow_admin_override,
+        max_expiry_days: raw.max_expiry_days,
+        min_expiry_days: raw.min_expiry_days,
+        enforce_expiry: raw.enforce_expiry,
+    }
+}
+
+fn limits(raw: &RawLimits) -> KeyLimits {
+    KeyLimits {
+        max_keys_per_user: raw.max_keys_per_user,
+        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
+        max_keys_per_global_admin: raw.max_keys_per_global_admin,
+    }
+}
+
+fn tenant_limits(raw: &RawTenantLimits) -> TenantKeyLimits {
+    TenantKeyLimits {
+        tenant_id: raw.tenant_id.to_string(),
+        max_keys_per_user: raw.max_keys_per_user,
+        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
+        max_keys_per_global_admin: raw.max_keys_per_global_admin,
+    }
+}
+
+fn limits_override(raw: &RawLimitsOverride) -> KeyLimitsOverride {
+    KeyLimitsOverride {
+        max_keys_per_user: raw.max_keys_per_user,
+        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
+        max_keys_per_global_admin: raw.max_keys_per_global_admin,
+        max_total_keys: raw.max_total_keys,
+    }
+}

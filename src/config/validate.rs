@@ -1,0 +1,227 @@
+//! Holds fields against each other, once each is right by itself, and finds every contradiction.
+
+use std::collections::BTreeMap;
+use std::path::{Component, PathBuf};
+
+use super::SecretRetention;
+use super::listen::ListenAddr;
+use super::mistake::Mistake;
+use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource};
+use super::text::FilePath;
+
+pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    check_listeners(raw, &mut mistakes);
+    check_keyring(raw, &mut mistakes);
+    check_files(raw, &mut mistakes);
+    if let Some(authz) = &raw.authz {
+        check_credentials(authz, &mut mistakes);
+        check_prefixes(authz, &mut mistakes);
+    }
+    check_cache(raw, &mut mistakes);
+    check_tokens(raw, &mut mistakes);
+    check_api_keys(&raw.api_keys, &mut mistakes);
+    mistakes
+}
+
+fn check_listeners(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    if raw.authz.is_none() && raw.admin.is_none() {
+        let message = "nothing to serve: neither `authz` nor `admin` is there; `authz: {}` switches a listener on with defaults";
+        mistakes.push(Mistake::new("authz", message).with("admin"));
+    }
+    let addresses = listen_addresses(raw);
+    for (index, (path, address)) in addresses.iter().enumerate() {
+        let earlier = addresses
+            .iter()
+            .take(index)
+            .find(|(_, other)| address.collides(other));
+        if let Some((other_path, other)) = earlier {
+            let message = format!(
+                "{address} cannot be bound beside {other} of {other_path}; choose another port or path"
+            );
+            mistakes.push(Mistake::new(path.as_str(), message).with(other_path.as_str()));
+        }
+    }
+}
+
+fn listen_addresses(raw: &RawConfig) -> Vec<(String, &ListenAddr)> {
+    let sections = [
+        ("authz", raw.authz.as_ref().map(|authz| &authz.listen)),
+        ("admin", raw.admin.as_ref().map(|admin| &admin.listen)),
+        ("ops", raw.ops.as_ref().map(|ops| &ops.listen)),
+    ];
+    let mut addresses = Vec::new();
+    for (section, listen) in sections {
+        for (index, address) in listen.into_iter().flatten().enumerate() {
+            addresses.push((format!("{section}.listen[{index}]"), address));
+        }
+    }
+    addresses
+}
+
+fn check_keyring(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let serves = raw.authz.is_some() || raw.admin.is_some();
+    if serves && raw.keyring.data.is_none() {
+        let message = "is missing: `authz` and `admin` need it to open keys; `keystile keyring init` makes one, then write `keyring: {data: {file: keys/data.keyring}}`";
+        mistakes.push(Mistake::new("keyring.data", message));
+    }
+    let sealed = raw.tokens.secret_retention == SecretRetention::Sealed;
+    if raw.admin.is_some() && sealed && raw.keyring.vault.is_none() {
+        let message = "is missing: `admin` seals tokens with it; write `vault: {file: keys/vault.keyring}`, or `tokens: {secret_retention: none}` to keep no tokens";
+        mistakes.push(Mistake::new("keyring.vault", message).with("tokens.secret_retention"));
+    }
+    if let (Some(data), Some(vault)) = (&raw.keyring.data, &raw.keyring.vault)
+        && data.env.is_some()
+        && data.env == vault.env
+    {
+        mistakes.push(vault_is_data("keyring.vault.env", "keyring.data.env"));
+    }
+}
+
+fn vault_is_data(vault: &str, data: &str) -> Mistake {
+    let message = format!(
+        "is the same as {data}: every sidecar has that one, and none may open the vault; make another"
+    );
+    Mistake::new(vault, message).with(data)
+}
+
+/// No two uses for one file: the second would overwrite the first.
+fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let file = |source: &Option<RawKeyringSource>| {
+        let path = source.as_ref().and_then(|source| source.file.as_ref());
+        path.map(plain_path)
+    };
+    let (store, data, vault) = (
+        plain_path(&raw.store.embedded.path),
+        file(&raw.keyring.data),
+        file(&raw.keyring.vault),
+    );
+    if data.is_some() && data == vault {
+        mistakes.push(vault_is_data("keyring.vault.file", "keyring.data.file"));
+    }
+    for (path, file) in [("keyring.data.file", data), ("keyring.vault.file", vault)] {
+        if file.as_ref() == Some(&store) {
+            mistakes.push(
+                Mistake::new(path, "is the store's own file (store.embedded.path)")
+                    .with("store.embedded.path"),
+            );
+        }
+    }
+}
+
+/// `./keys/a` and `keys/a` are one file.
+fn plain_path(path: &FilePath) -> PathBuf {
+    let path = path.to_path();
+    let parts = path.components();
+    parts.filter(|part| *part != Component::CurDir).collect()
+}
+
+fn check_credentials(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
+    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for (index, credential) in authz.credentials.iter().enumerate() {
+        let Some(place) = place(credential) else {
+            continue;
+        };
+        if let Some(first) = seen.get(&place) {
+            let path = format!("authz.credentials[{index}]");
+            let message = format!(
+                "reads the same {} `{}` as authz.credentials[{first}]; keep one",
+                place.0, place.1
+            );
+            mistakes.push(Mistake::new(path, message));
+        } else {
+            seen.insert(place, index);
+        }
+    }
+}
+
+/// Where a credential is read. A bearer is read from a header too: one header has one meaning.
+fn place(credential: &RawCredential) -> Option<(&str, &str)> {
+    let header = credential.header.as_ref().or(credential.bearer.as_ref());
+    header
+        .map(|name| ("header", &**name))
+        .or_else(|| {
+            credential
+                .query
+                .as_ref()
+                .map(|name| ("query parameter", &**name))
+        })
+        .or_else(|| credential.cookie.as_ref().map(|name| ("cookie", &**name)))
+}
+
+fn check_prefixes(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
+    let (tenant, key) = (&*authz.tenant_header_prefix, &*authz.key_header_prefix);
+    if tenant.starts_with(key) || key.starts_with(tenant) {
+        let message = format!(
+            "`{key}` overlaps authz.tenant_header_prefix `{tenant}`; neither may begin with the other"
+        );
+        mistakes.push(
+            Mistake::new("authz.key_header_prefix", message).with("authz.tenant_header_prefix"),
+        );
+    }
+    for (index, credential) in authz.credentials.iter().enumerate() {
+        let Some(("header", header)) = place(credential) else {
+            continue;
+        };
+        for (field, prefix) in [("tenant_header_prefix", tenant), ("key_header_prefix", key)] {
+            // Envoy's peers read `_` and `-` alike, and so does the removal of reserved headers.
+            if header.replace('_', "-").starts_with(prefix) {
+                let path = format!("authz.credentials[{index}]");
+                let message = format!(
+                    "`{header}` begins with authz.{field} `{prefix}`, which clients may not send; choose another header"
+                );
+                mistakes.push(Mistake::new(path, message).with(format!("authz.{field}")));
+            }
+        }
+    }
+}
+
+fn check_cache(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let (ttl, max_stale) = (raw.cache.ttl, raw.cache.max_stale);
+    if max_stale < ttl {
+        let message =
+            format!("{max_stale} is shorter than cache.ttl {ttl}; must be at least as long");
+        mistakes.push(Mistake::new("cache.max_stale", message).with("cache.ttl"));
+    }
+}
+
+fn check_tokens(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    if raw.tokens.live_prefix == raw.tokens.test_prefix {
+        let message = format!(
+            "`{}` is tokens.live_prefix too; the two must differ",
+            raw.tokens.test_prefix
+        );
+        mistakes.push(Mistake::new("tokens.test_prefix", message).with("tokens.live_prefix"));
+    }
+}
+
+fn check_api_keys(api_keys: &RawApiKeys, mistakes: &mut Vec<Mistake>) {
+    let (min, max) = (api_keys.min_expiry_days, api_keys.max_expiry_days);
+    if max != 0 && min > max {
+        let message = format!(
+            "{min} is more than api_keys.max_expiry_days {max}; must be at most that (a maximum of 0 is no maximum)"
+        );
+        mistakes.push(
+            Mistake::new("api_keys.min_expiry_days", message).with("api_keys.max_expiry_days"),
+        );
+    }
+    let mut seen = BTreeMap::new();
+    for (index, limits) in api_keys.tenant_limits.iter().enumerate() {
+        let path = format!("api_keys.tenant_limits[{index}]");
+        let tenant = &*limits.tenant_id;
+        if let Some(first) = seen.insert(tenant, index) {
+            let message = format!(
+                "tenant `{tenant}` has limits in api_keys.tenant_limits[{first}] already; keep one"
+            );
+            mistakes.push(Mistake::new(format!("{path}.tenant_id"), message));
+        }
+        let any = limits
+            .max_keys_per_user
+            .or(limits.max_keys_per_tenant_admin)
+            .or(limits.max_keys_per_global_admin);
+        if any.is_none() {
+            let message = "sets no limit; write one of `max_keys_per_user`, `max_keys_per_tenant_admin`, `max_keys_per_global_admin`";
+            mistakes.push(Mistake::new(path, message));
+        }
+    }
+}
