@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage, 78 bad configuration or keyring.
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod client;
 pub mod config;
 mod key;
@@ -114,7 +114,7 @@ fn finish(done: Result<(), Failure>) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    writeln!(io::stderr(), "error: {error:#}").ok();
+    tell(&format!("{error:#}"));
     ExitCode::from(code)
 }
 
@@ -122,6 +122,35 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Says why the configuration cannot be used; for commands that end by exit code.
+#[expect(dead_code, reason = "for the commands that run a server")]
+pub(crate) fn bad_config(error: &crate::config::ConfigError) -> ExitCode {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    tell(&causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")));
+    ExitCode::from(config::EXIT_CONFIG)
+}
+
+/// Says why the store or the keyrings cannot be opened; a bad keyring counts as bad configuration.
+#[expect(dead_code, reason = "for the commands that run a server")]
+pub(crate) fn bad_start(error: &anyhow::Error) -> ExitCode {
+    tell(&format!("{error:#}"));
+    ExitCode::from(start_code(error))
+}
+
+/// The exit code when a store or keyring cannot be opened.
+fn start_code(error: &anyhow::Error) -> u8 {
+    if error.is::<crate::keyfile::KeyfileError>() {
+        config::EXIT_CONFIG
+    } else {
+        EXIT_FAILED
+    }
+}
+
+fn tell(problem: &str) {
+    // Nobody can be told that telling failed.
+    writeln!(io::stderr(), "error: {problem}").ok();
 }
 
 /// Runs the future of a client command: one thread is enough for one call.

@@ -311,7 +311,8 @@ pub fn markdown() -> String {
 
 /// A duration as people write it: `30s`, `5m`, `30d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<quantity::HumanDuration>().map(|parsed| parsed.0)
+    text.parse::<quantity::HumanDuration>()
+        .map(|parsed| parsed.0)
 }
 
 /// The environment of the process, for `Config::load`.

@@ -10,6 +10,7 @@
 
 pub mod codec;
 pub mod records;
+pub mod redb;
 
 use std::fmt;
 use std::future::Future;
@@ -132,11 +133,14 @@ pub enum CountChange {
         /// The most live keys of all tenants together, if limited.
         total: Option<u64>,
     },
-    /// One less.
+    /// One less. Where none is counted the store is [`StoreError::Damaged`].
     Remove,
 }
 
 /// A change of one tenant, to be committed.
+///
+/// With [`Expected::Version`] the data key of `row` is that of the stored tenant. If the tenant has another by
+/// now, it was deleted and made again: [`CommitError::NotFound`].
 #[derive(Clone, Debug)]
 pub struct TenantCommit {
     /// What must be there now.
@@ -160,7 +164,8 @@ pub struct KeyCommit {
     /// What shall be there.
     pub row: KeyRow,
     /// Index entries to write. One that is there with a newer version stays as it is.
-    /// For [`Expected::New`] an entry that is there already, under any tenant, is [`CommitError::Exists`].
+    /// For a new key an entry that is there already, under any tenant, is [`CommitError::Exists`]; so is an
+    /// entry of another key, always.
     pub index: Vec<IndexRow>,
     /// Stands for the owner in the counters.
     pub owner_tag: [u8; 16],
@@ -231,6 +236,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ) -> StoreFuture<'a, (u64, u64)>;
 
     /// The newest audit entries of a tenant with their sequence numbers, newest first, at most `limit`.
+    /// A tenant's entries are numbered from 1, without gaps, in the order of their commits.
     fn audit<'a>(
         &'a self,
         tenant: &'a TenantId,

@@ -166,9 +166,7 @@ fn bearer(args: &ClientArgs) -> Result<Bearer, Failure> {
     };
     let text = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
-        Failure::failed(anyhow!(
-            "the API key holds a character that no API key has"
-        ))
+        Failure::failed(anyhow!("the API key holds a character that no API key has"))
     })?;
     value.set_sensitive(true);
     Ok(Bearer(value))
@@ -226,12 +224,10 @@ fn explain(address: &str, status: &Status) -> String {
                 .map(|bad| bad.field_violations.as_slice());
             match fields.unwrap_or_default() {
                 [] | [_] => message,
-                all => {
-                    all.iter().fold(message, |text, violation| {
-                        let field = printable(&violation.field);
-                        format!("{text}\n  {field}: {}", printable(&violation.description))
-                    })
-                }
+                all => all.iter().fold(message, |text, violation| {
+                    let field = printable(&violation.field);
+                    format!("{text}\n  {field}: {}", printable(&violation.description))
+                }),
             }
         }
         Code::DeadlineExceeded => {
@@ -288,7 +284,10 @@ mod tests {
     #[test]
     fn a_refusal_says_what_to_do_next() {
         use crate::status::Reason;
-        let missing = explain("a:1", &Reason::InvalidApiKey.status("the API key is not valid"));
+        let missing = explain(
+            "a:1",
+            &Reason::InvalidApiKey.status("the API key is not valid"),
+        );
         assert_eq!(
             missing,
             "the API key is not valid; check KEYSTILE_API_KEY or --api-key-file"

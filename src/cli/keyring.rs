@@ -19,11 +19,13 @@ pub(super) struct KeyringArgs {
 #[derive(Debug, clap::Subcommand)]
 enum KeyringCommand {
     /// Make new keyrings; one that exists is never overwritten
-    #[command(after_help = "Keep a backup of these files: what is sealed with a lost keyring is lost.
+    #[command(
+        after_help = "Keep a backup of these files: what is sealed with a lost keyring is lost.
 A sidecar needs data.keyring alone; keep vault.keyring on the control plane.
 
 Example:
-  keystile keyring init --dir keys")]
+  keystile keyring init --dir keys"
+    )]
     Init {
         #[command(flatten)]
         dir: DirArg,
@@ -32,12 +34,14 @@ Example:
         ring: Option<RingArg>,
     },
     /// Add a version to each keyring and make it the active one
-    #[command(after_help = "The old versions stay, to open what they sealed. Give the new files to every process before
+    #[command(
+        after_help = "The old versions stay, to open what they sealed. Give the new files to every process before
 it is restarted: one that lacks the new version cannot open what it sealed.
 
 Examples:
   keystile keyring rotate --dir keys
-  keystile keyring rotate --dir keys --ring vault")]
+  keystile keyring rotate --dir keys --ring vault"
+    )]
     Rotate {
         #[command(flatten)]
         dir: DirArg,
@@ -118,7 +122,11 @@ fn init(dir: &Path, ring: Option<RingArg>, out: &mut Out) -> Result<(), Failure>
     let rings = ring.map_or_else(|| BOTH.to_vec(), only);
     let made = keyfile::init(dir, &rings, SystemClock.now()).map_err(failure)?;
     for (path, keyring) in made {
-        out.line(format_args!("made {} (id {})", path.display(), keyring.id()))?;
+        out.line(format_args!(
+            "made {} (id {})",
+            path.display(),
+            keyring.id()
+        ))?;
     }
     out.line("Keep a backup: what is sealed with a lost keyring is lost.")
 }
@@ -191,7 +199,11 @@ fn show(dir: &Path, form: ShowForm, out: &mut Out) -> Result<(), Failure> {
     match form {
         ShowForm::Json => output::json(out, &serde_json::json!({"keyrings": shown})),
         ShowForm::Table => shown.iter().try_for_each(|keyring| {
-            out.line(format_args!("{} (id {})", keyring.path.display(), keyring.id))?;
+            out.line(format_args!(
+                "{} (id {})",
+                keyring.path.display(),
+                keyring.id
+            ))?;
             keyring.versions.iter().try_for_each(|info| {
                 let state = if info.active { "active" } else { "opens only" };
                 out.line(format_args!(

@@ -82,11 +82,7 @@ pub(super) fn done<R: Resource>(
 }
 
 /// Shows a list.
-pub(super) fn many<R: Resource>(
-    out: &mut Out,
-    form: Form,
-    resources: &[R],
-) -> Result<(), Failure> {
+pub(super) fn many<R: Resource>(out: &mut Out, form: Form, resources: &[R]) -> Result<(), Failure> {
     match form {
         Form::Table if resources.is_empty() => out.line(format_args!("no {}", R::MANY)),
         Form::Table => {

@@ -66,10 +66,12 @@ enum TenantCommand {
         etag: EtagArg,
     },
     /// Delete a tenant and all its keys, for good
-    #[command(after_help = "Nothing that the tenant had can be opened again, not even from a backup of the store alone.
+    #[command(
+        after_help = "Nothing that the tenant had can be opened again, not even from a backup of the store alone.
 
 Example:
-  keystile tenant delete acme --yes")]
+  keystile tenant delete acme --yes"
+    )]
     Delete {
         /// The tenant's id
         tenant: String,
@@ -179,7 +181,12 @@ async fn dispatch(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
             };
             let answer = client.tenants().suspend_tenant(request).await;
             let tenant = answer.map_err(|status| client.refused(status))?;
-            output::done(out, form, tenant.get_ref(), "suspended, its keys are refused")
+            output::done(
+                out,
+                form,
+                tenant.get_ref(),
+                "suspended, its keys are refused",
+            )
         }
         TenantCommand::Resume { tenant, etag } => {
             let request = pb::ResumeTenantRequest {

@@ -121,9 +121,7 @@ fn a_file_that_others_can_reach_is_refused_with_the_way_out() {
     let path = dir.path().join("data.keyring");
     for mode in [0o640, 0o604, 0o660, 0o644, 0o610, 0o601, 0o777] {
         chmod(&path, mode);
-        let shown = load_file(&path, Ring::Data)
-            .unwrap_err()
-            .to_string();
+        let shown = load_file(&path, Ring::Data).unwrap_err().to_string();
         assert!(
             shown.contains(&format!("mode {mode:04o}")) && shown.contains("chmod 600"),
             "{shown}"
@@ -139,19 +137,13 @@ fn a_file_that_others_can_reach_is_refused_with_the_way_out() {
 fn what_is_not_a_file_is_named() {
     let dir = keys();
     let missing = dir.path().join("no.keyring");
-    let shown = load_file(&missing, Ring::Data)
-        .unwrap_err()
-        .to_string();
+    let shown = load_file(&missing, Ring::Data).unwrap_err().to_string();
     assert!(shown.contains("keystile keyring init --dir"), "{shown}");
-    let shown = load_file(dir.path(), Ring::Data)
-        .unwrap_err()
-        .to_string();
+    let shown = load_file(dir.path(), Ring::Data).unwrap_err().to_string();
     assert!(shown.contains("is a folder"), "{shown}");
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    let shown = load_file(&pipe, Ring::Data)
-        .unwrap_err()
-        .to_string();
+    let shown = load_file(&pipe, Ring::Data).unwrap_err().to_string();
     assert!(shown.contains("a device or a pipe"), "{shown}");
     let shown = load_file(&dir.path().join("data.keyring/x"), Ring::Data).unwrap_err();
     assert!(matches!(shown, KeyfileError::Unreadable { .. }), "{shown}");
@@ -169,7 +161,10 @@ fn a_variable_holds_one_key_and_its_content_is_never_shown() {
     );
     let error = load(Some(&key("hunter2"))).unwrap_err();
     let shown = format!("{} {error:?}", chain(&error));
-    assert!(shown.contains("KEK") && shown.contains("32 bytes in base64"), "{shown}");
+    assert!(
+        shown.contains("KEK") && shown.contains("32 bytes in base64"),
+        "{shown}"
+    );
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 

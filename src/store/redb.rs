@@ -1,0 +1,206 @@
+//! The embedded store: one `redb` file of one process, or memory.
+//!
+//! Reads see the last durable commit. Writes go through one thread, which puts many waiting commits into one
+//! transaction and so into one `fsync`; see [`writer`].
+//!
+//! What deletion promises: after [`Store::delete_tenant`] no read finds anything of the tenant, whatever crashes.
+//! It does not promise that the bytes are gone from the disk. `redb` copies pages on write, so the wrapped data
+//! key may stay in a free page of the file until that page is used again, and nothing above `redb` can reach it;
+//! backups and the disk itself keep copies too. Whoever has such a copy still needs the keyring to unwrap it:
+//! to make it worthless, rotate the keyring and destroy the old key-encryption key.
+
+mod open;
+mod overlay;
+mod tables;
+mod write;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, ReadTransaction, ReadableDatabase};
+
+use crate::domain::key::LookupId;
+use crate::domain::name::{KeyId, TenantId};
+use crate::store::{
+    CommitError, IndexRow, KeyCommit, KeyRow, Store, StoreError, StoreFuture, StoreInfo,
+    TenantCommit, TenantRow, Watcher,
+};
+
+pub use open::OpenError;
+use tables as t;
+use write::Request;
+use writer::Writer;
+
+/// A store in one file, or in memory.
+pub struct EmbeddedStore {
+    location: String,
+    // Before `database`: the writer finishes what is queued, then lets go of the file.
+    writer: Writer,
+    database: Arc<Database>,
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the store in the file at `path`, or makes it (mode 0600) when there is no such file.
+    ///
+    /// Checks the whole file first, so the time grows with its size. A file that is refused is left as it was.
+    /// Blocks: call it before the runtime has work to do.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let database = open::open(path)?;
+        Self::start(database, path.display().to_string()).map_err(|error| OpenError::Io {
+            path: path.to_owned(),
+            error,
+        })
+    }
+
+    /// A store that is gone when it is dropped.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        let path = Path::new("memory");
+        let database = open::in_memory(path)?;
+        Self::start(database, "memory".to_owned()).map_err(|error| OpenError::Io {
+            path: path.to_owned(),
+            error,
+        })
+    }
+
+    fn start(database: Database, location: String) -> std::io::Result<Self> {
+        let database = Arc::new(database);
+        Ok(Self {
+            location,
+            writer: Writer::start(Arc::clone(&database))?,
+            database,
+        })
+    }
+
+    /// A read of a few pages, most likely cached: cheaper than a change of thread.
+    fn point<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        read(&self.database.begin_read()?)
+    }
+
+    /// A read of many pages, away from the threads that answer requests.
+    async fn scan<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || read(&database.begin_read()?))
+            .await
+            .map_err(|error| StoreError::Unavailable(error.into()))?
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo {
+            kind: "embedded",
+            location: self.location.clone(),
+        }
+    }
+
+    fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
+        Box::pin(async move {
+            if let Some(id) = self.point(t::keyring_id)? {
+                return Ok(id);
+            }
+            let remember = Request::RememberKeyring(id_if_new.to_owned());
+            match self.writer.submit(remember).await {
+                Ok(()) => {}
+                Err(CommitError::Store(error)) => return Err(error),
+                Err(refused) => return Err(StoreError::Damaged(refused.to_string())),
+            }
+            self.point(t::keyring_id)?
+                .ok_or_else(|| StoreError::Damaged("the keyring id is not kept".to_owned()))
+        })
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            self.writer.alive()?;
+            self.point(t::format).map(drop)
+        })
+    }
+
+    fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
+        Box::pin(async move { self.point(|txn| t::index(txn, lookup_id)) })
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, Option<TenantRow>> {
+        Box::pin(async move { self.point(|txn| t::tenant(txn, tenant)) })
+    }
+
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<TenantRow>> {
+        let after = after.cloned();
+        Box::pin(self.scan(move |txn| t::tenants(txn, after.as_ref(), limit)))
+    }
+
+    fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>> {
+        Box::pin(async move { self.point(|txn| t::key(txn, tenant, key)) })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: Option<&'a KeyId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<KeyRow>> {
+        let (tenant, after) = (tenant.clone(), after.cloned());
+        Box::pin(self.scan(move |txn| t::keys(txn, &tenant, after.as_ref(), limit)))
+    }
+
+    fn live_keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        owner_tag: [u8; 16],
+    ) -> StoreFuture<'a, (u64, u64)> {
+        Box::pin(async move { self.point(|txn| t::live_keys(txn, tenant, owner_tag)) })
+    }
+
+    fn audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        let tenant = tenant.clone();
+        Box::pin(self.scan(move |txn| t::audit(txn, &tenant, limit)))
+    }
+
+    fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
+        Box::pin(self.writer.submit(Request::Tenant(commit)))
+    }
+
+    fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
+        Box::pin(self.writer.submit(Request::Key(commit)))
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        expected: u64,
+    ) -> StoreFuture<'a, (), CommitError> {
+        let tenant = tenant.clone();
+        Box::pin(
+            self.writer
+                .submit(Request::DeleteTenant { tenant, expected }),
+        )
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.writer.watch(watcher);
+    }
+}

@@ -1,0 +1,330 @@
+//! One change inside a write transaction that it shares with others.
+//!
+//! Every change is checked in full before its first write. A refused one has therefore written nothing, and the
+//! others in the transaction stand.
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::domain::key::LookupId;
+use crate::domain::name::TenantId;
+use crate::store::redb::tables as t;
+use crate::store::{
+    CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, TenantCommit,
+};
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Request {
+    Tenant(TenantCommit),
+    Key(KeyCommit),
+    DeleteTenant { tenant: TenantId, expected: u64 },
+    RememberKeyring(String),
+}
+
+/// What watchers are to be told.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) index: Vec<LookupId>,
+    pub(super) tenant: Option<TenantId>,
+}
+
+/// Why a change did not happen.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It was refused and has written nothing.
+    Refused(CommitError),
+    /// The transaction must not be committed.
+    Failed(StoreError),
+}
+
+impl From<CommitError> for Stop {
+    fn from(error: CommitError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<redb::StorageError> for Stop {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// All tables, open for writing.
+pub(super) struct Tables<'txn> {
+    meta: Table<'txn, &'static str, &'static str>,
+    tenants: Table<'txn, &'static str, t::TenantValue>,
+    keys: Table<'txn, (&'static str, &'static str), (u64, &'static [u8])>,
+    index: Table<'txn, &'static [u8; 16], t::IndexValue>,
+    index_of: Table<'txn, (&'static str, &'static [u8; 16]), ()>,
+    live: Table<'txn, (&'static str, &'static [u8; 16]), u64>,
+    totals: Table<'txn, &'static str, u64>,
+    audit: Table<'txn, (&'static str, u64), &'static [u8]>,
+}
+
+impl<'txn> Tables<'txn> {
+    /// Opens them, and makes those that are missing.
+    pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::TableError> {
+        Ok(Self {
+            meta: txn.open_table(t::META)?,
+            tenants: txn.open_table(t::TENANTS)?,
+            keys: txn.open_table(t::KEYS)?,
+            index: txn.open_table(t::INDEX)?,
+            index_of: txn.open_table(t::INDEX_OF)?,
+            live: txn.open_table(t::LIVE)?,
+            totals: txn.open_table(t::TOTALS)?,
+            audit: txn.open_table(t::AUDIT)?,
+        })
+    }
+
+    /// Marks a new file as a store of this format.
+    pub(super) fn mark_new(&mut self) -> Result<(), redb::StorageError> {
+        let format = t::FORMAT.to_string();
+        self.meta.insert(t::META_FORMAT, format.as_str()).map(drop)
+    }
+
+    pub(super) fn apply(&mut self, request: &Request) -> Result<Touched, Stop> {
+        match request {
+            Request::Tenant(commit) => self.write_tenant(commit),
+            Request::Key(commit) => self.write_key(commit),
+            Request::DeleteTenant { tenant, expected } => self.delete_tenant(tenant, *expected),
+            Request::RememberKeyring(id) => self.remember_keyring(id),
+        }
+    }
+
+    fn remember_keyring(&mut self, id: &str) -> Result<Touched, Stop> {
+        if self.meta.get(t::META_KEYRING)?.is_none() {
+            self.meta.insert(t::META_KEYRING, id)?;
+        }
+        Ok(Touched::default())
+    }
+
+    fn write_tenant(&mut self, commit: &TenantCommit) -> Result<Touched, Stop> {
+        let row = &commit.row;
+        let current = self.tenant_version(&row.id)?;
+        // A tenant made again under an old name starts at version 1 too: only its data key tells them apart.
+        let same = current.filter(|(_, dek_id)| *dek_id == row.dek_id);
+        match commit.expected {
+            Expected::New | Expected::FirstOfTenant => expect_none(current.is_some())?,
+            Expected::Version(version) => {
+                expect_version(version, same.map(|(version, _)| version))?;
+            }
+        }
+        let value = (
+            row.version,
+            row.dek_id,
+            row.data_dek.as_slice(),
+            row.vault_dek.as_slice(),
+            row.body.as_slice(),
+        );
+        self.tenants.insert(row.id.as_str(), value)?;
+        self.append_audit(&row.id, &commit.audit)?;
+        Ok(Touched {
+            index: Vec::new(),
+            tenant: Some(row.id.clone()),
+        })
+    }
+
+    fn write_key(&mut self, commit: &KeyCommit) -> Result<Touched, Stop> {
+        let (tenant, row) = (commit.tenant.as_str(), &commit.row);
+        self.check_key(commit)?;
+        let stale = self.check_index(commit)?;
+        let counts = self.counts_after(commit)?;
+
+        self.keys.insert(
+            (tenant, row.id.as_str()),
+            (row.version, row.body.as_slice()),
+        )?;
+        let fresh = commit.index.iter().zip(stale).filter(|(_, stale)| !stale);
+        let mut touched = Touched::default();
+        for (entry, _) in fresh {
+            self.write_index(commit, entry)?;
+            touched.index.push(entry.lookup_id);
+        }
+        if let Some((of_owner, total)) = counts {
+            self.set_counts(commit, of_owner, total)?;
+        }
+        self.append_audit(&commit.tenant, &commit.audit)?;
+        Ok(touched)
+    }
+
+    fn check_key(&self, commit: &KeyCommit) -> Result<(), Stop> {
+        let tenant = commit.tenant.as_str();
+        match self.tenant_version(&commit.tenant)? {
+            Some((_, dek_id)) if dek_id == commit.dek_id => {}
+            _ => return Err(CommitError::NotFound.into()),
+        }
+        let current = self
+            .keys
+            .get((tenant, commit.row.id.as_str()))?
+            .map(|value| value.value().0);
+        match commit.expected {
+            Expected::New => expect_none(current.is_some()),
+            Expected::FirstOfTenant => expect_none(self.has_keys(tenant)?),
+            Expected::Version(version) => expect_version(version, current),
+        }
+    }
+
+    fn has_keys(&self, tenant: &str) -> Result<bool, Stop> {
+        let mut from_first = self.keys.range((tenant, "")..)?;
+        let first = from_first.next().transpose()?;
+        Ok(first.is_some_and(|(at, _)| at.value().0 == tenant))
+    }
+
+    /// For each index entry of the commit: whether one is there that is newer and stays.
+    fn check_index(&self, commit: &KeyCommit) -> Result<Vec<bool>, Stop> {
+        let ours = (commit.tenant.as_str(), commit.row.id.as_str());
+        commit
+            .index
+            .iter()
+            .map(|entry| {
+                let Some(current) = self.index.get(&entry.lookup_id.0)? else {
+                    return Ok(false);
+                };
+                let (tenant, key, version, _) = current.value();
+                let update = matches!(commit.expected, Expected::Version(_));
+                expect_none(!update || (tenant, key) != ours)?;
+                Ok(version > entry.version)
+            })
+            .collect()
+    }
+
+    /// The live keys of the owner and of all after the commit, if it changes them.
+    fn counts_after(&self, commit: &KeyCommit) -> Result<Option<(u64, u64)>, Stop> {
+        let owner = (commit.tenant.as_str(), &commit.owner_tag);
+        let of_owner = self.live.get(owner)?.map_or(0, |count| count.value());
+        let total = self.total()?;
+        match commit.count {
+            CountChange::None => Ok(None),
+            CountChange::Add {
+                per_owner,
+                total: total_max,
+            } => {
+                expect_room(CountScope::Owner, per_owner, of_owner)?;
+                expect_room(CountScope::Total, total_max.unwrap_or(u64::MAX), total)?;
+                Ok(Some((of_owner + 1, total + 1)))
+            }
+            CountChange::Remove => match (of_owner.checked_sub(1), total.checked_sub(1)) {
+                (Some(of_owner), Some(total)) => Ok(Some((of_owner, total))),
+                _ => Err(Stop::Refused(
+                    StoreError::Damaged("fewer live keys are counted than there are".to_owned())
+                        .into(),
+                )),
+            },
+        }
+    }
+
+    fn set_counts(&mut self, commit: &KeyCommit, of_owner: u64, total: u64) -> Result<(), Stop> {
+        let owner = (commit.tenant.as_str(), &commit.owner_tag);
+        if of_owner == 0 {
+            self.live.remove(owner)?;
+        } else {
+            self.live.insert(owner, of_owner)?;
+        }
+        self.totals.insert(t::TOTAL_LIVE, total)?;
+        Ok(())
+    }
+
+    fn write_index(&mut self, commit: &KeyCommit, entry: &IndexRow) -> Result<(), Stop> {
+        let (tenant, key) = (commit.tenant.as_str(), commit.row.id.as_str());
+        let value = (tenant, key, entry.version, entry.body.as_slice());
+        self.index.insert(&entry.lookup_id.0, value)?;
+        self.index_of.insert((tenant, &entry.lookup_id.0), ())?;
+        Ok(())
+    }
+
+    fn delete_tenant(&mut self, tenant: &TenantId, expected: u64) -> Result<Touched, Stop> {
+        let current = self.tenant_version(tenant)?;
+        expect_version(expected, current.map(|(version, _)| version))?;
+
+        let id = tenant.as_str();
+        self.tenants.remove(id)?;
+        // Each range ends at the first name that is no longer the tenant's: the id with a zero byte after it.
+        let end = format!("{id}\0");
+        let end = end.as_str();
+        self.keys.retain_in((id, "")..(end, ""), |_, _| false)?;
+        self.audit.retain_in((id, 0)..(end, 0), |_, _| false)?;
+        let index = self.delete_index(id, end)?;
+        self.delete_counts(id, end)?;
+        Ok(Touched {
+            index,
+            tenant: Some(tenant.clone()),
+        })
+    }
+
+    fn delete_index(&mut self, tenant: &str, end: &str) -> Result<Vec<LookupId>, Stop> {
+        let mut gone = Vec::new();
+        self.index_of
+            .retain_in((tenant, &[0; 16])..(end, &[0; 16]), |(_, lookup_id), ()| {
+                gone.push(LookupId(*lookup_id));
+                false
+            })?;
+        for lookup_id in &gone {
+            self.index.remove(&lookup_id.0)?;
+        }
+        Ok(gone)
+    }
+
+    fn delete_counts(&mut self, tenant: &str, end: &str) -> Result<(), Stop> {
+        let mut freed: u64 = 0;
+        self.live
+            .retain_in((tenant, &[0; 16])..(end, &[0; 16]), |_, count| {
+                freed = freed.saturating_add(count);
+                false
+            })?;
+        let total = self.total()?.saturating_sub(freed);
+        self.totals.insert(t::TOTAL_LIVE, total)?;
+        Ok(())
+    }
+
+    fn append_audit(&mut self, tenant: &TenantId, entry: &[u8]) -> Result<(), Stop> {
+        let id = tenant.as_str();
+        let last = self
+            .audit
+            .range((id, 0)..=(id, u64::MAX))?
+            .next_back()
+            .transpose()?
+            .map_or(0, |(at, _)| at.value().1);
+        self.audit.insert((id, last + 1), entry)?;
+        Ok(())
+    }
+
+    fn tenant_version(&self, tenant: &TenantId) -> Result<Option<(u64, u64)>, Stop> {
+        let value = self.tenants.get(tenant.as_str())?;
+        Ok(value.map(|value| {
+            let (version, dek_id, ..) = value.value();
+            (version, dek_id)
+        }))
+    }
+
+    fn total(&self) -> Result<u64, Stop> {
+        let total = self.totals.get(t::TOTAL_LIVE)?;
+        Ok(total.map_or(0, |count| count.value()))
+    }
+}
+
+fn expect_none(found: bool) -> Result<(), Stop> {
+    if found {
+        return Err(CommitError::Exists.into());
+    }
+    Ok(())
+}
+
+fn expect_version(expected: u64, current: Option<u64>) -> Result<(), Stop> {
+    match current {
+        None => Err(CommitError::NotFound.into()),
+        Some(current) if current != expected => Err(CommitError::Conflict.into()),
+        Some(_) => Ok(()),
+    }
+}
+
+fn expect_room(scope: CountScope, limit: u64, current: u64) -> Result<(), Stop> {
+    if current >= limit {
+        return Err(CommitError::CountLimit {
+            scope,
+            limit,
+            current,
+        }
+        .into());
+    }
+    Ok(())
+}

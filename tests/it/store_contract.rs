@@ -1,0 +1,92 @@
+//! What every store promises, tested once and run on each.
+//!
+//! A promise is an `async fn` that takes a store with nothing in it. To add a promise, list it below; to add a
+//! backend, add a line to `for_each_store!`.
+
+mod commits;
+mod counts;
+mod deletion;
+mod load;
+mod reading;
+mod watching;
+pub(crate) mod world;
+
+use std::sync::Arc;
+
+use keystile::store::Store;
+use keystile::store::redb::EmbeddedStore;
+
+/// An empty store, and what must outlive it.
+struct Place {
+    store: Arc<dyn Store>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+fn in_memory() -> Place {
+    Place {
+        store: Arc::new(EmbeddedStore::in_memory().unwrap()),
+        _folder: None,
+    }
+}
+
+fn on_file() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keystile.redb");
+    Place {
+        store: Arc::new(EmbeddedStore::open(&path).unwrap()),
+        _folder: Some(folder),
+    }
+}
+
+macro_rules! on_store {
+    ($backend:ident: $($module:ident::$promise:ident,)*) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $promise() {
+                    let place = super::$backend();
+                    super::$module::$promise(std::sync::Arc::clone(&place.store)).await;
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! for_each_store {
+    ($($promises:tt)*) => {
+        on_store!(in_memory: $($promises)*);
+        on_store!(on_file: $($promises)*);
+    };
+}
+
+for_each_store! {
+    commits::what_was_committed_is_read_back_whole,
+    commits::a_refused_commit_writes_nothing_at_all,
+    commits::the_first_key_of_a_tenant_is_made_once,
+    commits::a_newer_index_entry_stays_under_an_older_one,
+    commits::an_index_entry_of_the_same_version_is_written_again,
+    commits::of_concurrent_creates_of_one_key_one_succeeds,
+    commits::of_concurrent_changes_of_one_version_one_succeeds,
+    commits::refused_commits_do_not_spoil_those_beside_them,
+    commits::a_commit_that_nobody_waits_for_is_whole_or_not_there,
+    counts::a_limit_of_ten_lets_ten_of_sixteen_concurrent_creates_through,
+    counts::the_total_limit_holds_over_tenants,
+    counts::a_revoked_key_makes_room,
+    counts::an_owner_is_counted_within_its_tenant,
+    counts::a_count_does_not_go_below_none,
+    deletion::a_deleted_tenant_leaves_nothing_and_can_be_made_again,
+    deletion::a_deleted_tenant_takes_nothing_of_a_neighbour,
+    deletion::what_was_sealed_for_a_deleted_tenant_does_not_reach_its_successor,
+    reading::an_empty_store_has_nothing,
+    reading::tenants_come_in_pages_in_the_order_of_their_ids,
+    reading::a_page_ends_with_the_tenant,
+    reading::paging_neither_misses_nor_doubles_a_key_while_others_are_made,
+    reading::audit_entries_are_numbered_in_the_order_of_their_commits,
+    reading::a_point_read_sees_a_commit_that_has_returned,
+    reading::the_first_keyring_is_remembered,
+    reading::it_answers_a_ping_and_says_what_it_is,
+    watching::a_watcher_has_been_told_when_a_commit_returns,
+    watching::a_watcher_is_not_told_of_a_refused_commit,
+    watching::every_watcher_is_told_from_when_it_watches,
+    load::ten_thousand_tenants_with_a_key_each_load_within_a_minute,
+}
