@@ -20,6 +20,8 @@ use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
 
+pub use convert::key_to_proto;
+
 /// The largest request, in bytes: 64 KiB hold the largest single resource, the rest is room for batches.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 

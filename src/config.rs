@@ -309,6 +309,12 @@ pub fn markdown() -> String {
     markdown::render(json_schema())
 }
 
+/// A duration as people write it: `30s`, `5m`, `30d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<quantity::HumanDuration>()
+        .map(|parsed| parsed.0)
+}
+
 /// The environment of the process, for `Config::load`.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| {

@@ -26,7 +26,7 @@ pub mod proto;
 pub mod status;
 
 // wiring
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod keyfile;
 pub mod server;

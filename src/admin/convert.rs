@@ -3,7 +3,8 @@
 mod key;
 mod tenant;
 
-pub(super) use key::{key_name, key_to_proto, new_key};
+pub use key::key_to_proto;
+pub(super) use key::{key_name, new_key};
 pub(super) use tenant::{TenantChange, new_tenant, tenant_name, tenant_to_proto};
 
 use std::collections::BTreeSet;

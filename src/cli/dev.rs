@@ -3,19 +3,20 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::cli::serve::{runtime, start_logs};
+use crate::cli::{Failure, bad_start};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::crypto::keyring::Ring;
 use crate::crypto::token::Token;
 use crate::domain::change::Actor;
-use crate::domain::name::{DisplayName, Feature, Owner, PlanName, Scope, TenantId};
+use crate::domain::name::{DisplayName, Owner, PlanName, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::keyfile;
 use crate::registry::{CreatedKey, NewKey, NewTenant, Registry, RegistryError};
@@ -27,7 +28,7 @@ const ENVOY: &str = "http://127.0.0.1:10000";
 
 /// How the first lines on standard output look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     #[default]
     Text,
@@ -43,22 +44,22 @@ pub enum Output {
 
 The first start in a folder makes a keyring, the tenant `demo` and two keys, and prints the keys once.
 Remove the folder to start anew. For development only: no TLS, and core dumps are not switched off.")]
-pub struct DevArgs {
+pub(super) struct DevArgs {
     /// Where the store and the keyrings are kept.
     #[arg(long, value_name = "DIR", default_value = ".keystile")]
-    pub dir: PathBuf,
+    dir: PathBuf,
     /// Where Envoy asks.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9001")]
-    pub authz_listen: SocketAddr,
+    authz_listen: SocketAddr,
     /// The admin API.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9002")]
-    pub admin_listen: SocketAddr,
+    admin_listen: SocketAddr,
     /// Health and metrics.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9003")]
-    pub ops_listen: SocketAddr,
+    ops_listen: SocketAddr,
     /// How the keys are printed.
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    output: Output,
 }
 
 /// The keys that the first start makes.
@@ -68,22 +69,23 @@ struct Demo {
 }
 
 /// Runs the command.
-pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     let text = config_text(args);
-    let loaded = match Config::parse(&text, "the built-in configuration of `keystile dev`", config::environment()) {
-        Ok(loaded) => loaded,
-        Err(error) => return Ok(super::bad_config(&error)),
-    };
-    start_logs(&loaded.config);
-    prepare(&args.dir)?;
-    runtime()?.block_on(async {
-        let parts = match Parts::open(&loaded.config).await {
-            Ok(parts) => parts,
-            Err(error) => return Ok(super::bad_start(&error)),
-        };
-        let demo = make_demo(&parts.registry).await?;
-        server::run(&loaded.config, parts, |_| greet(args, demo.as_ref())).await?;
-        Ok(ExitCode::SUCCESS)
+    let loaded = Config::parse(
+        &text,
+        "the configuration of `keystile dev`",
+        config::environment(),
+    );
+    let config = loaded.map_err(Failure::config)?.config;
+    start_logs(&config);
+    prepare(&args.dir).map_err(Failure::config)?;
+    runtime().map_err(Failure::Failed)?.block_on(async {
+        let parts = Parts::open(&config).await.map_err(bad_start)?;
+        let demo = make_demo(&parts.registry).await.map_err(Failure::Failed)?;
+        let greeting = greet(args, demo.as_ref());
+        server::run(&config, parts, |_| say(&greeting))
+            .await
+            .map_err(Failure::Failed)
     })
 }
 
@@ -109,9 +111,12 @@ fn config_text(args: &DevArgs) -> String {
 }
 
 /// Makes the folder and the keyrings that are not there yet.
-fn prepare(dir: &Path) -> anyhow::Result<()> {
+fn prepare(dir: &Path) -> Result<(), keyfile::KeyfileError> {
     let missing = |ring: &Ring| !dir.join(keyfile::file_name(*ring)).exists();
-    let rings: Vec<Ring> = [Ring::Data, Ring::Vault].into_iter().filter(missing).collect();
+    let rings: Vec<Ring> = [Ring::Data, Ring::Vault]
+        .into_iter()
+        .filter(missing)
+        .collect();
     keyfile::init(dir, &rings, SystemClock.now())?;
     Ok(())
 }
@@ -126,7 +131,11 @@ async fn make_demo(registry: &Registry) -> anyhow::Result<Option<Demo>> {
         Ok(_) | Err(RegistryError::AlreadyExists { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut user = NewKey::named(DisplayName::parse("try me")?, Owner::parse("alice")?, Role::User);
+    let mut user = NewKey::named(
+        DisplayName::parse("try me")?,
+        Owner::parse("alice")?,
+        Role::User,
+    );
     user.scopes.insert(Scope::parse("read")?);
     let user = match registry.create_first_key(&actor, &tenant, user).await {
         Ok(user) => user,
@@ -137,17 +146,23 @@ async fn make_demo(registry: &Registry) -> anyhow::Result<Option<Demo>> {
     Ok(Some(Demo { admin, user }))
 }
 
-fn greet(args: &DevArgs, demo: Option<&Demo>) -> anyhow::Result<()> {
-    let text = match args.output {
+fn greet(args: &DevArgs, demo: Option<&Demo>) -> Zeroizing<String> {
+    Zeroizing::new(match args.output {
         Output::Json => greeting_json(args, demo),
         Output::Text => greeting_text(args, demo),
-    };
+    })
+}
+
+fn say(greeting: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot print the keys")
+    out.write_all(greeting.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot print the keys")
 }
 
 fn greeting_json(args: &DevArgs, demo: Option<&Demo>) -> String {
-    let tokens = demo.map(|demo| json!({"admin": demo.admin.token.expose(), "user": demo.user.token.expose()}));
+    let tokens = demo
+        .map(|demo| json!({"admin": demo.admin.token.expose(), "user": demo.user.token.expose()}));
     let greeting = json!({
         "tenant": "demo",
         "key_id": demo.map(|demo| demo.user.key.id.as_str()),

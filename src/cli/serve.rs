@@ -1,12 +1,12 @@
 //! `keystile serve`: runs what the configuration switches on.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use tracing::level_filters::LevelFilter;
 
+use crate::cli::{Failure, bad_start};
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::server;
 use crate::server::parts::Parts;
@@ -23,27 +23,23 @@ const RUNTIME_THREADS: usize = 2;
 
 A sidecar's file has the sections `authz` and `ops`, a control plane's `admin` and `ops`; one file may have all.
 SIGTERM or Ctrl-C: not ready, no new connections, finish what is under way, exit 0.")]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// The configuration file; without it, the environment alone (KEYSTILE__…).
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
 /// Runs the command.
-pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let loaded = match Config::load(args.config.as_deref(), config::environment()) {
-        Ok(loaded) => loaded,
-        Err(error) => return Ok(super::bad_config(&error)),
-    };
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let loaded =
+        Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
     harden();
     start_logs(&loaded.config);
-    runtime()?.block_on(async {
-        let parts = match Parts::open(&loaded.config).await {
-            Ok(parts) => parts,
-            Err(error) => return Ok(super::bad_start(&error)),
-        };
-        server::run(&loaded.config, parts, |_| Ok(())).await?;
-        Ok(ExitCode::SUCCESS)
+    runtime().map_err(Failure::Failed)?.block_on(async {
+        let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
+        server::run(&loaded.config, parts, |_| Ok(()))
+            .await
+            .map_err(Failure::Failed)
     })
 }
 

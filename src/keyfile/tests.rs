@@ -145,7 +145,7 @@ fn what_is_not_a_file_is_named() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     let shown = load_file(&pipe, Ring::Data).unwrap_err().to_string();
     assert!(shown.contains("a device or a pipe"), "{shown}");
-    let shown = load(Source::File(&dir.path().join("data.keyring/x")), Ring::Data).unwrap_err();
+    let shown = load_file(&dir.path().join("data.keyring/x"), Ring::Data).unwrap_err();
     assert!(matches!(shown, KeyfileError::Unreadable { .. }), "{shown}");
 }
 

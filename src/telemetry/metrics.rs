@@ -66,6 +66,7 @@ impl Metrics {
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_target_info()
+            .scope_info_enabled(false)
             .build()
             .map_err(|error| MetricsError(error.into()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();

@@ -25,7 +25,8 @@ pub(in crate::admin) fn key_name(field: &str, name: &str) -> Result<(TenantId, K
     parse().ok_or_else(|| bad(field, "must be `tenants/{tenant}/keys/{key}`"))
 }
 
-pub(in crate::admin) fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
+/// A key as the API shows it at `now`.
+pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
     let current = key.current();
     let (revoke_time, revoke_reason) = match &key.status {
         KeyStatus::Active => (None, String::new()),

@@ -69,9 +69,16 @@ async fn a_rule_that_is_not_understood_lets_nothing_pass() {
 async fn a_message_in_many_frames_is_put_together() {
     let world = World::new().await;
     let body = framed(&message(&[("x-api-key", &world.token)], &[]));
-    let chunks = body.chunks(3).map(Bytes::copy_from_slice).collect::<Vec<_>>().into_iter();
+    let chunks = body
+        .chunks(3)
+        .map(Bytes::copy_from_slice)
+        .collect::<Vec<_>>()
+        .into_iter();
     let expected = message(&[("x-api-key", &world.token)], &[]);
-    assert_eq!(read_message(Chunks(chunks), 1 << 20).await.unwrap(), expected);
+    assert_eq!(
+        read_message(Chunks(chunks), 1 << 20).await.unwrap(),
+        expected
+    );
 }
 
 /// A body that comes a few bytes at a time.
@@ -81,7 +88,10 @@ impl http_body::Body for Chunks {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
         Poll::Ready(self.0.next().map(|chunk| Ok(http_body::Frame::data(chunk))))
     }
 }

@@ -1,0 +1,404 @@
+//! `keystile tenant`: tenants on a control plane.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use prost_types::FieldMask;
+
+use crate::cli::client::{Client, ClientArgs};
+use crate::cli::output::{self, Form, Out};
+use crate::cli::{Failure, block_on};
+use crate::proto::admin as pb;
+
+/// Tenants a call when all are listed.
+const PAGE_SIZE: i32 = 1000;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TenantArgs {
+    #[command(subcommand)]
+    command: TenantCommand,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TenantCommand {
+    /// Make a tenant
+    #[command(after_help = "Example:
+  keystile tenant create acme --display-name \"Acme\" --plan pro --feature images --metadata region=eu")]
+    Create(CreateArgs),
+    /// List all tenants
+    #[command(after_help = "Examples:
+  keystile tenant list
+  keystile tenant list -o name")]
+    List,
+    /// Show a tenant
+    #[command(after_help = "Example:
+  keystile tenant get acme -o json")]
+    Get {
+        /// The tenant's id
+        tenant: String,
+    },
+    /// Change a tenant; what is not named stays
+    #[command(after_help = "Examples:
+  keystile tenant update acme --feature export
+  keystile tenant update acme --plan free --remove-feature images")]
+    Update(Box<UpdateArgs>),
+    /// Make every key of a tenant refuse; nothing is lost
+    #[command(after_help = "Example:
+  keystile tenant suspend acme --reason \"invoice 17 unpaid\"")]
+    Suspend {
+        /// The tenant's id
+        tenant: String,
+        /// For the audit
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Make the keys of a suspended tenant work again
+    #[command(after_help = "Example:
+  keystile tenant resume acme")]
+    Resume {
+        /// The tenant's id
+        tenant: String,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+    /// Delete a tenant and all its keys, for good
+    #[command(
+        after_help = "Nothing that the tenant had can be opened again, not even from a backup of the store alone.
+
+Example:
+  keystile tenant delete acme --yes"
+    )]
+    Delete {
+        /// The tenant's id
+        tenant: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        etag: EtagArg,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// Its id: 1 to 63 of a-z, 0-9 and -
+    tenant: String,
+    /// For people; without it, the id
+    #[arg(long, default_value = "")]
+    display_name: String,
+    /// The plan whose features it has
+    #[arg(long, default_value = "")]
+    plan: String,
+    /// A feature beyond the plan's; may be repeated
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Vec<String>,
+    /// A feature that it does not have, though its plan does; may be repeated
+    #[arg(long = "deny-feature", value_name = "FEATURE")]
+    denied_features: Vec<String>,
+    /// A fact for upstreams; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+}
+
+#[derive(Debug, clap::Args)]
+struct UpdateArgs {
+    /// The tenant's id
+    tenant: String,
+    /// For people
+    #[arg(long)]
+    display_name: Option<String>,
+    /// The plan whose features it has; empty for none
+    #[arg(long)]
+    plan: Option<String>,
+    /// Give it a feature; may be repeated
+    #[arg(long = "feature", value_name = "FEATURE")]
+    add: Vec<String>,
+    /// Take a feature that it was given; may be repeated
+    #[arg(long = "remove-feature", value_name = "FEATURE")]
+    remove: Vec<String>,
+    /// Deny a feature, though its plan has it; may be repeated
+    #[arg(long = "deny-feature", value_name = "FEATURE")]
+    deny: Vec<String>,
+    /// Deny a feature no longer; may be repeated
+    #[arg(long = "allow-feature", value_name = "FEATURE")]
+    allow: Vec<String>,
+    /// Set a fact for upstreams; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// Remove a fact; may be repeated
+    #[arg(long, value_name = "NAME")]
+    remove_metadata: Vec<String>,
+    #[command(flatten)]
+    etag: EtagArg,
+}
+
+/// The version that a change is meant for.
+#[derive(Debug, clap::Args)]
+pub(super) struct EtagArg {
+    /// Refuse when the resource has another etag by now
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) etag: String,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The resource name of a tenant.
+pub(super) fn name_of(tenant: &str) -> String {
+    format!("tenants/{tenant}")
+}
+
+pub(super) fn run(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
+    block_on(dispatch(args, out))
+}
+
+async fn dispatch(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
+    let form = args.client.output;
+    if let TenantCommand::Delete { tenant, yes, .. } = &args.command {
+        confirm(tenant, *yes)?;
+    }
+    let client = Client::connect(&args.client).await?;
+    match &args.command {
+        TenantCommand::Create(args) => output::one(out, form, &create(&client, args).await?),
+        TenantCommand::List => output::many(out, form, &list(&client).await?),
+        TenantCommand::Get { tenant } => output::one(out, form, &get(&client, tenant).await?),
+        TenantCommand::Update(args) => output::one(out, form, &update(&client, args).await?),
+        TenantCommand::Suspend {
+            tenant,
+            reason,
+            etag,
+        } => {
+            let request = pb::SuspendTenantRequest {
+                name: name_of(tenant),
+                etag: etag.etag.clone(),
+                reason: reason.clone(),
+            };
+            let answer = client.tenants().suspend_tenant(request).await;
+            let tenant = answer.map_err(|status| client.refused(status))?;
+            output::done(
+                out,
+                form,
+                tenant.get_ref(),
+                "suspended, its keys are refused",
+            )
+        }
+        TenantCommand::Resume { tenant, etag } => {
+            let request = pb::ResumeTenantRequest {
+                name: name_of(tenant),
+                etag: etag.etag.clone(),
+            };
+            let answer = client.tenants().resume_tenant(request).await;
+            let tenant = answer.map_err(|status| client.refused(status))?;
+            output::done(out, form, tenant.get_ref(), "active, its keys work")
+        }
+        TenantCommand::Delete { tenant, etag, .. } => {
+            delete(&client, tenant, &etag.etag, form, out).await
+        }
+    }
+}
+
+async fn create(client: &Client, args: &CreateArgs) -> Result<pb::Tenant, Failure> {
+    let request = pb::CreateTenantRequest {
+        tenant_id: args.tenant.clone(),
+        tenant: Some(pb::Tenant {
+            display_name: args.display_name.clone(),
+            plan: args.plan.clone(),
+            features: args.features.clone(),
+            denied_features: args.denied_features.clone(),
+            metadata: args.metadata.iter().cloned().collect(),
+            ..pb::Tenant::default()
+        }),
+    };
+    let answer = client.tenants().create_tenant(request).await;
+    Ok(answer
+        .map_err(|status| client.refused(status))?
+        .into_inner())
+}
+
+async fn list(client: &Client) -> Result<Vec<pb::Tenant>, Failure> {
+    let mut tenants = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListTenantsRequest {
+            page_size: PAGE_SIZE,
+            page_token,
+        };
+        let answer = client.tenants().list_tenants(request).await;
+        let page = answer
+            .map_err(|status| client.refused(status))?
+            .into_inner();
+        tenants.extend(page.tenants);
+        if page.next_page_token.is_empty() {
+            return Ok(tenants);
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+async fn get(client: &Client, tenant: &str) -> Result<pb::Tenant, Failure> {
+    let request = pb::GetTenantRequest {
+        name: name_of(tenant),
+    };
+    let answer = client.tenants().get_tenant(request).await;
+    Ok(answer
+        .map_err(|status| client.refused(status))?
+        .into_inner())
+}
+
+async fn update(client: &Client, args: &UpdateArgs) -> Result<pb::Tenant, Failure> {
+    // Read first: lists are changed, not replaced. The etag keeps what somebody else does meanwhile.
+    let mut tenant = get(client, &args.tenant).await?;
+    let paths = change(&mut tenant, args);
+    if paths.is_empty() {
+        return Err(Failure::usage(
+            "nothing to change: name a field, for example --plan pro",
+        ));
+    }
+    if !args.etag.etag.is_empty() {
+        tenant.etag.clone_from(&args.etag.etag);
+    }
+    let request = pb::UpdateTenantRequest {
+        tenant: Some(tenant),
+        update_mask: Some(FieldMask { paths }),
+    };
+    let answer = client.tenants().update_tenant(request).await;
+    Ok(answer
+        .map_err(|status| client.refused(status))?
+        .into_inner())
+}
+
+/// Makes the change and names the fields that it touches.
+fn change(tenant: &mut pb::Tenant, args: &UpdateArgs) -> Vec<String> {
+    let mut paths = Vec::new();
+    if let Some(name) = &args.display_name {
+        tenant.display_name.clone_from(name);
+        paths.push("display_name".into());
+    }
+    if let Some(plan) = &args.plan {
+        tenant.plan.clone_from(plan);
+        paths.push("plan".into());
+    }
+    if change_list(&mut tenant.features, &args.add, &args.remove) {
+        paths.push("features".into());
+    }
+    if change_list(&mut tenant.denied_features, &args.deny, &args.allow) {
+        paths.push("denied_features".into());
+    }
+    if !args.metadata.is_empty() || !args.remove_metadata.is_empty() {
+        change_map(&mut tenant.metadata, &args.metadata, &args.remove_metadata);
+        paths.push("metadata".into());
+    }
+    paths
+}
+
+fn change_list(list: &mut Vec<String>, add: &[String], remove: &[String]) -> bool {
+    list.retain(|one| !remove.contains(one));
+    for one in add {
+        if !list.contains(one) {
+            list.push(one.clone());
+        }
+    }
+    !add.is_empty() || !remove.is_empty()
+}
+
+fn change_map(map: &mut BTreeMap<String, String>, set: &[(String, String)], remove: &[String]) {
+    map.retain(|name, _| !remove.contains(name));
+    map.extend(set.iter().cloned());
+}
+
+/// Goes on only when somebody says so.
+fn confirm(tenant: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::usage(
+            "deleting a tenant cannot be undone: add --yes to do it without being asked",
+        ));
+    }
+    write!(
+        io::stderr(),
+        "This deletes tenant {tenant} and all its keys, for good. Type its id to go on: "
+    )?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    if line.trim() == tenant {
+        Ok(())
+    } else {
+        Err(Failure::failed(anyhow::anyhow!("nothing was deleted")))
+    }
+}
+
+async fn delete(
+    client: &Client,
+    tenant: &str,
+    etag: &str,
+    form: Form,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let etag = match etag {
+        "" => get(client, tenant).await?.etag,
+        given => given.to_owned(),
+    };
+    let name = name_of(tenant);
+    let request = pb::DeleteTenantRequest {
+        name: name.clone(),
+        etag,
+    };
+    let answer = client.tenants().delete_tenant(request).await;
+    answer.map_err(|status| client.refused(status))?;
+    match form {
+        Form::Table => out.line(format_args!("{name}: deleted for good")),
+        Form::Json => out.line("{}"),
+        Form::Name => out.line(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_update_adds_and_removes_and_leaves_the_rest() {
+        let mut tenant = pb::Tenant {
+            features: texts(&["images", "export"]),
+            metadata: [("a".into(), "1".into()), ("b".into(), "2".into())].into(),
+            plan: "pro".into(),
+            ..pb::Tenant::default()
+        };
+        let args = UpdateArgs {
+            tenant: "acme".into(),
+            display_name: None,
+            plan: None,
+            add: texts(&["audio", "export"]),
+            remove: texts(&["images"]),
+            deny: Vec::new(),
+            allow: Vec::new(),
+            metadata: vec![("b".into(), "3".into())],
+            remove_metadata: texts(&["a"]),
+            etag: EtagArg {
+                etag: String::new(),
+            },
+        };
+        assert_eq!(change(&mut tenant, &args), ["features", "metadata"]);
+        assert_eq!(tenant.features, ["export", "audio"]);
+        assert_eq!(tenant.metadata, [("b".into(), "3".into())].into());
+        assert_eq!(tenant.plan, "pro");
+    }
+
+    #[test]
+    fn metadata_is_split_at_the_first_equals_sign() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("a").is_err());
+    }
+}
