@@ -105,7 +105,7 @@ pub enum KeyfileError {
 fn folder(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn advice(source: &KeyringError) -> &'static str {

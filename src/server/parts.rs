@@ -81,7 +81,7 @@ impl Parts {
             settings,
         );
         let cache = Cache::new(
-            Arc::clone(&store),
+            &store,
             Arc::clone(&data),
             plans(config)?,
             cache_settings(config),

@@ -27,7 +27,10 @@ fn ok(response: &CheckResponse) -> &OkHttpResponse {
 }
 
 /// What is set, after checking that each header overwrites.
-#[expect(deprecated, reason = "that `append` is unset is part of what is promised")]
+#[expect(
+    deprecated,
+    reason = "that `append` is unset is part of what is promised"
+)]
 fn set(ok: &OkHttpResponse) -> BTreeMap<&str, &str> {
     let read = |option: &'_ envoy_types::pb::envoy::config::core::v3::HeaderValueOption| {
         assert_eq!(
