@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::cli::output::{self, Form, Out};
 use crate::cli::{EXIT_FAILED, Failure, block_on, start_code};
@@ -132,14 +132,7 @@ async fn open(config: &Config) -> anyhow::Result<Registry> {
     let StoreConfig::Embedded { path } = &config.store;
     let store = EmbeddedStore::open(path)?;
     let remembered = store.keyring_id(data.id()).await?;
-    if remembered != data.id() {
-        bail!(
-            "the store {} was made with keyring {remembered}, but the data keyring given is {}: \
-             give the keyring that belongs to it, or another store; nothing was changed",
-            path.display(),
-            data.id()
-        );
-    }
+    keyfile::check_belongs(&store.info().location, &remembered, &data)?;
     let prefixes = TokenPrefixes {
         live: config.tokens.live_prefix.clone(),
         test: config.tokens.test_prefix.clone(),
