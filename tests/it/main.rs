@@ -6,5 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
+mod cli;
 mod crash;
 mod store_contract;
