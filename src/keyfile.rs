@@ -85,6 +85,18 @@ pub enum KeyfileError {
         #[source]
         source: io::Error,
     },
+    /// It is another keyring than the one that the store was made with.
+    #[error(
+        "the store {location} was made with keyring {remembered}, but the data keyring given is {given}: give the keyring that belongs to it, or another store; nothing was changed"
+    )]
+    Foreign {
+        /// Which store.
+        location: String,
+        /// The id of the keyring that it was made with.
+        remembered: String,
+        /// The id of the keyring that was given.
+        given: String,
+    },
     /// The environment variable is not set.
     #[error("the environment variable {name} is not set, but `keyring` in the config names it")]
     VariableMissing {
@@ -105,7 +117,7 @@ pub enum KeyfileError {
 fn folder(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn advice(source: &KeyringError) -> &'static str {
@@ -200,6 +212,18 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
         return Err(KeyfileError::TooLarge { path: path.into() });
     }
     Ok(bytes)
+}
+
+/// Whether a store that remembers the keyring id `remembered` was made with this `data` keyring.
+pub fn check_belongs(location: &str, remembered: &str, data: &Keyring) -> Result<(), KeyfileError> {
+    if remembered == data.id() {
+        return Ok(());
+    }
+    Err(KeyfileError::Foreign {
+        location: location.to_owned(),
+        remembered: remembered.to_owned(),
+        given: data.id().to_owned(),
+    })
 }
 
 /// Makes new keyrings in a folder, which is made if it is not there. When one of them exists, none is made.

@@ -82,7 +82,11 @@ impl FromStr for Address {
         let uri: http::Uri = format!("http://{shown}")
             .parse()
             .map_err(|_| "is not host:port")?;
-        if uri.port_u16().is_none() || uri.path() != "/" || shown.contains('@') {
+        if uri.port_u16().is_none()
+            || uri.host().is_none_or(str::is_empty)
+            || uri.path() != "/"
+            || shown.contains('@')
+        {
             return Err("is not host:port, http://host:port or unix:/path".into());
         }
         Ok(Self {

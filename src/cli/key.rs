@@ -25,7 +25,8 @@ pub(super) struct KeyArgs {
 enum KeyCommand {
     /// Make a key and print its token, once
     #[command(after_help = "Examples:
-  keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read --allow-cidr 10.0.0.0/8
+  keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read
+  keystile key create acme --name ci --allow-cidr 10.0.0.0/8 --allow-cidr 192.0.2.7
   keystile key create acme --name ci -o json | jq -r .plaintext")]
     Create(Box<CreateArgs>),
     /// List the keys of a tenant, revoked ones included

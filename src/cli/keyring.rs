@@ -35,8 +35,8 @@ Example:
     },
     /// Add a version to each keyring and make it the active one
     #[command(
-        after_help = "The old versions stay, to open what they sealed. Give the new files to every process before
-it is restarted: one that lacks the new version cannot open what it sealed.
+        after_help = "The old versions stay, to open what they sealed. Give the new data.keyring to every sidecar before
+the control plane is restarted with it: a sidecar without the new version cannot open what it seals.
 
 Examples:
   keystile keyring rotate --dir keys
@@ -113,6 +113,7 @@ fn failure(error: KeyfileError) -> Failure {
         | KeyfileError::NotText { .. }
         | KeyfileError::Content { .. }
         | KeyfileError::Unreadable { .. }
+        | KeyfileError::Foreign { .. }
         | KeyfileError::VariableMissing { .. }
         | KeyfileError::Variable { .. } => Failure::config(error),
     }

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
+mod cli;
 mod crash;
 mod envoy;
 mod harness;

@@ -210,7 +210,7 @@ fn metadata(fields: &mut Fields, wanted: &pb::Tenant) -> BTreeMap<MetadataName, 
         let name = fields.take(FIELD, MetadataName::parse(name));
         let field = name
             .as_ref()
-            .map_or(FIELD.into(), |name| format!("{FIELD}[{name}]"));
+            .map_or_else(|| FIELD.into(), |name| format!("{FIELD}[{name}]"));
         let value = fields.take(field, Description::parse(value));
         out.extend(name.zip(value));
     }

@@ -1,0 +1,220 @@
+//! Every RPC, every role, own and other tenant: what is allowed, refused, or not even there.
+
+use keystile::proto::admin as pb;
+use prost_types::FieldMask;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::server::AdminServer;
+
+/// Expected outcomes, short enough for a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Allowed,
+    Denied,
+    Hidden,
+}
+
+use Outcome::{Allowed, Denied, Hidden};
+
+/// RPC; then for each role the outcome on its own tenant and on another. A key belongs to another owner.
+#[rustfmt::skip]
+const TABLE: &[(&str, [Outcome; 2], [Outcome; 2], [Outcome; 2])] = &[
+    //                  user               tenant_admin       global_admin
+    ("CreateTenant",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("GetTenant",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("ListTenants",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("UpdateTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("SuspendTenant", [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("ResumeTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("CreateKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("CreateAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("GetKey",        [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("ListKeys",      [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+];
+
+/// RPCs of the schema that the table has no row for.
+fn missing_rows() -> Vec<String> {
+    let pool = prost_reflect::DescriptorPool::decode(keystile::proto::FILE_DESCRIPTOR_SET).unwrap();
+    let methods = pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods
+        .map(|method| method.name().to_owned())
+        .filter(|name| !TABLE.iter().any(|(row, ..)| row == name))
+        .collect()
+}
+
+#[test]
+fn every_rpc_has_a_row() {
+    assert_eq!(missing_rows(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_rpc_by_every_role_on_own_and_other_tenant() {
+    for (rpc, user, tenant_admin, global_admin) in TABLE {
+        let roles = [
+            ("user", user),
+            ("tenant_admin", tenant_admin),
+            ("global_admin", global_admin),
+        ];
+        for (role, [own, other]) in roles {
+            for (tenant, expected) in [("own", own), ("other", other)] {
+                // A fresh server each time: an allowed call must not spoil the next.
+                let server = AdminServer::start()
+                    .await
+                    .with_tenant("own")
+                    .await
+                    .with_tenant("other")
+                    .await;
+                let found = outcome(call(&server, rpc, &format!("own-{role}"), tenant).await);
+                assert_eq!(found, *expected, "{rpc} by {role} on {tenant}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_hidden_cannot_be_told_from_what_is_not_there() {
+    let server = AdminServer::start()
+        .await
+        .with_tenant("own")
+        .await
+        .with_tenant("other")
+        .await;
+    for (rpc, ..) in TABLE.iter().filter(|(_, user, ..)| user[1] == Hidden) {
+        for role in ["user", "tenant_admin"] {
+            let token = format!("own-{role}");
+            let hidden = call(&server, rpc, &token, "other").await.unwrap_err();
+            let absent = call(&server, rpc, &token, "absent").await.unwrap_err();
+            assert_eq!(
+                (hidden.code(), hidden.message(), hidden.details()),
+                (absent.code(), absent.message(), absent.details()),
+                "{rpc} by {role}"
+            );
+        }
+    }
+}
+
+fn outcome(answer: Result<(), Status>) -> Outcome {
+    let Err(status) = answer else { return Allowed };
+    assert!(status.get_details_error_info().is_some(), "{status}");
+    match status.code() {
+        Code::PermissionDenied => Denied,
+        Code::NotFound => Hidden,
+        other => panic!("{other:?}: {status}"),
+    }
+}
+
+/// A key of the tenant that belongs to nobody who calls.
+async fn some_key(server: &AdminServer, tenant: &str) -> String {
+    let request = create_key(tenant, pb::Role::User);
+    match server.keys("own-global_admin").create_key(request).await {
+        Ok(made) => made.into_inner().key.unwrap().name,
+        Err(_) => format!("tenants/{tenant}/keys/abcd2345"),
+    }
+}
+
+fn create_key(tenant: &str, role: pb::Role) -> pb::CreateKeyRequest {
+    pb::CreateKeyRequest {
+        parent: format!("tenants/{tenant}"),
+        key: Some(pb::Key {
+            display_name: "made".into(),
+            owner: "somebody".into(),
+            role: role.into(),
+            ..pb::Key::default()
+        }),
+    }
+}
+
+async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Result<(), Status> {
+    let name = format!("tenants/{tenant}");
+    let mut tenants = server.tenants(token);
+    let mut keys = server.keys(token);
+    let etag = String::new();
+    match rpc {
+        "CreateTenant" => {
+            let tenant_id = format!("{tenant}-new");
+            let request = pb::CreateTenantRequest {
+                tenant_id,
+                tenant: None,
+            };
+            tenants.create_tenant(request).await.map(drop)
+        }
+        "GetTenant" => tenants
+            .get_tenant(pb::GetTenantRequest { name })
+            .await
+            .map(drop),
+        "ListTenants" => tenants
+            .list_tenants(pb::ListTenantsRequest::default())
+            .await
+            .map(drop),
+        "UpdateTenant" => {
+            let request = pb::UpdateTenantRequest {
+                tenant: Some(pb::Tenant {
+                    name,
+                    plan: "pro".into(),
+                    ..pb::Tenant::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: vec!["plan".into()],
+                }),
+            };
+            tenants.update_tenant(request).await.map(drop)
+        }
+        "SuspendTenant" => {
+            let request = pb::SuspendTenantRequest {
+                name,
+                etag,
+                reason: String::new(),
+            };
+            tenants.suspend_tenant(request).await.map(drop)
+        }
+        "ResumeTenant" => tenants
+            .resume_tenant(pb::ResumeTenantRequest { name, etag })
+            .await
+            .map(drop),
+        "DeleteTenant" => {
+            let get = pb::GetTenantRequest { name: name.clone() };
+            let current = server.tenants("own-global_admin").get_tenant(get).await;
+            let etag = current
+                .map(|tenant| tenant.into_inner().etag)
+                .unwrap_or_default();
+            tenants
+                .delete_tenant(pb::DeleteTenantRequest { name, etag })
+                .await
+        }
+        .map(drop),
+        "CreateKey" => keys
+            .create_key(create_key(tenant, pb::Role::User))
+            .await
+            .map(drop),
+        "CreateAdmin" => keys
+            .create_key(create_key(tenant, pb::Role::GlobalAdmin))
+            .await
+            .map(drop),
+        "GetKey" => {
+            let name = some_key(server, tenant).await;
+            keys.get_key(pb::GetKeyRequest { name }).await.map(drop)
+        }
+        "ListKeys" => {
+            let request = pb::ListKeysRequest {
+                parent: name,
+                ..pb::ListKeysRequest::default()
+            };
+            keys.list_keys(request).await.map(drop)
+        }
+        "RevokeKey" => {
+            let name = some_key(server, tenant).await;
+            let request = pb::RevokeKeyRequest {
+                name,
+                etag,
+                reason: String::new(),
+            };
+            keys.revoke_key(request).await.map(drop)
+        }
+        other => panic!("no call for {other}"),
+    }
+}
