@@ -47,6 +47,9 @@ a key in a second cookie header never goes on            | places  | GET /orders
 another key in a second cookie header never goes on      | places  | GET /orders ; x-api-key: {live} ; cookie: a=1 ; cookie: api_key={second} | safe
 nor does it on an optional route                         | places  | GET /optional ; cookie: a=1 ; cookie: api_key={live}          | safe
 nor does it on a route that is off                       | places  | GET /off ; cookie: a=1 ; cookie: api_key={live}               | safe
+two cookie headers seen apart are one list of cookies    | places-raw | GET /orders ; cookie: a=1 ; cookie: api_key={live} ; cookie: b=2 | 200 ; up x-tenant-id: acme ; up cookie: a=1; b=2
+a key in a cookie over HTTP/2, where cookies come apart  | places  | GRPC /shop.Orders/List ; cookie: a=1 ; cookie: api_key={live} | grpc 0 ; up x-tenant-id: acme ; up cookie: a=1
+a key in the query with raw headers                      | places-raw | GET /orders?api%5fkey={live}&x=1                            | 200 ; up x-tenant-id: acme ; up target /orders?x=1
 a bad key in a cookie is refused                         | places  | GET /orders ; cookie: api_key=nonsense; b=2                   | 401 invalid_api_key
 query and header with one key are one credential         | places  | GET /orders?api_key={live}&x=1 ; x-api-key: {live}            | 200 ; up target /orders?x=1 ; up no x-api-key
 query, cookie, header and bearer with one key are one    | places  | GET /orders?api_key={live} ; cookie: api_key={live} ; x-api-key: {live} ; authorization: Bearer {live} | 200 ; up target /orders ; up no cookie ; up no x-api-key ; up no authorization

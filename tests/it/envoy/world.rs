@@ -285,6 +285,7 @@ fn listeners() -> Vec<Listener> {
         ),
         manager("proxied", json!({"use_remote_address": false})),
         plain("places", "places"),
+        filter("places-raw", "places", json!({"encode_raw_headers": true})),
         plain("renamed", "renamed"),
         plain("dead", "dead"),
         filter("dead-open", "dead", open()),
