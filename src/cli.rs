@@ -5,9 +5,11 @@
 pub(crate) mod bootstrap;
 mod client;
 pub mod config;
+mod dev;
 mod key;
 mod keyring;
 mod output;
+mod serve;
 mod tenant;
 
 use std::ffi::OsString;
@@ -32,6 +34,10 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Try it: everything in one process, with a demo tenant
+    Dev(dev::DevArgs),
+    /// Run a sidecar, a control plane or both, as the configuration says
+    Serve(serve::ServeArgs),
     /// Check, show and explain the configuration
     Config(config::ConfigArgs),
     /// Make and rotate the keyring files
@@ -96,6 +102,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let mut out = Out::stdout();
     let done = match cli.command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Config(args) => return config::run(&args),
         Command::Keyring(args) => keyring::run(&args, &mut out),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
@@ -124,19 +132,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Says why the configuration cannot be used; for commands that end by exit code.
-#[expect(dead_code, reason = "for the commands that run a server")]
-pub(crate) fn bad_config(error: &crate::config::ConfigError) -> ExitCode {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    tell(&causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")));
-    ExitCode::from(config::EXIT_CONFIG)
-}
-
-/// Says why the store or the keyrings cannot be opened; a bad keyring counts as bad configuration.
-#[expect(dead_code, reason = "for the commands that run a server")]
-pub(crate) fn bad_start(error: &anyhow::Error) -> ExitCode {
-    tell(&format!("{error:#}"));
-    ExitCode::from(start_code(error))
+/// Why a store or keyring cannot be opened; a bad keyring counts as bad configuration.
+fn bad_start(error: anyhow::Error) -> Failure {
+    if start_code(&error) == EXIT_FAILED {
+        Failure::Failed(error)
+    } else {
+        Failure::Config(error)
+    }
 }
 
 /// The exit code when a store or keyring cannot be opened.

@@ -3,19 +3,30 @@
 //! Modules in reading order: vocabulary, pure mechanisms, state, use cases, protocols, wiring.
 //! `docs/ARCHITECTURE.md` has the map and what may depend on what.
 
+// vocabulary
 pub mod clock;
 pub mod domain;
 
+// pure mechanisms
 pub mod crypto;
 
+// state
+pub mod cache;
 pub mod store;
+pub mod telemetry;
 
+// use cases
+pub mod authorizer;
 pub mod registry;
 
+// protocols
 pub mod admin;
+pub mod ext_authz;
 pub mod proto;
 pub mod status;
 
+// wiring
 pub mod cli;
 pub mod config;
 pub mod keyfile;
+pub mod server;

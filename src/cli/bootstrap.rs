@@ -1,23 +1,17 @@
 //! `keystile bootstrap`: the first key of all, made once, without a server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use anyhow::Context as _;
 
 use crate::cli::output::{self, Form, Out};
-use crate::cli::{EXIT_FAILED, Failure, block_on, start_code};
+use crate::cli::{Failure, bad_start, block_on};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, Config, SecretRetention, StoreConfig};
-use crate::crypto::keyring::Ring;
-use crate::crypto::token::TokenPrefixes;
+use crate::config::{self, Config};
 use crate::domain::change::Actor;
 use crate::domain::name::{DisplayName, InvalidName, Owner, TenantId};
 use crate::domain::role::Role;
-use crate::keyfile;
-use crate::registry::{CreatedKey, NewKey, NewTenant, Registry, RegistryError, Settings};
-use crate::store::Store;
-use crate::store::redb::{EmbeddedStore, OpenError};
+use crate::registry::{CreatedKey, NewKey, NewTenant, Registry, RegistryError};
+use crate::server::parts::Parts;
+use crate::store::redb::OpenError;
 
 /// The tenant that the operators' keys belong to.
 const TENANT: &str = "platform";
@@ -91,8 +85,8 @@ pub(super) fn run(args: &BootstrapArgs, out: &mut Out) -> Result<(), Failure> {
     let loaded = Config::load(args.config.as_deref(), config::environment());
     let config = loaded.map_err(Failure::config)?.config;
     let made = block_on(async {
-        let registry = open(&config).await.map_err(explain)?;
-        bootstrap(&registry).await.map_err(Failure::failed)
+        let parts = Parts::open(&config).await.map_err(explain)?;
+        bootstrap(&parts.registry).await.map_err(Failure::failed)
     })?;
     let key = crate::admin::key_to_proto(&made.key, SystemClock.now());
     let form = match args.output {
@@ -111,46 +105,17 @@ fn explain(error: anyhow::Error) -> Failure {
     } else {
         error
     };
-    if start_code(&error) == EXIT_FAILED {
-        Failure::Failed(error)
-    } else {
-        Failure::Config(error)
-    }
-}
-
-async fn open(config: &Config) -> anyhow::Result<Registry> {
-    let data = Arc::new(keyfile::load(&config.keyring.data, Ring::Data)?);
-    let vault = match &config.keyring.vault {
-        Some(source) if config.tokens.secret_retention == SecretRetention::Sealed => {
-            Some(Arc::new(keyfile::load(source, Ring::Vault)?))
-        }
-        Some(_) | None => None,
-    };
-    let lookup = data
-        .lookup_key()
-        .context("the data keyring has no lookup key")?;
-    let StoreConfig::Embedded { path } = &config.store;
-    let store = EmbeddedStore::open(path)?;
-    let remembered = store.keyring_id(data.id()).await?;
-    keyfile::check_belongs(&store.info().location, &remembered, &data)?;
-    let prefixes = TokenPrefixes {
-        live: config.tokens.live_prefix.clone(),
-        test: config.tokens.test_prefix.clone(),
-    };
-    Ok(Registry::new(
-        Arc::new(store),
-        data,
-        vault,
-        Arc::new(lookup),
-        Arc::new(SystemClock),
-        Settings { prefixes },
-    ))
+    bad_start(error)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::crypto::keyring::Keyring;
+    use crate::crypto::keyring::{Keyring, Ring};
+    use crate::registry::Settings;
+    use crate::store::redb::EmbeddedStore;
 
     fn registry() -> Registry {
         let now = SystemClock.now();

@@ -1,7 +1,7 @@
 //! What a Check ends in: allow, with a grant, or deny, with a reason. A decision is never an error.
 
 use crate::clock::Timestamp;
-use crate::domain::name::{KeyId, TenantId};
+use crate::domain::name::{KeyId, PlanName, TenantId};
 
 /// Why a request was refused (DESIGN section 3.2). The words are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +63,8 @@ pub struct Subject {
     pub tenant: TenantId,
     /// The key.
     pub key: KeyId,
+    /// The tenant's plan.
+    pub plan: Option<PlanName>,
 }
 
 /// A refusal and what may be said about it.

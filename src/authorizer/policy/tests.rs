@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::domain::name::{DisplayName, TenantId};
+use crate::domain::request::{Credential, Mode, Rule};
+
+const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn features(names: &[&str]) -> BTreeSet<Feature> {
+    names
+        .iter()
+        .map(|name| Feature::parse(name).unwrap())
+        .collect()
+}
+
+fn tenant(status: TenantStatus) -> TenantAccess {
+    TenantAccess {
+        id: TenantId::parse("acme").unwrap(),
+        display_name: DisplayName::parse("Acme").unwrap(),
+        status,
+        plan: None,
+        features: features(&["images", "export"]),
+        metadata: BTreeMap::new(),
+        version: 1,
+    }
+}
+
+const KEY: KeyFacts<'static> = KeyFacts {
+    revoked: false,
+    expires_at: None,
+    networks: &[],
+    features: None,
+    scopes: "read,write",
+};
+
+fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
+    AccessRequest {
+        rule: Rule {
+            mode: Mode::Required,
+            features,
+            scopes,
+        },
+        credential: Credential::None,
+        ambiguity: None,
+        source: None,
+        time_left: None,
+    }
+}
+
+#[track_caller]
+fn check(
+    tenant: &TenantAccess,
+    key: KeyFacts<'_>,
+    request: &AccessRequest<'_>,
+    expected: Result<(), (DenyReason, Option<&str>)>,
+) {
+    let decided =
+        decide(tenant, &key, request, NOON).map_err(|denial| (denial.reason, denial.detail));
+    assert_eq!(
+        decided,
+        expected.map_err(|(reason, detail)| (reason, detail.map(str::to_owned)))
+    );
+}
+
+#[test]
+fn a_plain_key_of_an_active_tenant_passes() {
+    check(&tenant(TenantStatus::Active), KEY, &request("", ""), Ok(()));
+}
+
+#[test]
+fn the_first_broken_rule_decides_in_this_order() {
+    let suspended = tenant(TenantStatus::Suspended);
+    let active = tenant(TenantStatus::Active);
+    let elsewhere = ["10.0.0.0/8".parse().unwrap()];
+    let broken = KeyFacts {
+        revoked: true,
+        expires_at: Some(NOON),
+        networks: &elsewhere,
+        features: None,
+        scopes: "",
+    };
+    let demands = request("teleport", "fly");
+    check(
+        &suspended,
+        broken,
+        &demands,
+        Err((DenyReason::InvalidApiKey, None)),
+    );
+    let broken = KeyFacts {
+        revoked: false,
+        ..broken
+    };
+    check(
+        &suspended,
+        broken,
+        &demands,
+        Err((DenyReason::TenantSuspended, None)),
+    );
+    check(
+        &active,
+        broken,
+        &demands,
+        Err((DenyReason::ApiKeyExpired, None)),
+    );
+    let broken = KeyFacts {
+        expires_at: None,
+        ..broken
+    };
+    check(
+        &active,
+        broken,
+        &demands,
+        Err((DenyReason::NetworkNotAllowed, None)),
+    );
+    let broken = KeyFacts {
+        networks: &[],
+        ..broken
+    };
+    check(
+        &active,
+        broken,
+        &demands,
+        Err((DenyReason::FeatureNotEnabled, Some("teleport"))),
+    );
+    check(
+        &active,
+        broken,
+        &request("images", "fly"),
+        Err((DenyReason::ScopeNotGranted, Some("fly"))),
+    );
+}
+
+#[test]
+fn a_key_expires_at_the_instant_and_not_before() {
+    let active = tenant(TenantStatus::Active);
+    let at = |millis| KeyFacts {
+        expires_at: Some(Timestamp::from_millis(millis)),
+        ..KEY
+    };
+    check(&active, at(NOON.as_millis() + 1), &request("", ""), Ok(()));
+    check(
+        &active,
+        at(NOON.as_millis()),
+        &request("", ""),
+        Err((DenyReason::ApiKeyExpired, None)),
+    );
+}
+
+#[test]
+fn every_demanded_part_is_needed() {
+    let active = tenant(TenantStatus::Active);
+    check(
+        &active,
+        KEY,
+        &request("images, export", "write,read"),
+        Ok(()),
+    );
+    check(
+        &active,
+        KEY,
+        &request("images,video", ""),
+        Err((DenyReason::FeatureNotEnabled, Some("video"))),
+    );
+    check(
+        &active,
+        KEY,
+        &request("", "read,admin"),
+        Err((DenyReason::ScopeNotGranted, Some("admin"))),
+    );
+    check(
+        &active,
+        KEY,
+        &request("", "rea"),
+        Err((DenyReason::ScopeNotGranted, Some("rea"))),
+    );
+}
+
+#[test]
+fn a_key_narrows_the_tenants_features_and_never_widens_them() {
+    let active = tenant(TenantStatus::Active);
+    let narrow = features(&["images", "video"]);
+    let key = KeyFacts {
+        features: Some(&narrow),
+        ..KEY
+    };
+    check(&active, key, &request("images", ""), Ok(()));
+    check(
+        &active,
+        key,
+        &request("export", ""),
+        Err((DenyReason::FeatureNotEnabled, Some("export"))),
+    );
+    check(
+        &active,
+        key,
+        &request("video", ""),
+        Err((DenyReason::FeatureNotEnabled, Some("video"))),
+    );
+}
+
+#[test]
+fn a_network_list_excludes_all_others_and_the_unknown() {
+    let networks: [IpNet; 2] = [
+        "10.0.0.0/8".parse().unwrap(),
+        "2001:db8::/32".parse().unwrap(),
+    ];
+    let rows = [
+        (Some("10.1.2.3"), true),
+        (Some("::ffff:10.1.2.3"), true),
+        (Some("2001:db8::1"), true),
+        (Some("11.0.0.1"), false),
+        (Some("2001:db9::1"), false),
+        (None, false),
+    ];
+    for (source, inside) in rows {
+        let source = source.map(|text| text.parse().unwrap());
+        assert_eq!(is_inside(&networks, source), inside, "{source:?}");
+        assert!(is_inside(&[], source), "no list, no exclusion");
+    }
+}

@@ -1,0 +1,287 @@
+//! Keys and tenants in memory over a store: bounded, one load a key at a time, told of every change.
+//!
+//! Keys that exist and ids that do not are kept apart, so that guesses cannot push out keys. A cached entry is
+//! used while it is younger than `ttl` and nothing has told of a change; then it is loaded again. When the store
+//! does not answer, an entry is used up to `max_stale`, unless a change of it is known.
+//!
+//! A load that was under way when a change was told may have read the state before it: it still answers those who
+//! asked before, and is neither kept nor shared with those who ask after.
+#![warn(missing_docs)]
+
+mod entry;
+mod flight;
+mod load;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::clock::Timestamp;
+use crate::crypto::keyring::Keyring;
+use crate::domain::key::LookupId;
+use crate::domain::name::{Feature, PlanName, TenantId};
+use crate::store::records::RecordError;
+use crate::store::{Store, StoreError, Watcher};
+
+use entry::TenantSlot;
+pub use entry::{CachedKey, CachedTenant};
+use flight::Flights;
+
+/// Bounds of the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long an entry is used without asking again.
+    pub ttl: Duration,
+    /// How long an entry is used when the store does not answer.
+    pub max_stale: Duration,
+    /// How long it is remembered that an id does not exist.
+    pub negative_ttl: Duration,
+    /// The most keys kept.
+    pub max_entries: usize,
+    /// The most unknown ids kept.
+    pub max_negative_entries: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(60),
+            max_stale: Duration::from_secs(3600),
+            negative_ttl: Duration::from_secs(10),
+            max_entries: 1_000_000,
+            max_negative_entries: 100_000,
+        }
+    }
+}
+
+/// Why a key could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store did not answer, or not in time.
+    #[error("the store could not be asked")]
+    Store(#[source] Arc<StoreError>),
+    /// What it answered cannot be used.
+    #[error("a stored record cannot be used")]
+    Record(#[source] Arc<RecordError>),
+    /// An older state than the one that was seen before: somebody put an old record back.
+    #[error(
+        "the store answered with version {found} of a record whose version {seen} was seen before"
+    )]
+    Rollback {
+        /// The version found.
+        found: u64,
+        /// The version seen before.
+        seen: u64,
+    },
+    /// No answer within the time that the check has.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// A key and its tenant, both current.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The key.
+    pub key: Arc<CachedKey>,
+    /// Its tenant.
+    pub tenant: Arc<CachedTenant>,
+}
+
+/// How often what happened.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Answered from memory.
+    pub hits: AtomicU64,
+    /// Known not to exist, from memory.
+    pub negative_hits: AtomicU64,
+    /// Had to ask the store.
+    pub misses: AtomicU64,
+    /// Used past its ttl because the store did not answer.
+    pub stale_served: AtomicU64,
+    /// Loads that failed.
+    pub load_errors: AtomicU64,
+}
+
+type KeyMap = quick_cache::sync::Cache<LookupId, Arc<CachedKey>>;
+type UnknownMap = quick_cache::sync::Cache<LookupId, Timestamp>;
+
+/// The cache. Shared by all workers; a hit takes no lock that waits for I/O.
+pub struct Cache {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    plans: BTreeMap<PlanName, BTreeSet<Feature>>,
+    settings: Settings,
+    keys: KeyMap,
+    unknown: UnknownMap,
+    tenants: RwLock<HashMap<TenantId, Arc<TenantSlot>>>,
+    key_flights: Mutex<Flights<LookupId, load::KeyResult>>,
+    tenant_flights: Mutex<Flights<TenantId, load::TenantResult>>,
+    counters: Counters,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cache({} keys over {:?})", self.keys.len(), self.store)
+    }
+}
+
+impl Cache {
+    /// An empty cache that the store tells of every change.
+    pub fn new(
+        store: Arc<dyn Store>,
+        keyring: Arc<Keyring>,
+        plans: BTreeMap<PlanName, BTreeSet<Feature>>,
+        settings: Settings,
+    ) -> Arc<Self> {
+        let cache = Arc::new(Self {
+            keys: KeyMap::new(settings.max_entries),
+            unknown: UnknownMap::new(settings.max_negative_entries),
+            store: Arc::clone(&store),
+            keyring,
+            plans,
+            settings,
+            tenants: RwLock::default(),
+            key_flights: Mutex::default(),
+            tenant_flights: Mutex::default(),
+            counters: Counters::default(),
+        });
+        store.watch(Arc::new(Ears(Arc::downgrade(&cache))));
+        cache
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many keys are in memory.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The key behind a lookup id, from memory if it is there and current, else from the store within `patience`.
+    /// `None`: there is no such key.
+    pub async fn get(
+        &self,
+        id: LookupId,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Option<Found>, LoadError> {
+        match self.peek(id, now) {
+            Peek::Found(found) => {
+                self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                Ok(Some(found))
+            }
+            Peek::Unknown => {
+                self.counters.negative_hits.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            Peek::Nothing(old) => self.fetch(id, now, patience, old).await,
+        }
+    }
+
+    fn peek(&self, id: LookupId, now: Timestamp) -> Peek {
+        let Some(key) = self.keys.get(&id) else {
+            let known = self.unknown.get(&id).is_some_and(|until| now < until);
+            return if known {
+                Peek::Unknown
+            } else {
+                Peek::Nothing(None)
+            };
+        };
+        let tenant = key.slot().state.load_full();
+        match tenant {
+            Some(tenant) if self.is_current(&key, &tenant, now) => {
+                Peek::Found(Found { key, tenant })
+            }
+            Some(_) | None => Peek::Nothing(Some(key)),
+        }
+    }
+
+    fn is_current(&self, key: &CachedKey, tenant: &CachedTenant, now: Timestamp) -> bool {
+        !key.is_suspect()
+            && now.since(key.loaded_at()) < self.settings.ttl
+            && self.is_tenant_current(tenant, now)
+    }
+
+    fn is_tenant_current(&self, tenant: &CachedTenant, now: Timestamp) -> bool {
+        let loaded_at = Timestamp::from_millis(tenant.loaded_at.load(Ordering::Relaxed));
+        !tenant.suspect.load(Ordering::Acquire) && now.since(loaded_at) < self.settings.ttl
+    }
+
+    fn slot(&self, id: &TenantId) -> Arc<TenantSlot> {
+        if let Some(slot) = self.tenants.read().get(id) {
+            return Arc::clone(slot);
+        }
+        let mut tenants = self.tenants.write();
+        // Slots that no cached key refers to are dropped when there are many: their number follows the keys'.
+        if tenants.len() >= self.settings.max_entries {
+            tenants.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        let make = || {
+            Arc::new(TenantSlot {
+                id: id.clone(),
+                state: arc_swap::ArcSwapOption::empty(),
+            })
+        };
+        Arc::clone(tenants.entry(id.clone()).or_insert_with(make))
+    }
+}
+
+enum Peek {
+    Found(Found),
+    Unknown,
+    /// Ask the store; beside it what is in memory and no longer current.
+    Nothing(Option<Arc<CachedKey>>),
+}
+
+/// What the store tells of changes. Weak, so that store and cache do not keep each other alive.
+struct Ears(Weak<Cache>);
+
+impl Watcher for Ears {
+    fn index_changed(&self, lookup_id: LookupId) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.index_changed(lookup_id);
+        }
+    }
+
+    fn tenant_changed(&self, tenant: &TenantId) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.tenant_changed(tenant);
+        }
+    }
+}
+
+impl Cache {
+    fn index_changed(&self, lookup_id: LookupId) {
+        // Flights first: once they are cut off, no older state can arrive behind what is done next.
+        let mut flights = self.key_flights.lock();
+        flights.cut(&lookup_id);
+        self.unknown.remove(&lookup_id);
+        if let Some(key) = self.keys.peek(&lookup_id) {
+            key.suspect();
+        }
+    }
+
+    fn tenant_changed(&self, tenant: &TenantId) {
+        let mut flights = self.tenant_flights.lock();
+        flights.cut(tenant);
+        if let Some(slot) = self.tenants.read().get(tenant)
+            && let Some(state) = slot.state.load().as_ref()
+        {
+            state.suspect.store(true, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! What is kept of a key and of a tenant: opened once when loaded, laid out to be small and read often.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::clock::Timestamp;
+use crate::crypto::envelope::DataKey;
+use crate::domain::access::{KeyAccess, TenantAccess};
+use crate::domain::name::{Feature, TenantId};
+use crate::domain::role::Role;
+
+/// Stands for "never expires" where an option would cost eight bytes a key.
+const NEVER: i64 = i64::MAX;
+
+/// A generation of a key in memory: some 100 bytes and one string. Holds no token, only its digest.
+pub struct CachedKey {
+    digest: [u8; 32],
+    tenant: Arc<TenantSlot>,
+    /// Key id, owner and comma-joined scopes, one after the other.
+    text: Box<str>,
+    /// What few keys have.
+    narrowing: Option<Box<Narrowing>>,
+    expires_at: i64,
+    version: u64,
+    loaded_at: AtomicI64,
+    generation: u32,
+    key_len: u8,
+    owner_len: u8,
+    role: Role,
+    revoked: bool,
+    /// Something may have changed since it was loaded: revalidate before use.
+    suspect: AtomicBool,
+}
+
+/// Restrictions that few keys have.
+struct Narrowing {
+    features: Option<BTreeSet<Feature>>,
+    networks: Vec<IpNet>,
+}
+
+impl fmt::Debug for CachedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CachedKey({}/{})", self.tenant.id, self.key())
+    }
+}
+
+impl CachedKey {
+    pub(super) fn new(access: KeyAccess, tenant: Arc<TenantSlot>, now: Timestamp) -> Self {
+        let mut text = format!("{}{}", access.key, access.owner);
+        for (at, scope) in access.scopes.iter().enumerate() {
+            if at > 0 {
+                text.push(',');
+            }
+            text.push_str(scope.as_str());
+        }
+        let narrow = access.features.is_some() || !access.networks.is_empty();
+        let len = |text: &str| {
+            u8::try_from(text.len()).expect("key ids and owners are at most 128 bytes")
+        };
+        Self {
+            key_len: len(access.key.as_str()),
+            owner_len: len(access.owner.as_str()),
+            digest: access.digest,
+            tenant,
+            text: text.into(),
+            narrowing: narrow.then(|| {
+                Box::new(Narrowing {
+                    features: access.features,
+                    networks: access.networks,
+                })
+            }),
+            expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
+            version: access.version,
+            loaded_at: AtomicI64::new(now.as_millis()),
+            generation: access.generation,
+            role: access.role,
+            revoked: access.revoked,
+            suspect: AtomicBool::new(false),
+        }
+    }
+
+    /// The whole HMAC of the token.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The tenant that owns it.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant.id
+    }
+
+    /// The key's id.
+    pub fn key(&self) -> &str {
+        &self.text[..usize::from(self.key_len)]
+    }
+
+    /// The user it belongs to.
+    pub fn owner(&self) -> &str {
+        &self.text
+            [usize::from(self.key_len)..usize::from(self.key_len) + usize::from(self.owner_len)]
+    }
+
+    /// Its scopes in order, joined by commas; empty for none.
+    pub fn scopes(&self) -> &str {
+        &self.text[usize::from(self.key_len) + usize::from(self.owner_len)..]
+    }
+
+    /// What its holder may do on the admin API.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Which of the key's secrets.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether it never works again.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
+    /// When it stops working, if ever.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.expires_at != NEVER).then(|| Timestamp::from_millis(self.expires_at))
+    }
+
+    /// If set, only these of the tenant's features.
+    pub fn features(&self) -> Option<&BTreeSet<Feature>> {
+        self.narrowing.as_ref()?.features.as_ref()
+    }
+
+    /// If not empty, the only networks it may be used from.
+    pub fn networks(&self) -> &[IpNet] {
+        self.narrowing
+            .as_ref()
+            .map_or(&[], |narrowing| &narrowing.networks)
+    }
+
+    pub(super) fn slot(&self) -> &Arc<TenantSlot> {
+        &self.tenant
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn loaded_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.loaded_at.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn confirm(&self, now: Timestamp) {
+        self.loaded_at.store(now.as_millis(), Ordering::Relaxed);
+        self.suspect.store(false, Ordering::Release);
+    }
+
+    pub(super) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+}
+
+/// Where a tenant's state is, shared by all its cached keys: one change reaches them all.
+pub(super) struct TenantSlot {
+    pub(super) id: TenantId,
+    pub(super) state: ArcSwapOption<CachedTenant>,
+}
+
+impl fmt::Debug for TenantSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TenantSlot({})", self.id)
+    }
+}
+
+/// A tenant in memory.
+pub struct CachedTenant {
+    access: TenantAccess,
+    pub(super) data_key: DataKey,
+    pub(super) loaded_at: AtomicI64,
+    pub(super) suspect: AtomicBool,
+    /// What a protocol has rendered of it, kept so that it is rendered once.
+    rendered: OnceLock<[Bytes; 4]>,
+}
+
+impl fmt::Debug for CachedTenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CachedTenant({})", self.access.id)
+    }
+}
+
+impl CachedTenant {
+    pub(super) fn new(access: TenantAccess, data_key: DataKey, now: Timestamp) -> Self {
+        Self {
+            access,
+            data_key,
+            loaded_at: AtomicI64::new(now.as_millis()),
+            suspect: AtomicBool::new(false),
+            rendered: OnceLock::new(),
+        }
+    }
+
+    /// What a decision rests on.
+    pub fn access(&self) -> &TenantAccess {
+        &self.access
+    }
+
+    /// What `render` made of this tenant the first time it was asked.
+    pub fn rendered(&self, render: impl FnOnce(&TenantAccess) -> [Bytes; 4]) -> &[Bytes; 4] {
+        self.rendered.get_or_init(|| render(&self.access))
+    }
+}

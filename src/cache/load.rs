@@ -1,0 +1,232 @@
+//! From the store into memory: read, prove, open, keep.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::cache::flight::Joined;
+use crate::cache::{Cache, CachedKey, CachedTenant, Found, LoadError};
+use crate::clock::Timestamp;
+use crate::crypto::envelope::OpenError;
+use crate::domain::access::TenantAccess;
+use crate::domain::key::LookupId;
+use crate::domain::name::{Feature, TenantId};
+use crate::domain::tenant::Tenant;
+use crate::store::StoreError;
+use crate::store::records::{self, RecordError};
+
+/// What a load of a key ends in, shared by all who waited for it.
+pub(super) type KeyResult = Result<Option<Arc<CachedKey>>, Failure>;
+/// What a load of a tenant ends in.
+pub(super) type TenantResult = Result<Option<Arc<CachedTenant>>, Failure>;
+
+/// A failure that many waiters can share.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    Store(Arc<StoreError>),
+    Record(Arc<RecordError>),
+    Rollback { found: u64, seen: u64 },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        Self::Record(Arc::new(error))
+    }
+}
+
+impl From<Failure> for LoadError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Store(error) => Self::Store(error),
+            Failure::Record(error) => Self::Record(error),
+            Failure::Rollback { found, seen } => Self::Rollback { found, seen },
+        }
+    }
+}
+
+impl Cache {
+    /// Asks the store. `old` is what is in memory and no longer current.
+    pub(super) async fn fetch(
+        &self,
+        id: LookupId,
+        now: Timestamp,
+        patience: Duration,
+        old: Option<Arc<CachedKey>>,
+    ) -> Result<Option<Found>, LoadError> {
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let error = match tokio::time::timeout(patience, self.ask(id, now, old.as_ref())).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(failure)) => LoadError::from(failure),
+            Err(_) => LoadError::Timeout(patience),
+        };
+        self.counters.load_errors.fetch_add(1, Ordering::Relaxed);
+        match error {
+            LoadError::Store(_) | LoadError::Timeout(_) => {
+                self.stale(old, now).map(Some).ok_or(error)
+            }
+            LoadError::Record(_) | LoadError::Rollback { .. } => Err(error),
+        }
+    }
+
+    async fn ask(
+        &self,
+        id: LookupId,
+        now: Timestamp,
+        old: Option<&Arc<CachedKey>>,
+    ) -> Result<Option<Found>, Failure> {
+        let flight = Joined::new(&self.key_flights, id);
+        let result = flight
+            .get_or_init(|| self.load_key(id, now, old))
+            .await
+            .clone();
+        self.keep(&flight, &result, now);
+        let Some(key) = result? else {
+            return Ok(None);
+        };
+        // Again, though the load has read it: the tenant may have changed since that load began.
+        let tenant = self.tenant(key.tenant(), now).await?;
+        Ok(tenant.map(|tenant| Found { key, tenant }))
+    }
+
+    /// What may still be used when the store does not answer: young enough, and no change known.
+    fn stale(&self, old: Option<Arc<CachedKey>>, now: Timestamp) -> Option<Found> {
+        let key = old?;
+        let tenant = key.slot().state.load_full()?;
+        let loaded_at = key.loaded_at().min(Timestamp::from_millis(
+            tenant.loaded_at.load(Ordering::Relaxed),
+        ));
+        let usable = !key.is_suspect()
+            && !tenant.suspect.load(Ordering::Acquire)
+            && now.since(loaded_at) < self.settings.max_stale;
+        if usable {
+            self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
+        }
+        usable.then_some(Found { key, tenant })
+    }
+
+    /// Keeps what was loaded, unless a change was told meanwhile.
+    fn keep(&self, flight: &Joined<'_, LookupId, KeyResult>, result: &KeyResult, now: Timestamp) {
+        flight.land(|id| match result {
+            Ok(Some(key)) => {
+                key.confirm(now);
+                self.keys.insert(*id, Arc::clone(key));
+            }
+            Ok(None) => {
+                self.keys.remove(id);
+                self.unknown
+                    .insert(*id, now.plus(self.settings.negative_ttl));
+            }
+            Err(_) => {}
+        });
+    }
+
+    async fn load_key(
+        &self,
+        id: LookupId,
+        now: Timestamp,
+        old: Option<&Arc<CachedKey>>,
+    ) -> KeyResult {
+        let Some(row) = self.store.index(id).await? else {
+            return Ok(None);
+        };
+        let claimed = records::claimed_tenant(&row)?;
+        let Some(tenant) = self.tenant(&claimed, now).await? else {
+            return Ok(None);
+        };
+        let access = match records::open_access(&tenant.data_key, &claimed, &row) {
+            // Left behind by a tenant of that name that was deleted: its data key is gone, so it does not exist.
+            Err(RecordError::Seal {
+                source: OpenError::OtherDataKey,
+                ..
+            }) => return Ok(None),
+            opened => opened?,
+        };
+        match old {
+            Some(old) if access.version < old.version() => Err(Failure::Rollback {
+                found: access.version,
+                seen: old.version(),
+            }),
+            Some(old) if access.version == old.version() => Ok(Some(Arc::clone(old))),
+            Some(_) | None => Ok(Some(Arc::new(CachedKey::new(
+                access,
+                self.slot(&claimed),
+                now,
+            )))),
+        }
+    }
+
+    /// A tenant, from memory if it is there and current, else from the store.
+    async fn tenant(&self, id: &TenantId, now: Timestamp) -> TenantResult {
+        let slot = self.slot(id);
+        if let Some(tenant) = slot
+            .state
+            .load_full()
+            .filter(|tenant| self.is_tenant_current(tenant, now))
+        {
+            return Ok(Some(tenant));
+        }
+        let flight = Joined::new(&self.tenant_flights, id.clone());
+        let result = flight
+            .get_or_init(|| self.load_tenant(id, now, slot.state.load_full()))
+            .await
+            .clone();
+        flight.land(|_| {
+            if let Ok(tenant) = &result {
+                slot.state.store(tenant.clone());
+            }
+        });
+        result
+    }
+
+    async fn load_tenant(
+        &self,
+        id: &TenantId,
+        now: Timestamp,
+        old: Option<Arc<CachedTenant>>,
+    ) -> TenantResult {
+        let Some(row) = self.store.tenant(id).await? else {
+            return Ok(None);
+        };
+        let (tenant, data_key) = records::open_tenant(&self.keyring, &row)?;
+        let same = old.filter(|old| old.data_key.id() == data_key.id());
+        if let Some(old) = same.filter(|old| tenant.version < old.access().version) {
+            return Err(Failure::Rollback {
+                found: tenant.version,
+                seen: old.access().version,
+            });
+        }
+        Ok(Some(Arc::new(CachedTenant::new(
+            self.access(tenant),
+            data_key,
+            now,
+        ))))
+    }
+
+    /// The tenant with its plan applied: plan features + its own - denials.
+    fn access(&self, tenant: Tenant) -> TenantAccess {
+        let plan = tenant.plan.as_ref().and_then(|plan| self.plans.get(plan));
+        let features: BTreeSet<Feature> = plan
+            .into_iter()
+            .flatten()
+            .chain(&tenant.features)
+            .filter(|feature| !tenant.denied_features.contains(*feature))
+            .cloned()
+            .collect();
+        TenantAccess {
+            id: tenant.id,
+            display_name: tenant.display_name,
+            status: tenant.status,
+            plan: tenant.plan,
+            features,
+            metadata: tenant.metadata,
+            version: tenant.version,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `keystile serve`: runs what the configuration switches on.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+
+use crate::cli::{Failure, bad_start};
+use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::server;
+use crate::server::parts::Parts;
+use crate::telemetry;
+
+/// Threads for accepting, the admin API and ops; checks have their own.
+const RUNTIME_THREADS: usize = 2;
+
+/// Arguments of `keystile serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  keystile serve -c keystile.yaml
+  KEYSTILE__OPS__LISTEN=127.0.0.1:9103 keystile serve -c keystile.yaml
+
+A sidecar's file has the sections `authz` and `ops`, a control plane's `admin` and `ops`; one file may have all.
+SIGTERM or Ctrl-C: not ready, no new connections, finish what is under way, exit 0.")]
+pub(super) struct ServeArgs {
+    /// The configuration file; without it, the environment alone (KEYSTILE__…).
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let loaded =
+        Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
+    harden();
+    start_logs(&loaded.config);
+    runtime().map_err(Failure::Failed)?.block_on(async {
+        let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
+        server::run(&loaded.config, parts, |_| Ok(()))
+            .await
+            .map_err(Failure::Failed)
+    })
+}
+
+/// A core file would hold keys: none is written, and no debugger of the same user attaches.
+pub(super) fn harden() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core dumps cannot be switched off");
+    }
+}
+
+pub(super) fn start_logs(config: &Config) {
+    use std::io::IsTerminal;
+    let level = match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let format = match config.log.format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+        LogFormat::Auto if std::io::stderr().is_terminal() => telemetry::LogFormat::Text,
+        LogFormat::Auto => telemetry::LogFormat::Json,
+    };
+    telemetry::start_logs(level, format);
+}
+
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}

@@ -1,0 +1,49 @@
+//! Envoy's external authorization API, v3: what it asks, as facts; what we decide, as bytes.
+//!
+//! Translates, never decides. The messages are read and written field by field instead of through generated types:
+//! decoding a request into maps is half of a plain server's work. The tests hold both against `envoy-types`.
+//!
+//! An answer to Envoy is dangerous by default: an empty one allows, and so does an error when `failure_mode_allow`
+//! is set. So only [`response`] can make an [`response::Answer`], and whatever a client can bring about ends in one.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod credential;
+pub mod request;
+pub mod reserved;
+pub mod response;
+pub mod service;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use service::CheckService;
+
+/// What the protocol needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where a key may be, in order.
+    pub credentials: Vec<credential::Source>,
+    /// Whether upstreams get the key.
+    pub forward_key: bool,
+    /// The names of the headers that we inject.
+    pub headers: reserved::ReservedHeaders,
+    /// The largest request that is read.
+    pub max_message_bytes: usize,
+    /// When we cannot decide: leave it to Envoy's `failure_mode_allow` instead of refusing.
+    pub defer_on_outage: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            credentials: vec![
+                credential::Source::Header("x-api-key".into()),
+                credential::Source::Bearer("authorization".into()),
+            ],
+            forward_key: false,
+            headers: reserved::ReservedHeaders::new("x-tenant-", "x-api-key-"),
+            max_message_bytes: 4 << 20,
+            defer_on_outage: false,
+        }
+    }
+}

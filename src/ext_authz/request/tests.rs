@@ -1,0 +1,240 @@
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, HeaderMap, HeaderValue, SocketAddress, address,
+};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::domain::request::Credential;
+
+const PSEUDO: (&str, &str) = (":method", "GET");
+
+fn map(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn encode(http: HttpRequest, extensions: &[(&str, &str)], source: Option<&str>) -> Vec<u8> {
+    let peer = source.map(|address| Peer {
+        address: Some(Address {
+            address: Some(address::Address::SocketAddress(SocketAddress {
+                address: address.into(),
+                ..Default::default()
+            })),
+        }),
+        ..Default::default()
+    });
+    let attributes = AttributeContext {
+        source: peer,
+        request: Some(Request {
+            http: Some(http),
+            ..Default::default()
+        }),
+        context_extensions: map(extensions),
+        ..Default::default()
+    };
+    CheckRequest {
+        attributes: Some(attributes),
+    }
+    .encode_to_vec()
+}
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let http = HttpRequest {
+        headers: map(pairs),
+        path: "/".into(),
+        ..Default::default()
+    };
+    encode(http, &[], None)
+}
+
+fn raw_headers(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+    let header = |(key, raw): &(&str, &[u8])| HeaderValue {
+        key: (*key).into(),
+        raw_value: raw.to_vec(),
+        ..Default::default()
+    };
+    let headers = pairs.iter().map(header).collect();
+    encode(
+        HttpRequest {
+            header_map: Some(HeaderMap { headers }),
+            ..Default::default()
+        },
+        &[],
+        None,
+    )
+}
+
+#[track_caller]
+fn check(message: &[u8], expected: Credential<'_>) {
+    let settings = Settings::default();
+    let incoming = Incoming::read(message, &settings).unwrap();
+    assert!(
+        incoming.access_request(None).credential == expected,
+        "expected {expected:?}"
+    );
+}
+
+#[test]
+fn the_facts_of_envoys_own_message_are_read() {
+    let http = HttpRequest {
+        id: "15517477020455803835".into(),
+        headers: map(&[
+            PSEUDO,
+            ("x-api-key", "K1"),
+            ("x-request-id", "7c9e-1"),
+            ("content-type", "application/grpc+proto"),
+            ("x_tenant_id", "evil"),
+            ("x-tenant-meta-a", "evil"),
+        ]),
+        path: "/a?b=c".into(),
+        ..Default::default()
+    };
+    let extensions = [
+        ("keystile.mode", "optional"),
+        ("keystile.features", "a,b"),
+        ("other", "x"),
+    ];
+    let message = encode(http, &extensions, Some("2001:db8::1"));
+    let settings = Settings::default();
+    let incoming = Incoming::read(&message, &settings).unwrap();
+    let request = incoming.access_request(None);
+    assert!(request.credential == Credential::One(b"K1"));
+    assert_eq!(
+        request.rule,
+        Rule {
+            mode: Mode::Optional,
+            features: "a,b",
+            scopes: ""
+        }
+    );
+    assert_eq!(request.source, Some("2001:db8::1".parse().unwrap()));
+    assert_eq!(incoming.request_id, Some("7c9e-1"));
+    assert_eq!(incoming.caller, Caller::Grpc);
+    assert!(!incoming.filtered && !incoming.bad_rule);
+    let mut forged = incoming.forged.clone();
+    forged.sort_unstable();
+    assert_eq!(forged, ["x-tenant-meta-a", "x_tenant_id"]);
+}
+
+#[test]
+fn credentials_are_found_in_both_forms_of_headers() {
+    check(&headers(&[PSEUDO]), Credential::None);
+    check(&headers(&[("x-api-key", "")]), Credential::None);
+    check(&headers(&[("x-api-key", "K")]), Credential::One(b"K"));
+    check(
+        &headers(&[("authorization", "bearer K")]),
+        Credential::One(b"K"),
+    );
+    check(&headers(&[("authorization", "Basic K")]), Credential::None);
+    check(
+        &headers(&[("x-api-key", "K"), ("authorization", "Bearer K")]),
+        Credential::One(b"K"),
+    );
+    check(
+        &headers(&[("x-api-key", "K"), ("authorization", "Bearer L")]),
+        Credential::Ambiguous,
+    );
+    check(&headers(&[("x-api-key", "K,L")]), Credential::Ambiguous);
+    check(&raw_headers(&[("x-api-key", b"K")]), Credential::One(b"K"));
+    check(
+        &raw_headers(&[("x-api-key", b"K"), ("x-api-key", b"K")]),
+        Credential::Ambiguous,
+    );
+    check(
+        &raw_headers(&[("x-api-key", b"K\xff")]),
+        Credential::One(b"K\xff"),
+    );
+    check(
+        &raw_headers(&[
+            ("authorization", b"Basic a"),
+            ("authorization", b"Bearer K"),
+        ]),
+        Credential::Ambiguous,
+    );
+}
+
+#[test]
+fn a_misspelt_rule_is_told_apart_from_no_rule() {
+    for (name, value, bad) in [
+        ("keystile.mode", "off", false),
+        ("keystile.cost", "5", false),
+        ("keystile.mode", "offf", true),
+        ("keystile.scope", "read", true),
+        ("scope", "read", false),
+    ] {
+        let message = encode(HttpRequest::default(), &[(name, value)], None);
+        assert_eq!(
+            Incoming::read(&message, &Settings::default())
+                .unwrap()
+                .bad_rule,
+            bad,
+            "{name}={value}"
+        );
+    }
+}
+
+#[test]
+fn a_connection_header_must_not_name_a_reserved_header() {
+    for (value, refused) in [
+        ("Upgrade, x-tenant-id", true),
+        ("X_API_KEY-owner", true),
+        ("keep-alive, Upgrade", false),
+        ("x-api-key", false),
+    ] {
+        let message = headers(&[("connection", value)]);
+        let ambiguity = Incoming::read(&message, &Settings::default())
+            .unwrap()
+            .ambiguity;
+        assert_eq!(ambiguity.is_some(), refused, "{value}");
+    }
+}
+
+#[test]
+fn ids_that_could_do_harm_are_not_repeated() {
+    for (id, kept) in [
+        ("a-B_1.2", true),
+        ("a b", false),
+        ("a\"b", false),
+        ("", false),
+        (&*"x".repeat(129), false),
+    ] {
+        assert_eq!(harmless_id(id.as_bytes()).is_some(), kept, "{id}");
+    }
+}
+
+#[test]
+fn grpc_web_and_connect_callers_read_the_http_status() {
+    for (content_type, expected) in [
+        ("application/grpc", Caller::Grpc),
+        ("Application/GRPC+json", Caller::Grpc),
+        ("application/grpc-web+proto", Caller::Http),
+        ("application/connect+json", Caller::Http),
+        ("", Caller::Http),
+    ] {
+        assert_eq!(caller(content_type.as_bytes()), expected, "{content_type}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_message_makes_the_reader_panic(bytes: Vec<u8>) {
+        let _read = Incoming::read(&bytes, &Settings::default()).is_ok();
+    }
+
+    /// Ours and the generated reader agree on what is protobuf, but for text that is not UTF-8, which we take.
+    #[test]
+    fn what_the_generated_types_accept_is_accepted(mut message in Just(headers(&[PSEUDO, ("x-api-key", "K")])), at: prop::sample::Index, byte: u8) {
+        let at = at.index(message.len());
+        message[at] = byte;
+        if CheckRequest::decode(message.as_slice()).is_ok() {
+            prop_assert!(Incoming::read(&message, &Settings::default()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The `Check` RPC: one message in, one answer out, whatever happens in between.
+//!
+//! gRPC framing is read here rather than by a codec, because a codec turns a message that is too large or cannot be
+//! read into a gRPC error, and to Envoy an error can mean "let it pass". Here it ends in a refusal.
+
+mod body;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use tokio::time::Instant;
+
+use crate::authorizer::{Authorizer, Decision, Grant, Outage};
+use crate::domain::decision::{Denial, DenyReason};
+use crate::ext_authz::Settings;
+use crate::ext_authz::request::Incoming;
+use crate::ext_authz::response::{self, Answer};
+use crate::telemetry::metrics::{Metrics, Outcome};
+pub use body::AnswerBody;
+use body::{MessageError, read_message};
+
+/// The path of the RPC.
+pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
+/// The service's name, for health checks.
+pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
+/// What of the caller's deadline is left for the way back.
+const RETURN_SHARE: u32 = 10;
+
+/// Answers `Check`.
+#[derive(Clone)]
+pub struct CheckService {
+    authorizer: Arc<Authorizer>,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for CheckService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CheckService")
+    }
+}
+
+impl CheckService {
+    /// A service over an authorizer.
+    pub fn new(authorizer: Arc<Authorizer>, settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            authorizer,
+            settings: Arc::new(settings),
+            metrics,
+        }
+    }
+
+    /// Answers one RPC. Never fails: an RPC that fails could let the request pass.
+    pub async fn call<B>(self, request: Request<B>) -> Result<Response<AnswerBody>, Infallible>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let time_left = time_left(request.headers());
+        let message = read_message(request.into_body(), self.settings.max_message_bytes).await;
+        let answer = match message {
+            Ok(message) => Caught(Box::pin(self.check(&message, time_left))).await,
+            Err(error) => Some(self.refuse_unread(error)),
+        };
+        let answer = answer.unwrap_or_else(|| self.refuse_after_panic());
+        let mut response = Response::new(AnswerBody::new(answer));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
+        Ok(response)
+    }
+
+    /// Decides about one encoded `CheckRequest`.
+    pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
+        let started = Instant::now();
+        let Ok(incoming) = Incoming::read(message, &self.settings) else {
+            return self.refuse_unread(MessageError::Unreadable);
+        };
+        if incoming.bad_rule {
+            tracing::warn!(
+                mode = ?incoming.rule().mode, features = incoming.rule().features, scopes = incoming.rule().scopes,
+                "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
+                 keystile.features, keystile.scopes, keystile.cost"
+            );
+            return self.unavailable(&incoming, started);
+        }
+        match self
+            .authorizer
+            .authorize(&incoming.access_request(time_left))
+            .await
+        {
+            Ok(Decision::Allow(grant)) => {
+                let keyless = match &grant {
+                    Grant::Key(_) => None,
+                    Grant::Keyless(keyless) => Some(*keyless),
+                };
+                self.metrics
+                    .decided(Outcome::Allow(keyless), started.elapsed());
+                response::allow(&grant, &incoming, &self.settings, &self.authorizer)
+            }
+            Ok(Decision::Deny(denial)) => {
+                self.metrics
+                    .decided(Outcome::Deny(denial.reason), started.elapsed());
+                log_denial(&denial, &incoming);
+                response::deny(&denial, Some(&incoming), false)
+            }
+            Err(outage) => {
+                log_outage(&outage);
+                self.unavailable(&incoming, started)
+            }
+        }
+    }
+
+    fn unavailable(&self, incoming: &Incoming<'_>, started: Instant) -> Answer {
+        let denial = Denial::because(DenyReason::AuthorizationUnavailable);
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), started.elapsed());
+        response::deny(&denial, Some(incoming), self.settings.defer_on_outage)
+    }
+
+    /// A client can bring this about, so it is a refusal under every failure policy.
+    fn refuse_unread(&self, error: MessageError) -> Answer {
+        tracing::warn!(%error, "refused a CheckRequest");
+        let denial = Denial {
+            detail: Some(error.to_string()),
+            ..Denial::because(DenyReason::AmbiguousRequest)
+        };
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
+        response::deny(&denial, None, false)
+    }
+
+    fn refuse_after_panic(&self) -> Answer {
+        let denial = Denial::because(DenyReason::AuthorizationUnavailable);
+        self.metrics
+            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
+        response::deny(&denial, None, false)
+    }
+}
+
+fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
+    tracing::debug!(
+        reason = denial.reason.as_str(),
+        tenant = denial
+            .subject
+            .as_ref()
+            .map(|subject| subject.tenant.as_str()),
+        key = denial.subject.as_ref().map(|subject| subject.key.as_str()),
+        request_id = incoming.request_id,
+        "denied"
+    );
+}
+
+fn log_outage(outage: &Outage) {
+    tracing::warn!(error = outage as &dyn std::error::Error, "cannot decide");
+}
+
+/// The caller's deadline (`grpc-timeout`), less what the way back takes.
+fn time_left(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    // At most 8 digits (gRPC over HTTP/2, "Timeout").
+    let number = digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?;
+    let whole = match unit {
+        "H" => Duration::from_secs(u64::from(number) * 3600),
+        "M" => Duration::from_secs(u64::from(number) * 60),
+        "S" => Duration::from_secs(u64::from(number)),
+        "m" => Duration::from_millis(u64::from(number)),
+        "u" => Duration::from_micros(u64::from(number)),
+        "n" => Duration::from_nanos(u64::from(number)),
+        _ => return None,
+    };
+    Some(whole - whole / RETURN_SHARE)
+}
+
+/// A future whose panic is an answer, not a broken stream.
+struct Caught<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

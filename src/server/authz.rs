@@ -1,0 +1,191 @@
+//! The authorization listener: one single-threaded runtime a worker, connections dealt out in turn.
+//!
+//! A thread that owns its connections answers faster than threads that share them: nothing moves between cores.
+
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::Context;
+use axum::Router;
+use http_body_util::Either;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tower::ServiceExt;
+
+use crate::ext_authz::CheckService;
+use crate::ext_authz::service::{AnswerBody, CHECK_PATH};
+use crate::server::connection::{self, Answering, CONNECTIONS_MAX};
+use crate::server::health::Health;
+use crate::server::listener::{Listener, Socket};
+
+/// What the listener serves: the hot path by hand, the rest by a router.
+#[derive(Clone)]
+struct AuthzService {
+    check: CheckService,
+    rest: Router,
+}
+
+impl hyper::service::Service<Request<Incoming>> for AuthzService {
+    type Response = Response<Either<AnswerBody, axum::body::Body>>;
+    type Error = std::convert::Infallible;
+    type Future = Answering<Either<AnswerBody, axum::body::Body>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path() == CHECK_PATH && request.method() == Method::POST {
+            let check = self.check.clone();
+            return Box::pin(async move { Ok(check.call(request).await?.map(Either::Left)) });
+        }
+        let rest = self.rest.clone();
+        Box::pin(async move { Ok(rest.oneshot(request).await?.map(Either::Right)) })
+    }
+}
+
+/// A connection on its way to a worker's runtime.
+enum Handed {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// The threads that answer checks.
+pub(super) struct Workers {
+    queues: Vec<mpsc::Sender<Handed>>,
+    finished: Vec<oneshot::Receiver<()>>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// Starts `count` threads; 0 is one per CPU.
+    pub(super) fn start(
+        count: usize,
+        check: CheckService,
+        health: &Arc<Health>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let count = NonZeroUsize::new(count)
+            .map_or_else(thread::available_parallelism, Ok)?
+            .get();
+        let mut workers = Self {
+            queues: Vec::new(),
+            finished: Vec::new(),
+            turn: Arc::default(),
+        };
+        for number in 0..count {
+            let (queue, incoming) = mpsc::channel(CONNECTIONS_MAX);
+            let (done, finished) = oneshot::channel();
+            let (check, health, stop) = (check.clone(), Arc::clone(health), stop.clone());
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            thread::Builder::new()
+                .name(format!("authz-{number}"))
+                .spawn(move || {
+                    runtime.block_on(work(incoming, check, health, stop));
+                    // Nobody listens any more when the process is past its deadline.
+                    done.send(()).unwrap_or_default();
+                })
+                .context("cannot start an authz worker")?;
+            workers.queues.push(queue);
+            workers.finished.push(finished);
+        }
+        Ok(workers)
+    }
+
+    /// Accepts on every listener until `stop`.
+    pub(super) fn accept(
+        &self,
+        listeners: Vec<Listener>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        for listener in listeners {
+            tasks.spawn(deal(
+                listener,
+                self.queues.clone(),
+                Arc::clone(&self.turn),
+                stop.clone(),
+            ));
+        }
+    }
+
+    /// Waits until every worker has finished its connections.
+    pub(super) async fn finished(self) {
+        drop(self.queues);
+        for finished in self.finished {
+            if finished.await.is_err() {
+                tracing::error!("an authz worker ended by a panic");
+            }
+        }
+    }
+}
+
+async fn deal(
+    listener: Listener,
+    queues: Vec<mpsc::Sender<Handed>>,
+    turn: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
+    while let Some(socket) = connection::next(&listener, &stop).await {
+        let handed = match release(socket) {
+            Ok(handed) => handed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot hand a connection to a worker");
+                continue;
+            }
+        };
+        let at = turn.fetch_add(1, Ordering::Relaxed) % queues.len();
+        if queues[at].try_send(handed).is_err() {
+            tracing::warn!(
+                worker = at,
+                "a connection was closed: the worker's queue is full"
+            );
+        }
+    }
+}
+
+/// Takes a connection off this runtime.
+fn release(socket: Socket) -> std::io::Result<Handed> {
+    Ok(match socket {
+        Socket::Tcp(stream) => Handed::Tcp(stream.into_std()?),
+        Socket::Unix(stream) => Handed::Unix(OwnedFd::from(stream.into_std()?).into()),
+    })
+}
+
+async fn work(
+    mut incoming: mpsc::Receiver<Handed>,
+    check: CheckService,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) {
+    let (server, follow) = health.grpc();
+    let rest = Routes::new(server).prepare().into_axum_router();
+    let service = AuthzService { check, rest };
+    let connections = TaskTracker::new();
+    let background = TaskTracker::new();
+    let follower = background.spawn(follow);
+    while let Some(handed) = incoming.recv().await {
+        let (service, stop) = (service.clone(), stop.clone());
+        let connection = async move {
+            match handed {
+                Handed::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
+                    Ok(stream) => connection::serve(stream, service, stop).await,
+                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
+                },
+                Handed::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
+                    Ok(stream) => connection::serve(stream, service, stop).await,
+                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
+                },
+            }
+        };
+        connections.spawn(connection);
+    }
+    connections.close();
+    connections.wait().await;
+    follower.abort();
+}

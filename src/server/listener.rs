@@ -1,0 +1,199 @@
+//! Sockets: TCP and Unix. A stale Unix socket is removed, a live one never stolen.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use nix::unistd::{Gid, Group, chown};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::config::{ListenAddr, UnixSocketConfig};
+
+/// A bound socket.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
+}
+
+/// A connection that came in.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The path of a Unix socket of ours, removed when the listener is gone.
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "cannot remove the socket file");
+        }
+    }
+}
+
+impl Listener {
+    pub(super) async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small: waiting to fill a packet would be most of their latency.
+                stream.set_nodelay(true)?;
+                Ok(Socket::Tcp(stream))
+            }
+            Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Binds every address of a listener.
+pub(super) async fn bind_all(
+    name: &str,
+    addresses: &[ListenAddr],
+    unix: &UnixSocketConfig,
+) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let listener = match address {
+            ListenAddr::Tcp(address) => TcpListener::bind(address)
+                .await
+                .map(Listener::Tcp)
+                .map_err(anyhow::Error::from),
+            ListenAddr::Unix(path) => bind_unix(path, unix).await,
+        };
+        let hint =
+            || format!("cannot listen on {address}: change `{name}.listen` or stop what uses it");
+        listeners.push(listener.with_context(hint)?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_unix(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<Listener> {
+    remove_stale(path).await?;
+    // Made under another name with its final mode and moved into place: it is never there with a wider one.
+    let staging = staging_path(path)?;
+    match fs::remove_file(&staging) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).context("cannot prepare the socket");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&staging)
+        .with_context(|| format!("cannot make a socket in {}", parent(path).display()))?;
+    let file = SocketFile(staging);
+    set_access(&file.0, unix)?;
+    fs::rename(&file.0, path).context("cannot move the socket into place")?;
+    std::mem::forget(file);
+    Ok(Listener::Unix {
+        listener,
+        _file: SocketFile(path.to_owned()),
+    })
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn staging_path(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .context("the socket path has no file name")?;
+    Ok(parent(path).join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    )))
+}
+
+/// Removes what a crashed process left behind; refuses to touch anything else.
+async fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.context("cannot look at the socket path")?.file_type(),
+    };
+    if !kind.is_socket() {
+        bail!("there is a file that is not a socket; it was left alone");
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => bail!("another process is listening there"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).context("cannot remove the stale socket")
+        }
+        Err(error) => {
+            Err(error).context("cannot tell whether the socket there is in use; it was left alone")
+        }
+    }
+}
+
+fn set_access(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<()> {
+    if let Some(group) = &unix.group {
+        let gid = match group.parse() {
+            Ok(number) => Gid::from_raw(number),
+            Err(_) => {
+                Group::from_name(group)?
+                    .with_context(|| format!("there is no group `{group}`"))?
+                    .gid
+            }
+        };
+        chown(path, None, Some(gid))
+            .with_context(|| format!("cannot give the socket to group `{group}`"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(unix.mode))
+        .context("cannot set the socket's mode")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCESS: UnixSocketConfig = UnixSocketConfig {
+        mode: 0o660,
+        group: None,
+    };
+
+    #[tokio::test]
+    async fn a_live_socket_is_never_stolen_and_a_stale_one_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authz.sock");
+        let live = bind_unix(&path, &ACCESS).await.unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o660
+        );
+        let refused = bind_unix(&path, &ACCESS).await.err().unwrap().to_string();
+        assert_eq!(refused, "another process is listening there");
+        assert!(
+            UnixStream::connect(&path).await.is_ok(),
+            "the live socket still answers"
+        );
+
+        // A crash: the listener is gone, its file is not.
+        let Listener::Unix {
+            listener,
+            _file: file,
+        } = live
+        else {
+            panic!("a Unix listener")
+        };
+        std::mem::forget(file);
+        drop(listener);
+        let next = bind_unix(&path, &ACCESS).await.unwrap();
+        assert!(UnixStream::connect(&path).await.is_ok());
+        drop(next);
+        assert!(!path.exists(), "the file goes with the listener");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_a_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(bind_unix(&path, &ACCESS).await.is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,222 @@
+//! What both `serve` and the commands that work on the store themselves are made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::authorizer::Authorizer;
+use crate::cache::{self, Cache};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, CredentialSource, OnOutage, SecretRetention, StoreConfig};
+use crate::crypto::keyring::{Keyring, Ring};
+use crate::crypto::token::TokenPrefixes;
+use crate::domain::name::{Feature, PlanName};
+use crate::ext_authz::credential::Source;
+use crate::ext_authz::reserved::ReservedHeaders;
+use crate::ext_authz::{self, CheckService};
+use crate::keyfile;
+use crate::registry::{self, Registry};
+use crate::store::Store;
+use crate::store::redb::EmbeddedStore;
+use crate::telemetry::metrics::Metrics;
+
+/// The opened store and keyrings and what stands directly on them.
+#[derive(Debug)]
+pub struct Parts {
+    /// The store, checked against the keyring.
+    pub store: Arc<dyn Store>,
+    /// The `data` keyring.
+    pub data: Arc<Keyring>,
+    /// Makes, reads and changes tenants and keys.
+    pub registry: Registry,
+    /// Decides requests.
+    pub authorizer: Arc<Authorizer>,
+    cache: Arc<Cache>,
+    page_token_key: [u8; 32],
+}
+
+impl Parts {
+    /// Opens what the configuration names. Writes nothing but a new store's first facts.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let data = Arc::new(keyfile::load(&config.keyring.data, Ring::Data)?);
+        let vault = match &config.keyring.vault {
+            Some(source) if config.tokens.secret_retention == SecretRetention::Sealed => {
+                Some(Arc::new(keyfile::load(source, Ring::Vault)?))
+            }
+            Some(_) | None => None,
+        };
+        let StoreConfig::Embedded { path } = &config.store;
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(path)?);
+        Self::assemble(config, store, data, vault).await
+    }
+
+    /// Puts the parts together over a store that is open.
+    pub async fn assemble(
+        config: &Config,
+        store: Arc<dyn Store>,
+        data: Arc<Keyring>,
+        vault: Option<Arc<Keyring>>,
+    ) -> anyhow::Result<Self> {
+        check_keyring(store.as_ref(), &data).await?;
+        let lookup = Arc::new(
+            data.lookup_key()
+                .context("the data keyring has no lookup key")?,
+        );
+        let page_tokens = lookup.digest("keystile/v1/page-tokens");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let prefixes = TokenPrefixes {
+            live: config.tokens.live_prefix.clone(),
+            test: config.tokens.test_prefix.clone(),
+        };
+        let settings = registry::Settings {
+            prefixes: prefixes.clone(),
+        };
+        let registry = Registry::new(
+            Arc::clone(&store),
+            Arc::clone(&data),
+            vault,
+            Arc::clone(&lookup),
+            Arc::clone(&clock),
+            settings,
+        );
+        let cache = Cache::new(
+            Arc::clone(&store),
+            Arc::clone(&data),
+            plans(config)?,
+            cache_settings(config),
+        );
+        let store_timeout = config
+            .authz
+            .as_ref()
+            .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
+        let authorizer = Arc::new(Authorizer::new(
+            Arc::clone(&cache),
+            lookup,
+            prefixes,
+            clock,
+            store_timeout,
+        ));
+        let page_token_key = *page_tokens.as_bytes();
+        Ok(Self {
+            store,
+            data,
+            registry,
+            authorizer,
+            cache,
+            page_token_key,
+        })
+    }
+
+    /// Under which page tokens are authenticated: the same for every control plane with this keyring.
+    pub fn page_token_key(&self) -> [u8; 32] {
+        self.page_token_key
+    }
+
+    /// The `Check` service, counted in `metrics`.
+    pub fn check_service(&self, config: &Config, metrics: &Arc<Metrics>) -> CheckService {
+        observe_cache(metrics, &self.cache);
+        CheckService::new(
+            Arc::clone(&self.authorizer),
+            ext_authz_settings(config),
+            Arc::clone(metrics),
+        )
+    }
+}
+
+/// How long authenticating on a control plane without `authz` waits for the store.
+const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+async fn check_keyring(store: &dyn Store, keyring: &Keyring) -> anyhow::Result<()> {
+    let remembered = store.keyring_id(keyring.id()).await?;
+    keyfile::check_belongs(&store.info().location, &remembered, keyring)?;
+    Ok(())
+}
+
+fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
+    let plan =
+        |(name, plan): (&crate::config::PlanName, &crate::config::Plan)| -> anyhow::Result<_> {
+            let features = plan
+                .features
+                .iter()
+                .map(|feature| Feature::parse(feature))
+                .collect::<Result<_, _>>()?;
+            Ok((PlanName::parse(name)?, features))
+        };
+    config.plans.iter().map(plan).collect()
+}
+
+fn cache_settings(config: &Config) -> cache::Settings {
+    cache::Settings {
+        ttl: config.cache.ttl,
+        max_stale: config.cache.max_stale,
+        negative_ttl: config.cache.negative_ttl,
+        max_entries: config.cache.max_entries,
+        max_negative_entries: config.cache.max_negative_entries,
+    }
+}
+
+fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
+    let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
+    let Some(authz) = &config.authz else {
+        return ext_authz::Settings {
+            defer_on_outage,
+            ..ext_authz::Settings::default()
+        };
+    };
+    let source = |source: &CredentialSource| match source.clone() {
+        CredentialSource::Header(name) => Source::Header(name),
+        CredentialSource::Bearer(name) => Source::Bearer(name),
+        CredentialSource::Query(name) => Source::Query(name),
+        CredentialSource::Cookie(name) => Source::Cookie(name),
+    };
+    ext_authz::Settings {
+        credentials: authz.credentials.iter().map(source).collect(),
+        forward_key: authz.forward_key,
+        headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
+        max_message_bytes: authz.max_message_bytes,
+        defer_on_outage,
+    }
+}
+
+fn observe_cache(metrics: &Metrics, cache: &Arc<Cache>) {
+    type Read = fn(&Cache) -> u64;
+    fn read(counter: &std::sync::atomic::AtomicU64) -> u64 {
+        counter.load(std::sync::atomic::Ordering::Relaxed)
+    }
+    let counters: [(&'static str, &'static str, Read); 5] = [
+        (
+            "keystile_cache_hits",
+            "Keys answered from memory.",
+            |cache| read(&cache.counters().hits),
+        ),
+        (
+            "keystile_cache_negative_hits",
+            "Unknown keys answered from memory.",
+            |cache| read(&cache.counters().negative_hits),
+        ),
+        (
+            "keystile_cache_misses",
+            "Keys that the store had to be asked for.",
+            |cache| read(&cache.counters().misses),
+        ),
+        (
+            "keystile_cache_stale_served",
+            "Keys used past their ttl because the store did not answer.",
+            |cache| read(&cache.counters().stale_served),
+        ),
+        (
+            "keystile_cache_load_errors",
+            "Loads from the store that failed.",
+            |cache| read(&cache.counters().load_errors),
+        ),
+    ];
+    for (name, description, read) in counters {
+        let cache = Arc::clone(cache);
+        metrics.counter(name, description, move || read(&cache));
+    }
+    let cache = Arc::clone(cache);
+    metrics.gauge("keystile_cache_entries", "Keys in memory.", move || {
+        cache.len() as u64
+    });
+}

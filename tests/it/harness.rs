@@ -1,0 +1,46 @@
+//! Starts the real programs (Keystile, Envoy) and speaks to them byte by byte.
+//!
+//! Nothing here knows what an answer should be; the tables do.
+
+pub(crate) mod envoy;
+pub(crate) mod grpc;
+pub(crate) mod http1;
+pub(crate) mod keystile;
+pub(crate) mod process;
+pub(crate) mod upstream;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything a busy machine may be slow at.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until there is an answer; panics with `what` when there is none in time.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = poll() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that nobody listens on.
+///
+/// From below the range that the kernel gives to outgoing connections, so that no client socket takes it
+/// between this look and the bind of the program that it is for.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 12_000 + u16::try_from(std::process::id() % 18_000).expect("fits");
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
