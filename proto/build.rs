@@ -1,6 +1,6 @@
 //! Compiles the schemas we own with protox, so that no protoc has to be installed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
@@ -20,11 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(SCHEMAS, [root])?;
     // The command line and reflection read the descriptors at run time.
-    let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    std::fs::write(
-        Path::new(&out).join("keystile.bin"),
-        descriptors.encode_to_vec(),
-    )?;
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    std::fs::write(out.join("keystile.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_transport(false)
         .btree_map(".keystile")

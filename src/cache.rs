@@ -132,7 +132,7 @@ impl fmt::Debug for Cache {
 impl Cache {
     /// An empty cache that the store tells of every change.
     pub fn new(
-        store: Arc<dyn Store>,
+        store: &Arc<dyn Store>,
         keyring: Arc<Keyring>,
         plans: BTreeMap<PlanName, BTreeSet<Feature>>,
         settings: Settings,
@@ -140,7 +140,7 @@ impl Cache {
         let cache = Arc::new(Self {
             keys: KeyMap::new(settings.max_entries),
             unknown: UnknownMap::new(settings.max_negative_entries),
-            store: Arc::clone(&store),
+            store: Arc::clone(store),
             keyring,
             plans,
             settings,

@@ -145,7 +145,7 @@ impl Registry {
         })
     }
 
-    fn audit(&self, opened: &DataKey, tenant: &TenantId, entry: Entry<'_>) -> Vec<u8> {
+    fn audit(data_key: &DataKey, tenant: &TenantId, entry: Entry<'_>) -> Vec<u8> {
         let change = Change {
             actor: entry.actor.clone(),
             action: entry.action,
@@ -153,7 +153,7 @@ impl Registry {
             key: entry.key.cloned(),
             note: entry.note,
         };
-        records::seal_change(opened, tenant, &change, &mut rand::rng())
+        records::seal_change(data_key, tenant, &change, &mut rand::rng())
     }
 }
 

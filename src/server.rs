@@ -72,7 +72,7 @@ pub async fn run(
     if let Some(authz) = &config.authz {
         let running = Workers::start(
             authz.workers,
-            parts.check_service(config, &metrics),
+            &parts.check_service(config, &metrics),
             &health,
             &stop,
         )?;

@@ -344,11 +344,14 @@ fn parse_lines(body: &str) -> Result<Keyring, KeyringError> {
         };
         match line.split(' ').collect::<Vec<_>>().as_slice() {
             ["ring", name] => {
-                ring = Some(Ring::parse(name).ok_or(problem("the ring is `data` or `vault`"))?)
+                ring = Some(
+                    Ring::parse(name).ok_or_else(|| problem("the ring is `data` or `vault`"))?,
+                );
             }
             ["id", text] => id = Some((*text).to_owned()),
             ["lookup", secret] => {
-                lookup = Some(decode_secret(secret).ok_or(problem("not 32 bytes in base64"))?)
+                lookup =
+                    Some(decode_secret(secret).ok_or_else(|| problem("not 32 bytes in base64"))?);
             }
             ["kek", version, state, created, secret] => {
                 let version: u32 = version
@@ -357,7 +360,8 @@ fn parse_lines(body: &str) -> Result<Keyring, KeyringError> {
                 let created: i64 = created
                     .parse()
                     .map_err(|_| problem("the time is a number"))?;
-                let secret = decode_secret(secret).ok_or(problem("not 32 bytes in base64"))?;
+                let secret =
+                    decode_secret(secret).ok_or_else(|| problem("not 32 bytes in base64"))?;
                 match *state {
                     "active" => active = Some(version),
                     "open" => {}
@@ -378,14 +382,14 @@ fn parse_lines(body: &str) -> Result<Keyring, KeyringError> {
         line: body.lines().count(),
         problem,
     };
-    let ring = ring.ok_or(missing("no `ring` line"))?;
+    let ring = ring.ok_or_else(|| missing("no `ring` line"))?;
     if matches!(ring, Ring::Data) && lookup.is_none() {
         return Err(missing("no `lookup` line"));
     }
     Ok(Keyring {
         ring,
-        id: id.ok_or(missing("no `id` line"))?,
-        active: active.ok_or(missing("no active `kek` line"))?,
+        id: id.ok_or_else(|| missing("no `id` line"))?,
+        active: active.ok_or_else(|| missing("no active `kek` line"))?,
         keks,
         lookup,
     })

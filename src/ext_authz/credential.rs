@@ -132,7 +132,7 @@ pub(super) fn cookie<'a>(header: &'a [u8], name: &str, mut each: impl FnMut(&'a 
         let cut = pair.iter().position(|b| *b == b'=');
         match cut {
             Some(at) if pair[..at].trim_ascii() == name.as_bytes() => {
-                each(pair[at + 1..].trim_ascii())
+                each(pair[at + 1..].trim_ascii());
             }
             Some(_) | None => {
                 if !rest.is_empty() {
@@ -198,7 +198,7 @@ mod tests {
     fn other_cookies_stay_as_they_were() {
         let mut values = Vec::new();
         let rest = cookie(b"a=1;  key=K ; b=\"x y\";flag; key=", "key", |value| {
-            values.push(value.to_vec())
+            values.push(value.to_vec());
         });
         assert_eq!(rest, b"a=1; b=\"x y\"; flag");
         assert_eq!(values, [b"K".to_vec(), b"".to_vec()]);

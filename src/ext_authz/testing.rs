@@ -80,7 +80,7 @@ impl World {
             PlanName::parse("pro").unwrap(),
             features(&["images", "video"]),
         )]);
-        let cache = Cache::new(store, data, plans, cache::Settings::default());
+        let cache = Cache::new(&store, data, plans, cache::Settings::default());
         let timeout = std::time::Duration::from_secs(1);
         let authorizer = Arc::new(Authorizer::new(
             cache,

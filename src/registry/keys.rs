@@ -284,7 +284,7 @@ impl Registry {
             index: records::seal_index(&opened.data_key, key, &mut rand::rng()),
             owner_tag: records::owner_tag(&self.lookup, key),
             count,
-            audit: self.audit(&opened.data_key, &key.tenant, entry),
+            audit: Self::audit(&opened.data_key, &key.tenant, entry),
         };
         self.store.commit_key(commit).await.map_err(refused("key"))
     }

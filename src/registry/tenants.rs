@@ -72,7 +72,7 @@ impl Registry {
         };
         let commit = TenantCommit {
             expected: Expected::New,
-            audit: self.audit(&data_key, &tenant.id, audit),
+            audit: Self::audit(&data_key, &tenant.id, audit),
             row: records::seal_tenant(&data_key, &tenant, &wrapped, &mut rand::rng()),
         };
         self.store
@@ -199,7 +199,7 @@ impl Registry {
         let commit = TenantCommit {
             expected: Expected::Version(opened.tenant.version),
             row: records::seal_tenant(&opened.data_key, tenant, &opened.wrapped, &mut rand::rng()),
-            audit: self.audit(&opened.data_key, &tenant.id, entry),
+            audit: Self::audit(&opened.data_key, &tenant.id, entry),
         };
         self.store
             .commit_tenant(commit)

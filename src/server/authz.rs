@@ -64,7 +64,7 @@ impl Workers {
     /// Starts `count` threads; 0 is one per CPU.
     pub(super) fn start(
         count: usize,
-        check: CheckService,
+        check: &CheckService,
         health: &Arc<Health>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {

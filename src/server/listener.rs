@@ -96,7 +96,7 @@ async fn bind_unix(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<Liste
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
+    path.parent().unwrap_or_else(|| Path::new("/"))
 }
 
 fn staging_path(path: &Path) -> anyhow::Result<PathBuf> {

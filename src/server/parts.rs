@@ -58,7 +58,8 @@ impl Parts {
         data: Arc<Keyring>,
         vault: Option<Arc<Keyring>>,
     ) -> anyhow::Result<Self> {
-        check_keyring(store.as_ref(), &data).await?;
+        let remembered = store.keyring_id(data.id()).await?;
+        keyfile::check_belongs(&store.info().location, &remembered, &data)?;
         let lookup = Arc::new(
             data.lookup_key()
                 .context("the data keyring has no lookup key")?,
@@ -81,7 +82,7 @@ impl Parts {
             settings,
         );
         let cache = Cache::new(
-            Arc::clone(&store),
+            &store,
             Arc::clone(&data),
             plans(config)?,
             cache_settings(config),
@@ -126,12 +127,6 @@ impl Parts {
 
 /// How long authenticating on a control plane without `authz` waits for the store.
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-
-async fn check_keyring(store: &dyn Store, keyring: &Keyring) -> anyhow::Result<()> {
-    let remembered = store.keyring_id(keyring.id()).await?;
-    keyfile::check_belongs(&store.info().location, &remembered, keyring)?;
-    Ok(())
-}
 
 fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
     let plan =

@@ -1,5 +1,8 @@
 //! The integration tests: one binary, one module a subject.
-#![allow(clippy::disallowed_methods, reason = "tests own their runtime")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their runtime, their environment and their patience"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,4 +12,7 @@
 mod admin;
 mod cli;
 mod crash;
+mod envoy;
+mod harness;
 mod store_contract;
+mod tour;
