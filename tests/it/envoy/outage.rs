@@ -14,8 +14,8 @@ deny: a typo needs no store                              | outage-deny       | G
 deny: an optional route without a key needs no store     | outage-deny       | GET /optional ; x-tenant-id: evil                   | 200 ; anonymous
 deny: an optional route with a key is not anonymous      | outage-deny       | GET /optional ; x-api-key: {unreadable}                   | 503 authorization_unavailable
 deny: a route that is off needs no store                 | outage-deny       | GET /off ; x-api-key: {unreadable}                        | 200 ; anonymous ; up no x-api-key
-defer: Envoy fails closed                                | outage-defer      | GET /orders ; x-api-key: {unreadable}                     | refused
-defer: Envoy fails open when it was told to              | outage-defer-open | GET /orders ; x-api-key: {unreadable}                    | 200
+defer: a record that cannot be used is no outage         | outage-defer      | GET /orders ; x-api-key: {unreadable}                     | 503 authorization_unavailable
+defer: not even where Envoy would let errors pass        | outage-defer-open | GET /orders ; x-api-key: {unreadable}                    | 503 authorization_unavailable
 defer: no key is refused all the same                    | outage-defer-open | GET /orders                                         | 401 missing_api_key
 defer: a typo is refused all the same                    | outage-defer-open | GET /orders ; x-api-key: {typo}                     | 401 invalid_api_key
 defer: a mode with a typo is no outage                   | outage-defer-open | GET /mode-typo                                                | 503 authorization_unavailable
