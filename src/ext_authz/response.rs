@@ -64,7 +64,7 @@ pub fn allow(
     if !settings.forward_key {
         let exempt = matches!(grant, Grant::Keyless(Keyless::Exempt));
         remove_key(&mut ok, incoming, |token| {
-            !exempt || authorizer.prefixes().claims(token)
+            !exempt || authorizer.prefixes().appear_in(token)
         });
     }
     let mut out = Vec::with_capacity(ok.len() + metadata.len() + 16);
@@ -83,7 +83,7 @@ pub fn deny(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> An
 
 /// What is rendered once a tenant: headers and metadata, each without the features and the features alone.
 fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
-    let [id, name, plan, _, rate_limit] = headers.tenant();
+    let [id, name, plan, _, rate_limit, token] = headers.tenant();
     let mut fixed = Vec::with_capacity(256);
     set_header(&mut fixed, id, tenant.id.as_str());
     set_header(&mut fixed, name, &sanitise(tenant.display_name.as_str()));
@@ -92,6 +92,7 @@ fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
         None => remove_header(&mut fixed, plan),
     }
     remove_header(&mut fixed, rate_limit);
+    remove_header(&mut fixed, token);
     for (name, value) in &tenant.metadata {
         let header = headers.metadata(name.as_str());
         if value.as_str().is_empty() {
@@ -202,6 +203,7 @@ fn is_set(name: &str, headers: &ReservedHeaders, Found { key, tenant }: &Found) 
             true,
             tenant.plan.is_some(),
             has_features(tenant, key),
+            false,
             false,
         ][at];
     }

@@ -90,7 +90,7 @@ impl CheckService {
                 "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
                  keystile.features, keystile.scopes, keystile.cost"
             );
-            return self.unavailable(&incoming, started);
+            return self.unavailable(&incoming, started, false);
         }
         match self
             .authorizer
@@ -114,16 +114,17 @@ impl CheckService {
             }
             Err(outage) => {
                 log_outage(&outage);
-                self.unavailable(&incoming, started)
+                let defer = self.settings.defer_on_outage && outage.is_of_the_store();
+                self.unavailable(&incoming, started, defer)
             }
         }
     }
 
-    fn unavailable(&self, incoming: &Incoming<'_>, started: Instant) -> Answer {
+    fn unavailable(&self, incoming: &Incoming<'_>, started: Instant, defer: bool) -> Answer {
         let denial = Denial::because(DenyReason::AuthorizationUnavailable);
         self.metrics
             .decided(Outcome::Deny(denial.reason), started.elapsed());
-        response::deny(&denial, Some(incoming), self.settings.defer_on_outage)
+        response::deny(&denial, Some(incoming), defer)
     }
 
     /// A client can bring this about, so it is a refusal under every failure policy.
