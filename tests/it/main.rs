@@ -15,4 +15,5 @@ mod crash;
 mod envoy;
 mod harness;
 mod store_contract;
+mod tidy;
 mod tour;
