@@ -10,9 +10,11 @@
 )]
 
 mod admin;
+mod cache;
 mod cli;
 mod crash;
 mod envoy;
 mod harness;
 mod store_contract;
+mod support;
 mod tour;
