@@ -1,7 +1,10 @@
 //! A change is effective on the next get after its commit has returned.
 
+use keystile::clock::Clock as _;
+use keystile::domain::name::TenantId;
 use keystile::store::Store as _;
 
+use super::PATIENCE;
 use crate::support::world::{Made, Seen, World};
 
 #[tokio::test]
@@ -82,4 +85,26 @@ async fn a_tenant_made_again_is_not_taken_for_an_older_state_of_its_predecessor(
     let next = world.create_key().await;
     assert_eq!(world.get(&next).await, Seen::Works);
     assert_eq!(world.get(&key).await, Seen::Unknown);
+}
+
+#[tokio::test]
+async fn a_token_that_went_to_another_tenant_works_for_that_tenant_and_no_other() {
+    for versions_seen in [1, 2] {
+        let world = World::new().await;
+        let globex = TenantId::parse("globex").unwrap();
+        world.create_tenant_named(globex.clone()).await;
+        let key = world.create_key().await;
+        let moved = world.row_under(&key, &globex).await;
+        if versions_seen == 2 {
+            world.revoke(&key).await;
+        }
+        world.get(&key).await;
+        world.store.put_index_by_hand(moved);
+        world.delete_tenant().await;
+        world.create_tenant().await;
+        let found = world.cache.get(key.lookup, world.clock.now(), PATIENCE);
+        let found = found.await.unwrap().expect("the new key of the token");
+        assert_eq!(found.tenant.access().id, globex);
+        assert!(!found.key.is_revoked());
+    }
 }

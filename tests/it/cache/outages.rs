@@ -28,7 +28,11 @@ async fn a_key_in_memory_is_used_up_to_max_stale_and_not_longer() {
         world.clock.advance(rest - MOMENT);
         assert_eq!(world.get_within(&key, SHORT).await, Seen::Works, "{mood:?}");
         world.clock.advance(MOMENT);
-        assert_eq!(world.get_within(&key, SHORT).await, Seen::Outage, "{mood:?}");
+        assert_eq!(
+            world.get_within(&key, SHORT).await,
+            Seen::Outage,
+            "{mood:?}"
+        );
         world.store.be(Mood::Well);
         assert_eq!(world.get(&key).await, Seen::Works, "no restart: {mood:?}");
     }

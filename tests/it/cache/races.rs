@@ -81,7 +81,10 @@ async fn check(memory: Memory, read: Read, moment: Moment, change: Change) {
         assert_eq!(one.await.unwrap(), changed, "{row}: asked after");
     }
     let before = before.await.unwrap();
-    assert!(before == Seen::Works || before == changed, "{row}: {before:?}");
+    assert!(
+        before == Seen::Works || before == changed,
+        "{row}: {before:?}"
+    );
     for _ in 0..2 {
         assert_eq!(world.get(&key).await, changed, "{row}: asked later");
         world.let_ttl_pass();

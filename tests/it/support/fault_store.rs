@@ -123,10 +123,7 @@ impl FaultStore {
     /// How many index entries and tenants were asked for so far.
     pub(crate) fn reads(&self) -> (u64, u64) {
         let [index, tenants] = &self.reads;
-        (
-            index.load(Ordering::SeqCst),
-            tenants.load(Ordering::SeqCst),
-        )
+        (index.load(Ordering::SeqCst), tenants.load(Ordering::SeqCst))
     }
 
     pub(crate) fn hold_next(&self, read: Read, moment: Moment) -> Arc<Gate> {

@@ -20,7 +20,7 @@ use keystile::domain::role::Role;
 use keystile::domain::tenant::TenantStatus;
 use keystile::ext_authz::{self, CheckService};
 use keystile::registry::{self, NewKey, NewTenant, Registry};
-use keystile::store::Store;
+use keystile::store::{IndexRow, Store, records};
 use keystile::telemetry::metrics::Metrics;
 
 use super::fault_store::FaultStore;
@@ -56,6 +56,7 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     registry: Registry,
     lookup: Arc<LookupKey>,
+    data: Arc<Keyring>,
 }
 
 pub(crate) fn acme() -> TenantId {
@@ -85,7 +86,7 @@ impl World {
             Arc::clone(&clock) as _,
             registry::Settings::default(),
         );
-        let cache = Cache::new(&shared, data, BTreeMap::new(), settings);
+        let cache = Cache::new(&shared, Arc::clone(&data), BTreeMap::new(), settings);
         let world = Self {
             store,
             clock,
@@ -93,13 +94,18 @@ impl World {
             settings,
             registry,
             lookup,
+            data,
         };
         world.create_tenant().await;
         world
     }
 
     pub(crate) async fn create_tenant(&self) {
-        let new = NewTenant::named(acme(), DisplayName::parse("Acme").unwrap());
+        self.create_tenant_named(acme()).await;
+    }
+
+    pub(crate) async fn create_tenant_named(&self, id: TenantId) {
+        let new = NewTenant::named(id, DisplayName::parse("Acme").unwrap());
         let made = self.registry.create_tenant(&Actor::Operator, new).await;
         made.unwrap();
     }
@@ -151,6 +157,21 @@ impl World {
             .delete_tenant(&Actor::Operator, &acme(), version)
             .await
             .unwrap();
+    }
+
+    /// The index row that `key` would have, had its token been made a new key of the tenant `to`.
+    pub(crate) async fn row_under(&self, key: &Made, to: &TenantId) -> IndexRow {
+        let beneath = self.store.beneath();
+        let open = async |tenant: &TenantId| {
+            let row = beneath.tenant(tenant).await.unwrap().unwrap();
+            records::open_tenant(&self.data, &row).unwrap().1
+        };
+        let row = beneath.key(&acme(), &key.id).await.unwrap().unwrap();
+        let mut moved = records::open_key(&open(&acme()).await, &acme(), &row).unwrap();
+        moved.tenant = to.clone();
+        moved.id = KeyId::parse("another0key0of0same0").unwrap();
+        let rows = records::seal_index(&open(to).await, &moved, &mut rand::rng());
+        rows.into_iter().next().unwrap()
     }
 
     /// As long as entries are used without asking again.
