@@ -22,6 +22,8 @@ kill "$reader" 2>/dev/null
 exit "$code"
 "#;
 
+const CONFIG: &str = "keystile.yaml";
+
 /// A folder with a config, keyrings and a bootstrapped store, and the ports that the config names.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -34,9 +36,9 @@ pub(crate) struct Place {
 
 impl Place {
     /// With keyrings and the first key.
-    pub(crate) fn bootstrapped(more: &str) -> Self {
-        let mut place = Self::with_keyrings(more);
-        let first = place.run(&["bootstrap", "-c", "keystile.yaml", "-o", "json"]);
+    pub(crate) fn bootstrapped() -> Self {
+        let mut place = Self::with_keyrings();
+        let first = place.run(&["bootstrap", "-c", CONFIG, "-o", "json"]);
         assert_eq!(first.code, 0, "{}", first.stderr);
         let made: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
         made["plaintext"]
@@ -47,40 +49,58 @@ impl Place {
     }
 
     /// With keyrings and no store.
-    pub(crate) fn with_keyrings(more: &str) -> Self {
+    pub(crate) fn with_keyrings() -> Self {
         let place = Self::empty();
-        place.write_config(more);
         let made = place.run(&["keyring", "init", "--dir", "keys"]);
         assert_eq!(made.code, 0, "{}", made.stderr);
         place
     }
 
+    /// With a config and nothing that it names.
     pub(crate) fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("ks-").tempdir().unwrap();
-        Self {
+        let place = Self {
             dir,
             authz: free_port(),
             admin: free_port(),
             ops: free_port(),
             admin_token: String::new(),
-        }
+        };
+        place.write_config();
+        place
     }
 
-    /// All three listeners, a Unix socket, and `more`: top-level lines.
-    pub(crate) fn write_config(&self, more: &str) {
+    /// All three listeners and a Unix socket.
+    fn write_config(&self) {
         let (authz, admin, ops) = (self.authz, self.admin, self.ops);
         let dir = self.dir().display();
         let config = format!(
-            r#"authz: {{listen: ["127.0.0.1:{authz}", "unix:{dir}/authz.sock"], workers: 2, store_timeout: 5s}}
+            r#"authz:
+  listen: ["127.0.0.1:{authz}", "unix:{dir}/authz.sock"]
+  workers: 2
+  store_timeout: 5s
 admin: {{listen: ["127.0.0.1:{admin}"]}}
 ops: {{listen: ["127.0.0.1:{ops}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
 keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}}}
 api_keys: {{min_expiry_days: 0}}
-{more}
 "#
         );
-        fs::write(self.path("keystile.yaml"), config).unwrap();
+        fs::write(self.path(CONFIG), config).unwrap();
+    }
+
+    /// Adds top-level lines to the config.
+    pub(crate) fn add_config(&self, lines: &str) {
+        let config = fs::read_to_string(self.path(CONFIG)).unwrap();
+        fs::write(self.path(CONFIG), format!("{config}{lines}\n")).unwrap();
+    }
+
+    /// Changes a piece of the config.
+    #[track_caller]
+    pub(crate) fn edit_config(&self, from: &str, to: &str) {
+        let config = fs::read_to_string(self.path(CONFIG)).unwrap();
+        assert!(config.contains(from), "{from} is not in {config}");
+        fs::write(self.path(CONFIG), config.replace(from, to)).unwrap();
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -162,7 +182,7 @@ api_keys: {{min_expiry_days: 0}}
             .command("sh")
             .args(["-c", GUARD, "guard"])
             .arg(binary())
-            .args(["serve", "-c", "keystile.yaml"])
+            .args(["serve", "-c", CONFIG])
             .env("PID_FILE", &pid_file)
             .stdin(Stdio::piped())
             .stdout(out.try_clone().unwrap())
