@@ -24,6 +24,17 @@ const NO_RECORD: [u8; 32] = [0; 32];
 #[error("cannot decide")]
 pub struct Outage(#[from] LoadError);
 
+impl Outage {
+    /// Whether the store did not answer. A record that it has and that cannot be used is no outage: whoever can
+    /// write to the store could bring that about, so no policy may let a request pass for it.
+    pub fn is_of_the_store(&self) -> bool {
+        match self.0 {
+            LoadError::Store(_) | LoadError::Timeout(_) => true,
+            LoadError::Record(_) | LoadError::Rollback { .. } => false,
+        }
+    }
+}
+
 /// What a Check ends in.
 #[derive(Debug)]
 pub enum Decision {
@@ -73,6 +84,11 @@ impl Authorizer {
     /// The words that our tokens begin with.
     pub fn prefixes(&self) -> &TokenPrefixes {
         &self.prefixes
+    }
+
+    /// The time, by the clock that decisions use.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The cache behind it.

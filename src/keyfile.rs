@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{self, KeyringSource};
 use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring};
 
@@ -248,14 +248,6 @@ pub fn init(
         made.push((path, keyring));
     }
     Ok(made)
-}
-
-/// Makes the keyring of a folder if it is not there yet.
-pub fn make_if_missing(dir: &Path, ring: Ring) -> Result<(), KeyfileError> {
-    match init(dir, &[ring], SystemClock.now()) {
-        Ok(_) | Err(KeyfileError::Exists { .. }) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Adds a version to a keyring and makes it the active one. Two at once do not lose one another's version.

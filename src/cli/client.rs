@@ -234,7 +234,8 @@ fn explain(address: &str, status: &Status) -> String {
                 }),
             }
         }
-        Code::DeadlineExceeded => {
+        // Nobody but our own deadline cancels a call of ours.
+        Code::DeadlineExceeded | Code::Cancelled => {
             format!("{address} did not answer within {} s", DEADLINE.as_secs())
         }
         Code::Unimplemented => {
@@ -306,7 +307,11 @@ mod tests {
         );
         let other = explain("a:1", &Status::unimplemented(""));
         assert!(other.contains("`admin` listener"), "{other}");
-        let slow = explain("a:1", &Status::deadline_exceeded("x"));
-        assert_eq!(slow, "a:1 did not answer within 10 s");
+        for slow in [
+            Status::deadline_exceeded("x"),
+            Status::cancelled("Timeout expired"),
+        ] {
+            assert_eq!(explain("a:1", &slow), "a:1 did not answer within 10 s");
+        }
     }
 }

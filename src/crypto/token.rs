@@ -48,11 +48,11 @@ impl TokenPrefixes {
             .find_map(|prefix| text.strip_prefix(prefix.as_str())?.strip_prefix('_'))
     }
 
-    /// Whether the text claims to be a token of ours.
-    pub fn claims(&self, text: &[u8]) -> bool {
+    /// Whether something in the text claims to be a token of ours.
+    pub fn appear_in(&self, text: &[u8]) -> bool {
         [&self.live, &self.test].into_iter().any(|prefix| {
-            text.strip_prefix(prefix.as_bytes())
-                .is_some_and(|rest| rest.first() == Some(&b'_'))
+            let prefix = [prefix.as_bytes(), b"_"].concat();
+            text.windows(prefix.len()).any(|window| window == prefix)
         })
     }
 }

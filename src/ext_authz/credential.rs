@@ -145,6 +145,17 @@ pub(super) fn cookie<'a>(header: &'a [u8], name: &str, mut each: impl FnMut(&'a 
     rest
 }
 
+/// Whether a cookie of that name stands behind a comma, where one reader sees a new cookie and another the end of a value.
+pub(super) fn cookie_after_comma(header: &[u8], name: &str) -> bool {
+    header.split(|b| *b == b',').skip(1).any(|part| {
+        let part = part.trim_ascii();
+        let named = part
+            .strip_prefix(name.as_bytes())
+            .map(<[u8]>::trim_ascii_start);
+        named.is_some_and(|rest| rest.first().is_none_or(|b| *b == b'='))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +213,23 @@ mod tests {
         });
         assert_eq!(rest, b"a=1; b=\"x y\"; flag");
         assert_eq!(values, [b"K".to_vec(), b"".to_vec()]);
+    }
+
+    #[test]
+    fn a_cookie_behind_a_comma_is_noticed() {
+        for (header, noticed) in [
+            ("a=1,key=K", true),
+            ("a=1, key = K; b=2", true),
+            ("key=K", false),
+            ("a=x,keys=1; key=K", false),
+            ("a=1,2,3; key=K", false),
+        ] {
+            assert_eq!(
+                cookie_after_comma(header.as_bytes(), "key"),
+                noticed,
+                "{header}"
+            );
+        }
     }
 
     #[test]

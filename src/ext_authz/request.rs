@@ -254,7 +254,10 @@ impl<'a> Incoming<'a> {
         scan.single_seen |= bit;
         match bearer {
             Bearer::None => {}
-            Bearer::Ambiguous => self.finder.duplicate(),
+            Bearer::Ambiguous => {
+                self.finder.duplicate();
+                self.bearer_header = std::str::from_utf8(name).ok().map(|name| (name, value));
+            }
             Bearer::Token(token) => {
                 self.finder.add(token);
                 self.bearer_header = std::str::from_utf8(name).ok().map(|name| (name, token));
@@ -321,6 +324,10 @@ impl<'a> Incoming<'a> {
     }
 
     fn read_cookies(&mut self, cookies: &[u8], name: &str) {
+        if credential::cookie_after_comma(cookies, name) {
+            // Envoy joins the cookie lines of HTTP/1.1 with a comma: where one ends and the next begins is lost.
+            self.ambiguity = Some("the cookie with the API key follows a comma");
+        }
         let mut values = Vec::new();
         let current = self.cookie_rest.as_deref().unwrap_or(cookies);
         let rest = credential::cookie(current, name, |value| values.push(value.to_vec()));

@@ -1,7 +1,8 @@
 //! The headers that carry the tenant's context, and what of a client's headers could pass for one.
 
 /// Ends of the names under the tenant prefix that every allow sets or removes.
-pub(super) const TENANT_NAMES: [&str; 5] = ["id", "name", "plan", "features", "rate-limit"];
+pub(super) const TENANT_NAMES: [&str; 6] =
+    ["id", "name", "plan", "features", "rate-limit", "token"];
 /// Ends of the names under the key prefix that every allow sets or removes.
 pub(super) const KEY_NAMES: [&str; 3] = ["id", "owner", "scopes"];
 /// Before the name of a metadata entry, under the tenant prefix.

@@ -107,6 +107,7 @@ async fn an_allow_sets_or_removes_every_reserved_header() {
             "x-api-key",
             "x-tenant-evil",
             "x-tenant-rate-limit",
+            "x-tenant-token",
             "x_tenant_id"
         ]
     );

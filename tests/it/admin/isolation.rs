@@ -17,9 +17,11 @@ enum Outcome {
 
 use Outcome::{Allowed, Denied, Hidden};
 
+type Row = (&'static str, [Outcome; 2], [Outcome; 2], [Outcome; 2]);
+
 /// RPC; then for each role the outcome on its own tenant and on another. A key belongs to another owner.
 #[rustfmt::skip]
-const TABLE: &[(&str, [Outcome; 2], [Outcome; 2], [Outcome; 2])] = &[
+const TABLE: &[Row] = &[
     //                  user               tenant_admin       global_admin
     ("CreateTenant",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("GetTenant",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),

@@ -15,9 +15,9 @@ the key header twice with two keys, raw                  | raw     | GET /orders
 the key header twice, few headers seen                   | few     | GET /orders ; x-api-key: {live} ; x-api-key: {second}         | 400 ambiguous_request
 the bearer twice                                         | default | GET /orders ; authorization: Bearer {live} ; authorization: Bearer {second} | 400 ambiguous_request
 the bearer twice, raw                                    | raw     | GET /orders ; authorization: Bearer {live} ; authorization: Bearer {second} | 400 ambiguous_request
-basic before bearer in two headers                       | default | GET /orders ; authorization: Basic dTpw ; authorization: Bearer {live} | refused
-basic after bearer in two headers                        | default | GET /orders ; authorization: Bearer {live} ; authorization: Basic dTpw | refused
-basic after bearer in two headers, raw                   | raw     | GET /orders ; authorization: Bearer {live} ; authorization: Basic dTpw | refused
+basic before bearer in two headers                       | default | GET /orders ; authorization: Basic dTpw ; authorization: Bearer {live} | 400 ambiguous_request
+basic after bearer in two headers                        | default | GET /orders ; authorization: Bearer {live} ; authorization: Basic dTpw | 400 ambiguous_request
+basic after bearer in two headers, raw                   | raw     | GET /orders ; authorization: Bearer {live} ; authorization: Basic dTpw | 400 ambiguous_request
 two keys in two places                                   | default | GET /orders ; x-api-key: {live} ; authorization: Bearer {second} | 400 ambiguous_request
 a key and another bearer token                           | default | GET /orders ; x-api-key: {live} ; authorization: Bearer a.b.c  | 400 ambiguous_request
 a bad key and a good bearer                              | default | GET /orders ; x-api-key: nonsense ; authorization: Bearer {live} | 400 ambiguous_request

@@ -9,7 +9,7 @@ const TABLE: &str = r#"
 no key                                                   | default | GET /orders                                                   | 401 missing_api_key ; client www-authenticate: *
 an empty key is no key                                   | default | GET /orders ; x-api-key:                                      | 401 missing_api_key
 basic credentials are no key                             | default | GET /orders ; authorization: Basic dTpw                       | 401 missing_api_key ; client www-authenticate: *
-bearer without a token is refused                        | default | GET /orders ; authorization: Bearer                           | 401 any
+bearer without a token is refused                        | default | GET /orders ; authorization: Bearer                           | 401 missing_api_key
 a word is not a key                                      | default | GET /orders ; x-api-key: nonsense                             | 401 invalid_api_key ; client www-authenticate: *
 a typo in a key                                          | default | GET /orders ; x-api-key: {typo}                               | 401 invalid_api_key
 a key of another installation                            | default | GET /orders ; x-api-key: {stranger}                           | 401 invalid_api_key

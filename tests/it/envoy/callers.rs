@@ -14,7 +14,7 @@ a gRPC caller with an expired key is unauthenticated     | default | GRPC /shop.
 a gRPC caller of a suspended tenant has no permission    | default | GRPC /shop.Orders/List ; x-api-key: {frozen}                  | grpc 7
 a gRPC caller without the feature has no permission      | default | GRPC /export.Jobs/Start ; x-api-key: {live}                   | grpc 7 ; says export
 a gRPC caller with two keys sent a bad argument          | default | GRPC /shop.Orders/List ; x-api-key: {live} ; x-api-key: {second} | grpc 3
-a gRPC caller while the store is away                    | outage-deny | GRPC /shop.Orders/List ; x-api-key: {live}                | grpc 14
+a gRPC caller while nobody can decide                    | outage-deny | GRPC /shop.Orders/List ; x-api-key: {unreadable}                | grpc 14
 a gRPC caller, raw headers                               | raw     | GRPC /shop.Orders/List                                        | grpc 16
 a gRPC caller where Envoy would let errors pass          | open    | GRPC /shop.Orders/List                                        | grpc 16
 a gRPC caller's reason is in the log                     | default | GRPC /shop.Orders/Log                                         | grpc 16 ; meta reason: missing_api_key

@@ -93,3 +93,27 @@ fn a_token_refused_before_does_not_spoil_a_key_made_after() {
     assert_eq!(ask(world, &stranger), refused(401, "invalid_api_key"));
     assert_eq!(ask(world, &one), allowed());
 }
+
+#[test]
+fn a_line_break_in_a_name_or_in_metadata_is_refused_before_it_can_become_a_header() {
+    let keystile = &World::get().instance("default").keystile;
+    for args in [
+        ["--display-name", "Line\r\nx-evil: 1"],
+        ["--display-name", "Line\nx-evil: 1"],
+        ["--metadata", "note=a\r\nx-evil: 1"],
+        ["--metadata", "no\r\nte=a"],
+        ["--metadata", "trans fer=a"],
+        ["--feature", "a,b"],
+    ] {
+        let all = [&["tenant", "create", "breaking"], args.as_slice()].concat();
+        let output = keystile.try_cli(&all);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(1 | 2)),
+            "{args:?}: {words}"
+        );
+        assert!(!words.is_empty(), "{args:?}: refused without a word");
+    }
+    let left = keystile.try_cli(&["tenant", "get", "breaking"]);
+    assert_eq!(left.status.code(), Some(1), "a refused tenant is not there");
+}

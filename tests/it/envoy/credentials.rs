@@ -29,8 +29,8 @@ a key alone in the query leaves no query                 | places  | GET /orders
 an encoded underscore in the name hides nothing          | places  | GET /orders?api%5fkey={live}&x=1                              | 200 ; up x-tenant-id: acme ; up target /orders?x=1
 an encoded underscore in capitals hides nothing          | places  | GET /orders?api%5Fkey={live}&x=1                              | 200 ; up x-tenant-id: acme ; up target /orders?x=1
 an encoded letter in the name hides nothing              | places  | GET /orders?%61pi_key={live}&x=1                              | 200 ; up x-tenant-id: acme ; up target /orders?x=1
-the same key twice in the query never goes on            | places  | GET /orders?api_key={live}&x=1&api_key={live}                 | safe
-the same key in two spellings never goes on              | places  | GET /orders?api_key={live}&api%5fkey={live}&x=1               | safe
+the same key twice in the query never goes on            | places  | GET /orders?api_key={live}&x=1&api_key={live}                 | 400 ambiguous_request
+the same key in two spellings never goes on              | places  | GET /orders?api_key={live}&api%5fkey={live}&x=1               | 400 ambiguous_request
 another case is another parameter                        | places  | GET /orders?API_KEY=whatever                                  | 401 missing_api_key
 an empty parameter is no credential                      | places  | GET /orders?api_key=&x=1                                      | 401 missing_api_key
 a parameter without a value is no credential             | places  | GET /orders?api_key                                           | 401 missing_api_key
@@ -43,6 +43,13 @@ a key as the only cookie leaves no cookie                | places  | GET /orders
 the first cookie may be the key                          | places  | GET /orders ; cookie: api_key={live}; b=2                     | 200 ; up cookie: b=2
 a cookie whose name only ends alike is another cookie    | places  | GET /orders ; cookie: my_api_key=whatever                     | 401 missing_api_key
 a cookie header of its own does not hide the key         | places  | GET /orders ; cookie: a=1 ; cookie: api_key={live}            | safe
+a key in a second cookie header never goes on            | places  | GET /orders ; x-api-key: {live} ; cookie: a=1 ; cookie: api_key={live} | safe
+another key in a second cookie header never goes on      | places  | GET /orders ; x-api-key: {live} ; cookie: a=1 ; cookie: api_key={second} | safe
+nor does it on an optional route                         | places  | GET /optional ; cookie: a=1 ; cookie: api_key={live}          | safe
+nor does it on a route that is off                       | places  | GET /off ; cookie: a=1 ; cookie: api_key={live}               | safe
+two cookie headers seen apart are one list of cookies    | places-raw | GET /orders ; cookie: a=1 ; cookie: api_key={live} ; cookie: b=2 | 200 ; up x-tenant-id: acme ; up cookie: a=1; b=2
+a key in a cookie over HTTP/2, where cookies come apart  | places  | GRPC /shop.Orders/List ; cookie: a=1 ; cookie: api_key={live} | grpc 0 ; up x-tenant-id: acme ; up cookie: a=1
+a key in the query with raw headers                      | places-raw | GET /orders?api%5fkey={live}&x=1                            | 200 ; up x-tenant-id: acme ; up target /orders?x=1
 a bad key in a cookie is refused                         | places  | GET /orders ; cookie: api_key=nonsense; b=2                   | 401 invalid_api_key
 query and header with one key are one credential         | places  | GET /orders?api_key={live}&x=1 ; x-api-key: {live}            | 200 ; up target /orders?x=1 ; up no x-api-key
 query, cookie, header and bearer with one key are one    | places  | GET /orders?api_key={live} ; cookie: api_key={live} ; x-api-key: {live} ; authorization: Bearer {live} | 200 ; up target /orders ; up no cookie ; up no x-api-key ; up no authorization

@@ -16,9 +16,9 @@ an ambiguous request where Envoy would let errors pass   | open      | GET /orde
 a suspended tenant where Envoy would let errors pass     | open      | GET /orders ; x-api-key: {frozen}                           | 403 tenant_suspended
 a body that is sent along                                | body      | POST /orders ; x-api-key: {live} ; body 64KiB               | 200 ; up x-tenant-id: acme ; up body 64KiB
 a body that is sent along without a key                  | body      | POST /orders ; body 64KiB                                   | 401 missing_api_key
-a body too big for one check is refused, not let pass    | body      | POST /orders ; x-api-key: {live} ; body 5MiB                | 400 ambiguous_request
-a body too big for one check without a key               | body      | POST /orders ; body 5MiB                                    | 400 ambiguous_request
-a body too big for one check on an optional route        | body      | POST /optional ; body 5MiB                                  | 400 ambiguous_request
+a body too big for one check is refused, not let pass    | body      | POST /orders ; x-api-key: {live} ; body 5MiB                | 400 ambiguous_request ; unread
+a body too big for one check without a key               | body      | POST /orders ; body 5MiB                                    | 400 ambiguous_request ; unread
+a body too big for one check on an optional route        | body      | POST /optional ; body 5MiB                                  | 400 ambiguous_request ; unread
 a body too big for Envoy                                 | body      | POST /orders ; x-api-key: {live} ; body 9MiB                | 413 by envoy
 a bearer key with few headers seen                       | few       | GET /orders ; authorization: Bearer {live}                  | 200 ; up x-tenant-id: acme ; up no authorization
 a bearer key with raw headers                            | raw       | GET /orders ; authorization: Bearer {live}                  | 200 ; up x-tenant-id: acme ; up no authorization

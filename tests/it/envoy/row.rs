@@ -16,6 +16,7 @@
 //! - `up name: value`, `up no name`, `up target /path`, `up body 12`: what the upstream received;
 //! - `anonymous`: the upstream received no reserved header at all;
 //! - `client name: value`, `client no name`: what the client received; `says text`: its body has the text;
+//! - `unread`: Keystile could not read what Envoy asked, and so knows no request id to repeat;
 //! - `meta field: value`, `meta no field`: the dynamic metadata, as the access log shows it.
 //!
 //! A value is the whole value of a header that is there once; `*` is any but an empty one, `~text` one with the
@@ -49,6 +50,7 @@ pub(crate) enum Item {
     Target(String),
     BodyLen(usize),
     Anonymous,
+    Unread,
     Client(String, Want),
     Says(String),
     Meta(String, Want),
@@ -103,8 +105,10 @@ fn parse_outcome(text: &str) -> Option<Outcome> {
 }
 
 fn parse_item(text: &str) -> Option<Item> {
-    if text == "anonymous" {
-        return Some(Item::Anonymous);
+    match text {
+        "anonymous" => return Some(Item::Anonymous),
+        "unread" => return Some(Item::Unread),
+        _ => {}
     }
     let (kind, rest) = text.split_once(' ')?;
     if kind == "says" {

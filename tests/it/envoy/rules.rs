@@ -14,15 +14,15 @@ an optional route with an unknown key                    | default | GET /option
 an optional route with two keys                          | default | GET /optional ; x-api-key: {live} ; x-api-key: {second}       | 400 ambiguous_request
 an optional route with an expired key                    | default | GET /optional ; x-api-key: {expired}                          | 401 api_key_expired
 an optional route with the key of a suspended tenant     | default | GET /optional ; x-api-key: {frozen}                           | 403 tenant_suspended
-an optional route that asks for a feature, with no key   | default | GET /optional-export                                          | refused
+an optional route that asks for a feature, with no key   | default | GET /optional-export                                          | 401 missing_api_key
 an optional route that asks for a feature, without it    | default | GET /optional-export ; x-api-key: {live}                      | 403 feature_not_enabled
 a route that is off without a key                        | default | GET /off                                                      | 200 ; anonymous
 a route that is off with a key keeps it to itself        | default | GET /off ; x-api-key: {live}                                  | 200 ; anonymous ; up no x-api-key
 a route that is off with a bad key                       | default | GET /off ; x-api-key: nonsense                                | 200 ; anonymous ; up no x-api-key
 a route that is off does not judge a suspended tenant    | default | GET /off ; x-api-key: {frozen}                                | 200 ; anonymous ; up no x-api-key
-a mode with a typo protects                              | default | GET /mode-typo                                                | refused
-a mode with a typo protects where Envoy lets errors pass | open    | GET /mode-typo                                                | refused
-a demand with a typo is not a demand dropped             | default | GET /rule-typo ; x-api-key: {live}                            | refused
+a mode with a typo protects                              | default | GET /mode-typo                                                | 503 authorization_unavailable
+a mode with a typo protects where Envoy lets errors pass | open    | GET /mode-typo                                                | 503 authorization_unavailable
+a demand with a typo is not a demand dropped             | default | GET /rule-typo ; x-api-key: {live}                            | 503 authorization_unavailable
 another installation's bearer token stays on an off route | default | GET /off ; authorization: Bearer a.b.c                        | 200 ; up authorization: Bearer a.b.c
 a bearer key on a route that is off goes no further      | default | GET /off ; authorization: Bearer {live}                       | 200 ; anonymous ; up no authorization
 basic credentials on a route that is off stay            | default | GET /off ; authorization: Basic dTpw                          | 200 ; up authorization: Basic dTpw

@@ -1,7 +1,7 @@
 //! What every table is asked against: five Keystiles with one seed, one upstream, one Envoy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
+use std::fs;
 use std::sync::LazyLock;
 use std::thread;
 
@@ -154,7 +154,8 @@ fn start(name: &str, settings: Settings, prefixes: &'static [&'static str]) -> I
     let mut tokens = Tokens::new();
     seed(&keystile, &mut tokens);
     if name.starts_with("outage") {
-        break_store(&mut keystile);
+        let unreadable = miss_a_kek(&mut keystile);
+        tokens.insert("unreadable".to_owned(), unreadable.token);
     }
     Instance {
         keystile,
@@ -209,13 +210,19 @@ fn seed(keystile: &Keystile, tokens: &mut Tokens) {
     keystile.cli(&["tenant", "delete", "gone", "--yes"]);
 }
 
-/// The store file is cut to nothing under a running sidecar that has not read a key yet.
-fn break_store(keystile: &mut Keystile) {
+/// `unreadable`: a key that this instance can find and not open, since its keyring lacks the newest KEK.
+fn miss_a_kek(keystile: &mut Keystile) -> NewKey {
+    let keyring = keystile.dir().join("keys/data.keyring");
+    let old = fs::read(&keyring).expect("read the keyring");
     assert_eq!(keystile.stop(), Some(0), "SIGTERM ends it well");
+    keystile.cli(&["keyring", "rotate", "--dir", "keys", "--ring", "data"]);
     keystile.serve();
-    let file = OpenOptions::new().write(true).open(keystile.store_path());
-    file.and_then(|file| file.set_len(0))
-        .expect("cut the store");
+    keystile.cli(&["tenant", "create", "newer", "--display-name", "Newer"]);
+    let key = keystile.create_key("newer", &["--name", "unreadable", "--owner", "alice"]);
+    assert_eq!(keystile.stop(), Some(0), "SIGTERM ends it well");
+    fs::write(&keyring, old).expect("put the old keyring back");
+    keystile.serve();
+    key
 }
 
 /// `stranger`: a well-formed token that only another installation knows.
@@ -278,6 +285,7 @@ fn listeners() -> Vec<Listener> {
         ),
         manager("proxied", json!({"use_remote_address": false})),
         plain("places", "places"),
+        filter("places-raw", "places", json!({"encode_raw_headers": true})),
         plain("renamed", "renamed"),
         plain("dead", "dead"),
         filter("dead-open", "dead", open()),

@@ -95,10 +95,6 @@ impl Keystile {
         self.dir().join("authz.sock")
     }
 
-    pub(crate) fn store_path(&self) -> PathBuf {
-        self.dir().join("keystile.redb")
-    }
-
     fn config_path(&self) -> PathBuf {
         self.dir().join("keystile.yaml")
     }
