@@ -10,10 +10,14 @@
 )]
 
 mod admin;
+mod any_request;
+mod cache;
 mod cli;
 mod crash;
 mod envoy;
 mod harness;
+mod outage;
 mod store_contract;
+mod support;
 mod tidy;
 mod tour;
