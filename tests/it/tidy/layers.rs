@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     // mechanisms
     ("crypto", &["clock", "domain"], Only(CRYPTO)),
     // state
-    ("telemetry", &["domain"], AllBut(PROTOCOLS)),
+    ("telemetry", &["clock", "domain"], AllBut(PROTOCOLS)),
     // The inside of a stored record is protobuf; no schema of the wire is.
     (
         "store",
@@ -70,7 +70,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ("status", &["registry"], AllBut(&["redb"])),
     (
         "ext_authz",
-        &["authorizer", "clock", "domain", "telemetry"],
+        &["authorizer", "domain", "telemetry"],
         AllBut(&["axum", "redb", "tonic"]),
     ),
     (
