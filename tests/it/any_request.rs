@@ -19,7 +19,8 @@ use crate::support::world::World;
 
 const CASES: u32 = 3_000;
 /// Every allow sets or removes each of these.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
+    "x-tenant-token",
     "x-tenant-id",
     "x-tenant-name",
     "x-tenant-plan",

@@ -17,6 +17,7 @@ mod crash;
 mod envoy;
 mod harness;
 mod outage;
+mod server;
 mod store_contract;
 mod support;
 mod tidy;

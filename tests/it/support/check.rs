@@ -5,14 +5,18 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use prost::Message as _;
 
 /// A request for `/` with these headers.
-pub(crate) fn with_headers(headers: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn headers(headers: &[(&str, &str)]) -> CheckRequest {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     request(HttpRequest {
         headers: headers.iter().map(owned).collect(),
         path: "/".into(),
         ..HttpRequest::default()
     })
-    .encode_to_vec()
+}
+
+/// The same as bytes.
+pub(crate) fn with_headers(all: &[(&str, &str)]) -> Vec<u8> {
+    headers(all).encode_to_vec()
 }
 
 pub(crate) fn request(http: HttpRequest) -> CheckRequest {
