@@ -139,8 +139,6 @@ impl http_body::Body for Never {
 #[tokio::test]
 async fn a_message_that_does_not_come_is_given_up() {
     let world = World::new().await;
-    // Only now: the store that the world is made on works in real time.
-    tokio::time::pause();
     let response = world.service().call(Request::new(Never)).await.unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(
