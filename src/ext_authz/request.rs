@@ -28,8 +28,8 @@ pub struct Incoming<'a> {
     rule: Rule<'a>,
     source: Option<IpAddr>,
     ambiguity: Option<&'static str>,
-    /// A rule that we do not understand: nothing may pass by it.
-    pub(super) bad_rule: bool,
+    /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
+    pub(super) bad_rule: Option<&'a [u8]>,
     pub(super) caller: Caller,
     /// For correlation: the client's or Envoy's id, if it is harmless.
     pub(super) request_id: Option<&'a str>,
@@ -278,20 +278,20 @@ impl<'a> Incoming<'a> {
             return;
         };
         let Ok(value) = std::str::from_utf8(value) else {
-            self.bad_rule = true;
+            self.bad_rule = Some(name);
             return;
         };
         match name {
             b"mode" => match Mode::parse(value.trim()) {
                 Some(mode) => self.rule.mode = mode,
-                None => self.bad_rule = true,
+                None => self.bad_rule = Some(name),
             },
             b"features" => self.rule.features = value.trim(),
             b"scopes" => self.rule.scopes = value.trim(),
             // What a request costs matters to limits alone.
             b"cost" => {}
             // A misspelt demand must not be a demand dropped.
-            _ => self.bad_rule = true,
+            _ => self.bad_rule = Some(name),
         }
     }
 

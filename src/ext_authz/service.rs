@@ -34,6 +34,8 @@ pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 /// A message that takes longer to arrive is not going to: its memory is taken back.
 const READ_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
+/// How much of a misspelt name is logged.
+const NAME_SHOWN_MAX: usize = 64;
 /// What of the caller's deadline is left for the way back.
 const RETURN_SHARE: u32 = 10;
 
@@ -100,8 +102,8 @@ impl CheckService {
         let Ok(incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
-        if incoming.bad_rule {
-            self.log_bad_rule(&incoming);
+        if let Some(name) = incoming.bad_rule {
+            self.log_bad_rule(name, &incoming);
             return self.unavailable(&incoming, started, false);
         }
         match self
@@ -153,14 +155,15 @@ impl CheckService {
         response::deny(&denial, None, false)
     }
 
-    fn log_bad_rule(&self, incoming: &Incoming<'_>) {
+    fn log_bad_rule(&self, name: &[u8], incoming: &Incoming<'_>) {
         let Some(held_back) = self.faults.rule.admit(self.authorizer.now()) else {
             return;
         };
         let rule = incoming.rule();
+        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX)]);
         tracing::warn!(
             mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
-            "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
+            "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
              keystile.features, keystile.scopes, keystile.cost"
         );
     }
@@ -168,7 +171,7 @@ impl CheckService {
     fn log_outage(&self, outage: &Outage) {
         if let Some(held_back) = self.faults.outage.admit(self.authorizer.now()) {
             tracing::warn!(
-                error = outage as &dyn std::error::Error,
+                error = %crate::telemetry::chain(outage),
                 held_back,
                 "cannot decide"
             );
