@@ -11,6 +11,7 @@
 
 mod admin;
 mod any_request;
+mod bad_input;
 mod cache;
 mod cli;
 mod crash;
