@@ -22,4 +22,5 @@ mod secrets_never_leak;
 mod server;
 mod store_contract;
 mod support;
+mod tidy;
 mod tour;
