@@ -45,26 +45,15 @@ impl Secret {
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let Some((first, rest)) = needle.split_first() else {
-        panic!("nothing to look for");
-    };
-    let starts = haystack
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| *byte == first);
-    starts
-        .map(|(at, _)| &haystack[at + 1..])
-        .any(|after| after.starts_with(rest))
-}
-
 /// Where the secrets are found: the name of the haystack, of the secret, and its form.
 pub(crate) fn leaks(haystacks: &[(String, Vec<u8>)], secrets: &[Secret]) -> Vec<String> {
     let mut found = Vec::new();
-    for secret in secrets {
-        for (form, spelling) in secret.spellings() {
-            for (place, bytes) in haystacks {
-                if contains(bytes, spelling.as_bytes()) {
+    for (place, bytes) in haystacks {
+        // Secrets and their spellings are ASCII, which stays as it is; the search of texts is fast.
+        let text = String::from_utf8_lossy(bytes);
+        for secret in secrets {
+            for (form, spelling) in secret.spellings() {
+                if text.contains(&spelling) {
                     found.push(format!("{} ({form}) in {place}", secret.name));
                 }
             }
