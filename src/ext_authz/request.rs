@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::crypto::token::TokenPrefixes;
 use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
@@ -82,6 +83,14 @@ impl<'a> Incoming<'a> {
             source: self.source,
             time_left,
         }
+    }
+
+    /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
+    pub(super) fn hide_key_in_request_id(&mut self, prefixes: &TokenPrefixes) {
+        let finder = &self.finder;
+        self.request_id = self
+            .request_id
+            .filter(|id| !prefixes.appear_in(id.as_bytes()) && !finder.found_in(id.as_bytes()));
     }
 
     /// What the route demands.

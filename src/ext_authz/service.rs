@@ -99,11 +99,12 @@ impl CheckService {
     /// Decides about one encoded `CheckRequest`.
     pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
         let started = Instant::now();
-        let Ok(incoming) = Incoming::read(message, &self.settings) else {
+        let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
         if let Some(name) = incoming.bad_rule {
             self.log_bad_rule(name, &incoming);
+            incoming.hide_key_in_request_id(self.authorizer.prefixes());
             return self.unavailable(&incoming, started, false);
         }
         match self
@@ -123,11 +124,13 @@ impl CheckService {
             Ok(Decision::Deny(denial)) => {
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
+                incoming.hide_key_in_request_id(self.authorizer.prefixes());
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
                 self.log_outage(&outage);
+                incoming.hide_key_in_request_id(self.authorizer.prefixes());
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
             }
