@@ -93,7 +93,7 @@ pub async fn run(
     }
     if let Some(admin) = &config.admin {
         let (grpc_health, follow) = health.grpc();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
+        tasks.spawn(follow);
         let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
