@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,10 +45,7 @@ pub(super) async fn accept(
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some(socket) = next(&listener, &stop).await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
+    while let Some((socket, slot)) = next(&listener, &slots, &stop).await {
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
             serve_socket(socket, service, stop).await;
@@ -57,22 +54,27 @@ pub(super) async fn accept(
     }
 }
 
-/// The next connection; `None` when it is time to stop.
-pub(super) async fn next(listener: &Listener, stop: &CancellationToken) -> Option<Socket> {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return None,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(socket) => return Some(socket),
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_REST).await;
+/// The next connection and its place among those that are open; `None` when it is time to stop.
+pub(super) async fn next(
+    listener: &Listener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(Socket, OwnedSemaphorePermit)> {
+    let accepted = async {
+        // No place, no accept: whoever is too many waits in the kernel's queue.
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok(socket) => return Some((socket, slot)),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
             }
         }
-    }
+    };
+    stop.run_until_cancelled(accepted).await.flatten()
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
