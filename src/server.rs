@@ -11,6 +11,7 @@ mod listener;
 mod ops;
 pub mod parts;
 mod signal;
+mod silence;
 mod tls;
 
 use std::sync::Arc;

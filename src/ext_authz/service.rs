@@ -104,7 +104,7 @@ impl CheckService {
         };
         if let Some(name) = incoming.bad_rule {
             self.log_bad_rule(name, &incoming);
-            incoming.hide_key_in_request_id(self.authorizer.prefixes());
+            self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
         }
         match self
@@ -124,17 +124,21 @@ impl CheckService {
             Ok(Decision::Deny(denial)) => {
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
-                incoming.hide_key_in_request_id(self.authorizer.prefixes());
+                self.hide_key_in_request_id(&mut incoming);
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
                 self.log_outage(&outage);
-                incoming.hide_key_in_request_id(self.authorizer.prefixes());
+                self.hide_key_in_request_id(&mut incoming);
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
             }
         }
+    }
+
+    fn hide_key_in_request_id(&self, incoming: &mut Incoming<'_>) {
+        incoming.hide_key_in_request_id(|text| self.authorizer.prefixes().appear_in(text));
     }
 
     fn unavailable(&self, incoming: &Incoming<'_>, started: Instant, defer: bool) -> Answer {

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::caller::ClientNames;
 use crate::server::listener::{Listener, Socket};
+use crate::server::silence::Listened;
 
 /// Envoy opens one connection a worker; a thousand are many proxies or somebody's mistake.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
@@ -145,9 +146,14 @@ pub(super) async fn serve<S, B>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    let (stream, heard) = Listened::new(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = heard.nothing_for(HEADER_TIMEOUT) => {
+            tracing::debug!("closed a connection on which nothing was asked");
+            return;
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
