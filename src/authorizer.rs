@@ -87,6 +87,11 @@ impl Authorizer {
         &self.prefixes
     }
 
+    /// The time, by the clock that decisions use.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The cache behind it.
     pub fn cache(&self) -> &Cache {
         &self.cache

@@ -23,6 +23,7 @@ use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::response::{self, Answer};
+use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
 pub use body::AnswerBody;
 use body::{MessageError, read_message};
@@ -40,6 +41,15 @@ pub struct CheckService {
     authorizer: Arc<Authorizer>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
+    faults: Arc<Faults>,
+}
+
+/// What every request may meet at once, logged now and then.
+#[derive(Debug, Default)]
+struct Faults {
+    unread: Throttle,
+    rule: Throttle,
+    outage: Throttle,
 }
 
 impl fmt::Debug for CheckService {
@@ -55,6 +65,7 @@ impl CheckService {
             authorizer,
             settings: Arc::new(settings),
             metrics,
+            faults: Arc::default(),
         }
     }
 
@@ -85,11 +96,7 @@ impl CheckService {
             return self.refuse_unread(MessageError::Unreadable);
         };
         if incoming.bad_rule {
-            tracing::warn!(
-                mode = ?incoming.rule().mode, features = incoming.rule().features, scopes = incoming.rule().scopes,
-                "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
-                 keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
-            );
+            self.log_bad_rule(&incoming);
             return self.unavailable(&incoming, started, false);
         }
         if incoming.dry_run {
@@ -116,7 +123,7 @@ impl CheckService {
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
-                log_outage(&outage);
+                self.log_outage(&outage);
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
             }
@@ -134,7 +141,7 @@ impl CheckService {
             }
             Ok(Decision::Deny(denial)) => response::deny(&denial, Some(incoming), false),
             Err(outage) => {
-                log_outage(&outage);
+                self.log_outage(&outage);
                 let denial = Denial::because(DenyReason::AuthorizationUnavailable);
                 return response::deny(&denial, Some(incoming), false);
             }
@@ -142,7 +149,7 @@ impl CheckService {
         match self.authorizer.explain(&request).await {
             Ok(rules) => response::explained(&answer, &incoming.credential_places(), &rules),
             Err(outage) => {
-                log_outage(&outage);
+                self.log_outage(&outage);
                 answer
             }
         }
@@ -157,7 +164,9 @@ impl CheckService {
 
     /// A client can bring this about, so it is a refusal under every failure policy.
     fn refuse_unread(&self, error: MessageError) -> Answer {
-        tracing::warn!(%error, "refused a CheckRequest");
+        if let Some(held_back) = self.faults.unread.admit(self.authorizer.now()) {
+            tracing::warn!(%error, held_back, "refused a CheckRequest that could not be read");
+        }
         let denial = Denial {
             detail: Some(error.to_string()),
             ..Denial::because(DenyReason::AmbiguousRequest)
@@ -165,6 +174,28 @@ impl CheckService {
         self.metrics
             .decided(Outcome::Deny(denial.reason), Duration::ZERO);
         response::deny(&denial, None, false)
+    }
+
+    fn log_bad_rule(&self, incoming: &Incoming<'_>) {
+        let Some(held_back) = self.faults.rule.admit(self.authorizer.now()) else {
+            return;
+        };
+        let rule = incoming.rule();
+        tracing::warn!(
+            mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
+            "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
+             keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
+        );
+    }
+
+    fn log_outage(&self, outage: &Outage) {
+        if let Some(held_back) = self.faults.outage.admit(self.authorizer.now()) {
+            tracing::warn!(
+                error = outage as &dyn std::error::Error,
+                held_back,
+                "cannot decide"
+            );
+        }
     }
 
     fn refuse_after_panic(&self) -> Answer {
@@ -186,10 +217,6 @@ fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
         request_id = incoming.request_id,
         "denied"
     );
-}
-
-fn log_outage(outage: &Outage) {
-    tracing::warn!(error = outage as &dyn std::error::Error, "cannot decide");
 }
 
 /// The caller's deadline (`grpc-timeout`), less what the way back takes.
