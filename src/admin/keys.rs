@@ -98,6 +98,34 @@ impl KeyService for Keys {
         let revoked = done.map_err(from_registry("key"))?;
         Ok(Response::new(key_to_proto(&revoked, now)))
     }
+
+    async fn batch_create_keys(
+        &self,
+        _request: Request<pb::BatchCreateKeysRequest>,
+    ) -> Answer<pb::BatchCreateKeysResponse> {
+        Err(Status::unimplemented("soon"))
+    }
+    async fn import_keys(
+        &self,
+        _request: Request<pb::ImportKeysRequest>,
+    ) -> Answer<pb::ImportKeysResponse> {
+        Err(Status::unimplemented("soon"))
+    }
+    async fn update_key(&self, _request: Request<pb::UpdateKeyRequest>) -> Answer<pb::Key> {
+        Err(Status::unimplemented("soon"))
+    }
+    async fn revoke_all_keys(
+        &self,
+        _request: Request<pb::RevokeAllKeysRequest>,
+    ) -> Answer<pb::RevokeAllKeysResponse> {
+        Err(Status::unimplemented("soon"))
+    }
+    async fn verify_key(
+        &self,
+        _request: Request<pb::VerifyKeyRequest>,
+    ) -> Answer<pb::VerifyKeyResponse> {
+        Err(Status::unimplemented("soon"))
+    }
 }
 
 /// Some keys, and the last one that was looked at when there are more.

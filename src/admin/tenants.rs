@@ -139,6 +139,13 @@ impl TenantService for Tenants {
             .await;
         done.map(Response::new).map_err(from_registry("tenant"))
     }
+
+    async fn batch_create_tenants(
+        &self,
+        _request: Request<pb::BatchCreateTenantsRequest>,
+    ) -> Answer<pb::BatchCreateTenantsResponse> {
+        Err(Status::unimplemented("soon"))
+    }
 }
 
 impl Tenants {

@@ -185,6 +185,7 @@ fn request(args: &CreateArgs, now: Timestamp) -> pb::CreateKeyRequest {
             expire_time,
             ..pb::Key::default()
         }),
+        ..pb::CreateKeyRequest::default()
     }
 }
 
@@ -196,6 +197,7 @@ async fn list(client: &Client, tenant: &str) -> Result<Vec<pb::Key>, Failure> {
             parent: name_of(tenant),
             page_size: PAGE_SIZE,
             page_token,
+            ..pb::ListKeysRequest::default()
         };
         let answer = client.keys().list_keys(request).await;
         let page = answer

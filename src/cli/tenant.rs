@@ -214,6 +214,7 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::Tenant, Failur
             metadata: args.metadata.iter().cloned().collect(),
             ..pb::Tenant::default()
         }),
+        ..pb::CreateTenantRequest::default()
     };
     let answer = client.tenants().create_tenant(request).await;
     Ok(answer
@@ -228,6 +229,7 @@ async fn list(client: &Client) -> Result<Vec<pb::Tenant>, Failure> {
         let request = pb::ListTenantsRequest {
             page_size: PAGE_SIZE,
             page_token,
+            ..pb::ListTenantsRequest::default()
         };
         let answer = client.tenants().list_tenants(request).await;
         let page = answer
