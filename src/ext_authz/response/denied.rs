@@ -123,7 +123,7 @@ pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bo
         Caller::Http => problem(
             code,
             &words,
-            &detail,
+            detail,
             incoming.and_then(|incoming| incoming.request_id),
         ),
         Caller::Grpc => [code, ": ", &detail].concat(),
@@ -179,7 +179,7 @@ fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller
 fn problem(
     code: &str,
     words: &Words,
-    detail: &Cow<'static, str>,
+    detail: Cow<'static, str>,
     request_id: Option<&str>,
 ) -> String {
     let mut body = String::with_capacity(384);
@@ -196,7 +196,7 @@ fn problem(
         // Our own words, which need no escape.
         Cow::Borrowed(words) => body.extend(["\"", words, "\""]),
         // It may name a feature or scope from the proxy's configuration: encoded, never pasted.
-        Cow::Owned(detail) => body.push_str(&serde_json::Value::from(detail.as_str()).to_string()),
+        Cow::Owned(detail) => body.push_str(&serde_json::Value::from(detail).to_string()),
     }
     body.extend([",\"code\":\"", code, "\""]);
     if let Some(id) = request_id {
