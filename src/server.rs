@@ -81,7 +81,7 @@ pub async fn run(
     }
     if config.admin.is_some() {
         let (grpc_health, follow) = health.grpc();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
+        tasks.spawn(follow);
         let router = admin_auth::router(&parts, grpc_health);
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }

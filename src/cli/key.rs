@@ -236,9 +236,12 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::CreateKeyRespo
 
 impl FactArgs {
     fn key(&self, name: &str, now: Timestamp) -> pb::Key {
-        let expire_time = self.expires_in.map(|life| prost_types::Timestamp {
-            seconds: now.plus(life).as_millis().div_euclid(1000),
-            nanos: 0,
+        let expire_time = self.expires_in.map(|life| {
+            let end = now.plus(life).as_millis();
+            prost_types::Timestamp {
+                seconds: end.div_euclid(1000),
+                nanos: i32::try_from(end.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
+            }
         });
         pb::Key {
             display_name: name.to_owned(),

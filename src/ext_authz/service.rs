@@ -32,6 +32,8 @@ use body::{MessageError, read_message};
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// The service's name, for health checks.
 pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
+/// A message that takes longer to arrive is not going to: its memory is taken back.
+const READ_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
 /// What of the caller's deadline is left for the way back.
 const RETURN_SHARE: u32 = 10;
 
@@ -75,7 +77,10 @@ impl CheckService {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let time_left = time_left(request.headers());
-        let message = read_message(request.into_body(), self.settings.max_message_bytes).await;
+        let reading = read_message(request.into_body(), self.settings.max_message_bytes);
+        let message = tokio::time::timeout(READ_TIMEOUT, reading)
+            .await
+            .unwrap_or(Err(MessageError::CutShort));
         let answer = match message {
             Ok(message) => Caught(Box::pin(self.check(&message, time_left))).await,
             Err(error) => Some(self.refuse_unread(error)),

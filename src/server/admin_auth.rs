@@ -63,13 +63,11 @@ fn failure(reason: DenyReason) -> AuthFailure {
 /// Everything that the admin listener serves.
 pub(super) fn router(parts: &Parts, health: HealthServer<impl HealthApi>) -> Router {
     let auth = Arc::new(ByKey(Arc::clone(&parts.authorizer)));
-    admin::routes(
+    let routes = admin::routes(
         parts.registry.clone(),
         auth,
         Arc::new(SystemClock),
         &parts.page_token_key(),
-    )
-    .add_service(health)
-    .prepare()
-    .into_axum_router()
+    );
+    admin::router(routes.add_service(health))
 }

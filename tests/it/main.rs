@@ -10,9 +10,15 @@
 )]
 
 mod admin;
+mod any_request;
+mod cache;
 mod cli;
 mod crash;
 mod envoy;
 mod harness;
+mod outage;
+mod server;
 mod store_contract;
+mod support;
+mod tidy;
 mod tour;
