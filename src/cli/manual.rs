@@ -89,6 +89,8 @@ fn describe(command: &Command, parent: &str, text: &mut String) {
     section(text, format_args!("{depth} `{name}`"));
     section(text, about.unwrap_or_default());
     if command.has_subcommands() {
+        // What all of them take is said once.
+        arguments(command, text);
         for inner in command.get_subcommands() {
             describe(inner, &name, text);
         }
@@ -97,7 +99,14 @@ fn describe(command: &Command, parent: &str, text: &mut String) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
     section(text, format_args!("```\n{}\n```", usage.trim()));
-    arguments(command, text);
+    let mut own = command.clone();
+    if name.split(' ').count() > 2 {
+        own = own.mut_args(|arg| {
+            let hide = arg.is_global_set();
+            arg.hide(hide)
+        });
+    }
+    arguments(&own, text);
     if let Some(help) = command.get_after_help() {
         section(text, format_args!("```text\n{help}\n```"));
     }
@@ -135,7 +144,9 @@ fn row(arg: &Arg) -> String {
     }
     let notes: String = notes.iter().map(|note| format!("; {note}")).collect();
     // A bar would end the cell.
-    let cell = format!("`{arg}` | {help}{notes}").replace("\n", " ");
+    let short = arg.get_short().map(|short| format!("-{short}, "));
+    let short = short.unwrap_or_default();
+    let cell = format!("`{short}{arg}` | {help}{notes}").replace("\n", " ");
     format!("| {cell} |")
 }
 
