@@ -105,7 +105,8 @@ pub(super) fn read<T>(
 
 fn refuse(path: &Path, mistakes: &[String]) -> Failure {
     let (count, shown) = (mistakes.len(), path.display());
-    let mut text = format!("{shown}: {count} mistakes; nothing was sent");
+    let plural = if count == 1 { "" } else { "s" };
+    let mut text = format!("{shown}: {count} mistake{plural}; nothing was sent");
     for mistake in mistakes.iter().take(SHOWN_MAX) {
         text.push_str("\n  ");
         text.push_str(mistake);

@@ -18,7 +18,7 @@ use crate::cli::tenant::name_of;
 use crate::cli::{Failure, prompt, request_id};
 use crate::clock::Timestamp;
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
-use crate::domain::name::{Description, DisplayName, Feature, Owner, Scope, TenantId};
+use crate::domain::name::{Description, DisplayName, Feature, InvalidName, Owner, Scope, TenantId};
 use crate::proto::admin as pb;
 use crate::proto::admin::import_key_result::Result as Outcome;
 
@@ -137,15 +137,15 @@ impl ImportArgs {
         if owners[0].is_empty() {
             owners = vec!["default".into()];
         }
-        row.check("name", &names, |text| DisplayName::parse(text).map(drop));
+        row.check("name", &names, |text| rule(DisplayName::parse(text)));
         row.check("description", &description, |text| {
-            Description::parse(text).map(drop)
+            rule(Description::parse(text))
         });
-        row.check("owner", &owners, |text| Owner::parse(text).map(drop));
+        row.check("owner", &owners, |text| rule(Owner::parse(text)));
         let (scopes, features) = (row.list("scopes"), row.list("features"));
         let networks = row.list("networks");
-        row.check("scopes", &scopes, |text| Scope::parse(text).map(drop));
-        row.check("features", &features, |text| Feature::parse(text).map(drop));
+        row.check("scopes", &scopes, |text| rule(Scope::parse(text)));
+        row.check("features", &features, |text| rule(Feature::parse(text)));
         row.check("networks", &networks, network);
         let token = token(row);
         let key = pb::Key {
@@ -181,12 +181,18 @@ impl ImportArgs {
             }
             None => {
                 row.check("tenant", std::slice::from_ref(&tenant), |text| {
-                    TenantId::parse(text).map(drop)
+                    rule(TenantId::parse(text))
                 });
                 name_of(&tenant)
             }
         }
     }
+}
+
+fn rule<T>(parsed: Result<T, InvalidName>) -> Result<(), String> {
+    parsed
+        .map(drop)
+        .map_err(|broken| format!("must be {}", broken.rule))
 }
 
 fn network(text: &str) -> Result<(), &'static str> {
