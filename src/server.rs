@@ -11,6 +11,7 @@ mod listener;
 mod ops;
 pub mod parts;
 mod signal;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use authz::Workers;
@@ -26,6 +28,8 @@ use connection::HttpService;
 use health::Health;
 use listener::Listener;
 use parts::Parts;
+use tls::Reloader;
+pub use tls::{TlsFileError, TlsMistakes};
 
 /// Everything that listens, bound and not yet serving.
 struct Bound {
@@ -35,20 +39,23 @@ struct Bound {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
+    async fn bind(config: &Config, tls: &tls::Listeners) -> anyhow::Result<Self> {
         let mut bound = Self {
             authz: Vec::new(),
             admin: Vec::new(),
             ops: Vec::new(),
         };
         if let Some(authz) = &config.authz {
-            bound.authz = listener::bind_all("authz", &authz.listen, &authz.unix_socket).await?;
+            let (listen, unix) = (&authz.listen, &authz.unix_socket);
+            bound.authz = listener::bind_all("authz", listen, unix, tls.authz.as_ref()).await?;
         }
         if let Some(admin) = &config.admin {
-            bound.admin = listener::bind_all("admin", &admin.listen, &admin.unix_socket).await?;
+            let (listen, unix) = (&admin.listen, &admin.unix_socket);
+            bound.admin = listener::bind_all("admin", listen, unix, tls.admin.as_ref()).await?;
         }
         if let Some(ops) = &config.ops {
-            bound.ops = listener::bind_all("ops", &ops.listen, &ops.unix_socket).await?;
+            let (listen, unix) = (&ops.listen, &ops.unix_socket);
+            bound.ops = listener::bind_all("ops", listen, unix, tls.ops.as_ref()).await?;
         }
         Ok(bound)
     }
@@ -64,9 +71,14 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let health = Health::new();
     let starting = health.not_ready_until("started");
-    let bound = Bound::bind(config).await?;
+    let tls = tls::Listeners::load(config, SystemClock.now())?;
+    say_plain_text(config);
+    let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let reloader = Reloader::new(&tls, Arc::new(SystemClock));
+    tls::observe(&metrics, &tls, &reloader);
+    tasks.spawn(reloader.run(signal::hangups()?, stop.clone()));
 
     let mut workers = None;
     if let Some(authz) = &config.authz {
@@ -79,10 +91,10 @@ pub async fn run(
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }
-    if config.admin.is_some() {
+    if let Some(admin) = &config.admin {
         let (grpc_health, follow) = health.grpc();
         tasks.spawn(follow);
-        let router = admin_auth::router(&parts, grpc_health);
+        let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
     serve_all(
@@ -115,6 +127,25 @@ pub async fn run(
     )
     .await;
     Ok(())
+}
+
+/// Plain text beyond the machine is the operator's decision, and is said at each start.
+fn say_plain_text(config: &Config) {
+    let authz = config.authz.as_ref().map(|at| (&at.listen, &at.tls));
+    let admin = config.admin.as_ref().map(|at| (&at.listen, &at.tls));
+    let ops = config.ops.as_ref().map(|at| (&at.listen, &at.tls));
+    for (listener, section) in [("authz", authz), ("admin", admin), ("ops", ops)] {
+        let Some((listen, None)) = section else {
+            continue;
+        };
+        for address in listen.iter().filter(|at| at.leaves_the_machine()) {
+            tracing::warn!(
+                listener,
+                %address,
+                "INSECURE: plain text leaves this machine; whoever is on the way can read and change it"
+            );
+        }
+    }
 }
 
 fn serve_all(

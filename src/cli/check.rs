@@ -16,8 +16,9 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use zeroize::Zeroizing;
 
-use crate::cli::client::{Address, io_cause};
+use crate::cli::client::{Address, io_cause, tls_cause};
 use crate::cli::output::{Form, Out, printable};
+use crate::cli::tls::TlsArgs;
 use crate::cli::{Failure, block_on, prompt, tell_hint};
 use crate::config;
 use crate::ext_authz::service::CHECK_PATH;
@@ -74,9 +75,11 @@ pub(super) struct CheckArgs {
     /// As if the route said keystile.scopes: comma-separated, all needed
     #[arg(long)]
     scopes: Option<String>,
-    /// The sidecar: host:port, http://host:port or unix:/path
+    /// The sidecar: host:port, http(s)://host:port or unix:/path
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     addr: Address,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// How long it may take
     #[arg(long, value_name = "DURATION", value_parser = config::duration, default_value = "5s")]
     timeout: Duration,
@@ -146,7 +149,7 @@ fn token(args: &CheckArgs) -> Result<Option<Zeroizing<String>>, Failure> {
 }
 
 async fn send(args: &CheckArgs, request: CheckRequest) -> Result<CheckResponse, Failure> {
-    let channel = args.addr.dial(args.timeout).await?;
+    let channel = args.addr.dial(&args.tls, args.timeout).await?;
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(Failure::failed)?;
     let mut request = Request::new(request);
@@ -172,6 +175,10 @@ fn failed(args: &CheckArgs, status: &Status) -> Failure {
         Code::Unimplemented => anyhow!(
             "{address} does not answer Checks\nhint: is it the `authz` listener? The `admin` one is another"
         ),
+        _ if tls_cause(status).is_some() => {
+            let cause = tls_cause(status).unwrap_or_default();
+            anyhow!("cannot talk to {address}: {cause}")
+        }
         code => {
             let source = std::error::Error::source(status);
             let cause = source.map_or_else(|| status.message().to_owned(), io_cause);

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use zeroize::Zeroizing;
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::cli::Failure;
 use crate::cli::output::{Form, printable};
 use crate::cli::target::Target;
+use crate::cli::tls::{self, TlsArgs};
 use crate::config;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
@@ -32,7 +33,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct ClientArgs {
-    /// The control plane: host:port, http://host:port or unix:/path; without it, KEYSTILE_ADDR, then the context's,
+    /// The control plane: host:port, http(s)://host:port or unix:/path; without it, KEYSTILE_ADDR, then the context's,
     /// then 127.0.0.1:9002
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(super) addr: Option<Address>,
@@ -45,6 +46,8 @@ pub(super) struct ClientArgs {
     /// How long one call may take, repeats included
     #[arg(long, global = true, value_name = "DURATION", value_parser = config::duration, default_value = "10s")]
     timeout: Duration,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Form of the output
     #[arg(
         short,
@@ -79,12 +82,12 @@ impl FromStr for Address {
                 uri,
             });
         }
-        let shown = match text.split_once("://") {
-            Some(("http", rest)) => rest.trim_end_matches('/'),
-            Some(_) => return Err("only http:// and unix: are known".into()),
-            None => text,
+        let (scheme, shown) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest.trim_end_matches('/')),
+            Some(_) => return Err("only http://, https:// and unix: are known".into()),
+            None => ("http", text),
         };
-        let uri: http::Uri = format!("http://{shown}")
+        let uri: http::Uri = format!("{scheme}://{shown}")
             .parse()
             .map_err(|_| "is not host:port")?;
         if uri.port_u16().is_none()
@@ -92,7 +95,7 @@ impl FromStr for Address {
             || uri.path() != "/"
             || shown.contains('@')
         {
-            return Err("is not host:port, http://host:port or unix:/path".into());
+            return Err("is not host:port, http(s)://host:port or unix:/path".into());
         }
         Ok(Self {
             shown: shown.to_owned(),
@@ -104,20 +107,19 @@ impl FromStr for Address {
 impl Address {
     /// In a form that parses to the same again.
     pub(super) fn written(&self) -> String {
-        self.shown.clone()
+        match self.uri.starts_with("https:") {
+            true => format!("https://{}", self.shown),
+            false => self.shown.clone(),
+        }
     }
 
     /// Connects.
-    pub(super) async fn dial(&self, patience: Duration) -> Result<Channel, Failure> {
-        let endpoint = Endpoint::from_shared(self.uri.clone())
-            .map_err(Failure::failed)?
-            .connect_timeout(patience);
+    pub(super) async fn dial(&self, tls: &TlsArgs, patience: Duration) -> Result<Channel, Failure> {
+        let endpoint = tls.endpoint(&self.uri)?.connect_timeout(patience);
         endpoint.connect().await.map_err(|error| {
-            let cause = io_cause(&error);
-            Failure::failed(anyhow!(
-                "cannot reach {}: {cause}; is `keystile serve` running?",
-                self.shown
-            ))
+            let cause = tls::cause(&error)
+                .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
+            Failure::failed(anyhow!("cannot reach {}: {cause}", self.shown))
         })
     }
 }
@@ -129,18 +131,18 @@ pub(super) struct Client {
     address: Address,
 }
 
-/// Adds our key and the deadline to each call.
+/// Adds our key, if we have one, and the deadline to each call.
 #[derive(Clone)]
 pub(super) struct Bearer {
-    value: MetadataValue<Ascii>,
+    value: Option<MetadataValue<Ascii>>,
     deadline: Duration,
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.value.clone());
+        if let Some(key) = &self.value {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
         request.set_timeout(self.deadline);
         Ok(request)
     }
@@ -156,9 +158,9 @@ impl Client {
 
     /// Connects to one control plane.
     pub(super) async fn open(target: Target, args: &ClientArgs) -> Result<Self, Failure> {
-        let bearer = bearer(&target.token, args.timeout)?;
+        let bearer = bearer(target.token.as_deref(), args.timeout)?;
         Ok(Self {
-            channel: target.address.dial(args.timeout).await?,
+            channel: target.address.dial(&args.tls, args.timeout).await?,
             bearer,
             address: target.address,
         })
@@ -226,13 +228,22 @@ impl Client {
     }
 }
 
-fn bearer(token: &str, deadline: Duration) -> Result<Bearer, Failure> {
+fn bearer(token: Option<&String>, deadline: Duration) -> Result<Bearer, Failure> {
+    let Some(token) = token else {
+        return Ok(Bearer {
+            value: None,
+            deadline,
+        });
+    };
     let text = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
         Failure::failed(anyhow!("the API key holds a character that no API key has"))
     })?;
     value.set_sensitive(true);
-    Ok(Bearer { value, deadline })
+    Ok(Bearer {
+        value: Some(value),
+        deadline,
+    })
 }
 
 /// The reason beneath a failed connection, in few words.
@@ -255,6 +266,11 @@ pub(super) fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// What TLS has to do with a call that failed.
+pub(super) fn tls_cause(status: &Status) -> Option<String> {
+    status.source().and_then(tls::cause)
+}
+
 /// A line that says what is wrong, and one that says what to do.
 fn explain(address: &str, deadline: Duration, status: &Status) -> String {
     let message = printable(status.message());
@@ -274,6 +290,10 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
         (Code::Unimplemented, None) => format!(
             "{address} does not serve this part of the admin API\nhint: is it the `admin` listener, and as new as this program?"
         ),
+        (_, None) if tls_cause(status).is_some() => {
+            let cause = tls_cause(status).unwrap_or_default();
+            format!("cannot talk to {address}: {cause}")
+        }
         (Code::Unavailable, None) => {
             format!("lost the connection to {address}\nhint: is `keystile serve` still running?")
         }
@@ -333,6 +353,11 @@ mod tests {
         for (text, shown, uri) in [
             ("127.0.0.1:9002", "127.0.0.1:9002", "http://127.0.0.1:9002/"),
             ("http://localhost:1/", "localhost:1", "http://localhost:1/"),
+            (
+                "https://localhost:1/",
+                "localhost:1",
+                "https://localhost:1/",
+            ),
             ("[::1]:9002", "[::1]:9002", "http://[::1]:9002/"),
             (
                 "unix:/run/keystile.sock",
@@ -346,7 +371,7 @@ mod tests {
         for bad in [
             "",
             "localhost",
-            "https://localhost:1",
+            "ftp://localhost:1",
             "unix:run/x",
             "http://a:1/path",
             "user:pw@host:1",

@@ -114,7 +114,11 @@ fn check_name(name: &str) -> Result<(), Failure> {
 /// Tries the key, and says whose it is as far as the server tells.
 async fn who_is(args: &LoginArgs, target: Target) -> Result<String, Failure> {
     let request = pb::VerifyKeyRequest {
-        token: target.token.to_string(),
+        token: target
+            .token
+            .as_ref()
+            .map(|token| token.to_string())
+            .unwrap_or_default(),
         source_ip: String::new(),
     };
     let client = Client::open(target, &args.client).await?;

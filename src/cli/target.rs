@@ -16,15 +16,18 @@ const ADDRESS_VARIABLE: &str = "KEYSTILE_ADDR";
 const KEY_VARIABLE: &str = "KEYSTILE_API_KEY";
 const CONTEXT_VARIABLE: &str = "KEYSTILE_CONTEXT";
 
-/// A control plane and the key that opens it.
+/// A control plane and the key that opens it; none when a certificate does.
 pub(super) struct Target {
     pub(super) address: Address,
-    pub(super) token: Zeroizing<String>,
+    pub(super) token: Option<Zeroizing<String>>,
 }
 
 impl Target {
     pub(super) fn new(address: Address, token: Zeroizing<String>) -> Self {
-        Self { address, token }
+        Self {
+            address,
+            token: Some(token),
+        }
     }
 
     /// What the flags, the environment and the contexts say together.
@@ -35,6 +38,7 @@ impl Target {
             address_variable: parsed_variable()?,
             key_variable: variable(KEY_VARIABLE),
             context_flag: args.context.is_some(),
+            certificate: args.tls.identifies_us(),
         };
         let found = if given.needs_context() {
             context(args.context.clone())?
@@ -101,6 +105,8 @@ struct Given<'a> {
     address_variable: Option<Address>,
     key_variable: Option<Zeroizing<String>>,
     context_flag: bool,
+    /// Whether a client certificate says who we are when no key does.
+    certificate: bool,
 }
 
 impl Given<'_> {
@@ -111,7 +117,10 @@ impl Given<'_> {
         self.context_flag || !address || !key
     }
 
-    fn choose(self, found: Option<&Found>) -> Result<(Address, Zeroizing<String>), Failure> {
+    fn choose(
+        self,
+        found: Option<&Found>,
+    ) -> Result<(Address, Option<Zeroizing<String>>), Failure> {
         // A context that is named on the command line outranks the environment, as every flag does.
         let by_flag = found.filter(|_| self.context_flag);
         let address = self
@@ -123,14 +132,16 @@ impl Given<'_> {
         // A context's key is for its own address: it is not shown to any other.
         let own = |found: &&Found| found.address == address;
         if let Some(path) = self.key_file {
-            return Ok((address, prompt::token_from(path)?));
+            return Ok((address, Some(prompt::token_from(path)?)));
         }
         let key = by_flag
             .filter(own)
             .map(|found| found.token.clone())
             .or(self.key_variable)
             .or_else(|| found.filter(own).map(|found| found.token.clone()));
-        let key = key.ok_or_else(|| no_key(&address, found))?;
+        if key.is_none() && !self.certificate {
+            return Err(no_key(&address, found));
+        }
         Ok((address, key))
     }
 }
@@ -271,6 +282,7 @@ mod tests {
                 address_variable: var.map(address),
                 key_variable: key.map(secret),
                 context_flag: named,
+                certificate: false,
             };
             let found = there.then(|| Found {
                 name: "prod".into(),
@@ -279,7 +291,7 @@ mod tests {
             });
             let chosen = given.choose(found.as_ref());
             match (chosen, expected_key) {
-                (Ok((to, token)), Some(key)) => {
+                (Ok((to, Some(token))), Some(key)) => {
                     assert_eq!((to, token.as_str()), (address(expected), key), "row {row}");
                 }
                 (Err(_), None) => {}
