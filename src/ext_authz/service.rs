@@ -107,6 +107,10 @@ impl CheckService {
             self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
         }
+        if incoming.dry_run {
+            self.hide_key_in_request_id(&mut incoming);
+            return self.rehearse(&incoming, time_left).await;
+        }
         match self
             .authorizer
             .authorize(&incoming.access_request(time_left))
@@ -141,6 +145,31 @@ impl CheckService {
         incoming.hide_key_in_request_id(|text| self.authorizer.prefixes().appear_in(text));
     }
 
+    /// Decides as ever, but counts nothing and says how each rule came out.
+    ///
+    /// Asked for by a context extension: those come from the proxy's configuration, never from its clients.
+    async fn rehearse(&self, incoming: &Incoming<'_>, time_left: Option<Duration>) -> Answer {
+        let request = incoming.access_request(time_left);
+        let answer = match self.authorizer.authorize(&request).await {
+            Ok(Decision::Allow(grant)) => {
+                response::allow(&grant, incoming, &self.settings, &self.authorizer)
+            }
+            Ok(Decision::Deny(denial)) => response::deny(&denial, Some(incoming), false),
+            Err(outage) => {
+                self.log_outage(&outage);
+                let denial = Denial::because(DenyReason::AuthorizationUnavailable);
+                return response::deny(&denial, Some(incoming), false);
+            }
+        };
+        match self.authorizer.explain(&request).await {
+            Ok(rules) => response::explained(&answer, &incoming.credential_places(), &rules),
+            Err(outage) => {
+                self.log_outage(&outage);
+                answer
+            }
+        }
+    }
+
     fn unavailable(&self, incoming: &Incoming<'_>, started: Instant, defer: bool) -> Answer {
         let denial = Denial::because(DenyReason::AuthorizationUnavailable);
         self.metrics
@@ -171,7 +200,7 @@ impl CheckService {
         tracing::warn!(
             mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
             "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
-             keystile.features, keystile.scopes, keystile.cost"
+             keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
         );
     }
 
