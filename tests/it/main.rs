@@ -21,4 +21,5 @@ mod server;
 mod store_contract;
 mod support;
 mod tidy;
+mod tls;
 mod tour;
