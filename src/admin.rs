@@ -12,9 +12,8 @@ mod tenants;
 
 use std::sync::Arc;
 
-use tonic::Status;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
+use tonic::{Request, Status};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::admin::caller::{Authenticate, Identity};
@@ -77,7 +76,7 @@ pub fn router(routes: Routes) -> axum::Router {
 }
 
 impl Admin {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Identity, Status> {
-        caller::identify(self.auth.as_ref(), metadata).await
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+        caller::identify(self.auth.as_ref(), request).await
     }
 }

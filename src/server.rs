@@ -11,14 +11,16 @@ mod listener;
 mod ops;
 pub mod parts;
 mod signal;
+mod silence;
+mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use authz::Workers;
@@ -26,6 +28,8 @@ use connection::HttpService;
 use health::Health;
 use listener::Listener;
 use parts::Parts;
+use tls::Reloader;
+pub use tls::{TlsFileError, TlsMistakes};
 
 /// Everything that listens, bound and not yet serving.
 struct Bound {
@@ -35,20 +39,23 @@ struct Bound {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
+    async fn bind(config: &Config, tls: &tls::Listeners) -> anyhow::Result<Self> {
         let mut bound = Self {
             authz: Vec::new(),
             admin: Vec::new(),
             ops: Vec::new(),
         };
         if let Some(authz) = &config.authz {
-            bound.authz = listener::bind_all("authz", &authz.listen, &authz.unix_socket).await?;
+            let (listen, unix) = (&authz.listen, &authz.unix_socket);
+            bound.authz = listener::bind_all("authz", listen, unix, tls.authz.as_ref()).await?;
         }
         if let Some(admin) = &config.admin {
-            bound.admin = listener::bind_all("admin", &admin.listen, &admin.unix_socket).await?;
+            let (listen, unix) = (&admin.listen, &admin.unix_socket);
+            bound.admin = listener::bind_all("admin", listen, unix, tls.admin.as_ref()).await?;
         }
         if let Some(ops) = &config.ops {
-            bound.ops = listener::bind_all("ops", &ops.listen, &ops.unix_socket).await?;
+            let (listen, unix) = (&ops.listen, &ops.unix_socket);
+            bound.ops = listener::bind_all("ops", listen, unix, tls.ops.as_ref()).await?;
         }
         Ok(bound)
     }
@@ -64,9 +71,14 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let health = Health::new();
     let starting = health.not_ready_until("started");
-    let bound = Bound::bind(config).await?;
+    let tls = tls::Listeners::load(config, SystemClock.now())?;
+    say_plain_text(config);
+    let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let reloader = Reloader::new(&tls, Arc::new(SystemClock));
+    tls::observe(&metrics, &tls, &reloader);
+    tasks.spawn(reloader.run(signal::hangups()?, stop.clone()));
 
     let mut workers = None;
     if let Some(authz) = &config.authz {
@@ -79,18 +91,16 @@ pub async fn run(
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }
-    if config.admin.is_some() {
+    if let Some(admin) = &config.admin {
         let (grpc_health, follow) = health.grpc();
         tasks.spawn(follow);
-        let router = admin_auth::router(&parts, grpc_health);
+        let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    serve_all(
-        bound.ops,
-        &HttpService::new(ops::router(Arc::clone(&health), Arc::clone(&metrics))),
-        &tasks,
-        &stop,
-    );
+    // Probes and metrics are answered to the end: the drain itself is something to see.
+    let (ops_tasks, ops_stop) = (TaskTracker::new(), CancellationToken::new());
+    let ops = ops::router(Arc::clone(&health), Arc::clone(&metrics));
+    serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
     parts
         .store
@@ -106,15 +116,40 @@ pub async fn run(
     started(&parts)?;
 
     signals.stop_requested().await;
-    drain(
-        config.shutdown.drain_timeout,
-        &health,
-        &stop,
-        &tasks,
-        workers,
-    )
-    .await;
+    let deadline = config.shutdown.drain_timeout;
+    tracing::info!(?deadline, "stopping: finishing what is under way");
+    health.drain();
+    let drained = async {
+        finish(&tasks, &stop).await;
+        if let Some(workers) = workers {
+            workers.finished().await;
+        }
+        finish(&ops_tasks, &ops_stop).await;
+    };
+    match tokio::time::timeout(deadline, drained).await {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
+    }
     Ok(())
+}
+
+/// Plain text beyond the machine is the operator's decision, and is said at each start.
+fn say_plain_text(config: &Config) {
+    let authz = config.authz.as_ref().map(|at| (&at.listen, &at.tls));
+    let admin = config.admin.as_ref().map(|at| (&at.listen, &at.tls));
+    let ops = config.ops.as_ref().map(|at| (&at.listen, &at.tls));
+    for (listener, section) in [("authz", authz), ("admin", admin), ("ops", ops)] {
+        let Some((listen, None)) = section else {
+            continue;
+        };
+        for address in listen.iter().filter(|at| at.leaves_the_machine()) {
+            tracing::warn!(
+                listener,
+                %address,
+                "INSECURE: plain text leaves this machine; whoever is on the way can read and change it"
+            );
+        }
+    }
 }
 
 fn serve_all(
@@ -133,25 +168,9 @@ fn serve_all(
     }
 }
 
-async fn drain(
-    deadline: Duration,
-    health: &Health,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-    workers: Option<Workers>,
-) {
-    tracing::info!(?deadline, "stopping: finishing what is under way");
-    health.drain();
+/// Asks tasks to stop and waits until the last one has.
+async fn finish(tasks: &TaskTracker, stop: &CancellationToken) {
     stop.cancel();
     tasks.close();
-    let all = async {
-        tasks.wait().await;
-        if let Some(workers) = workers {
-            workers.finished().await;
-        }
-    };
-    match tokio::time::timeout(deadline, all).await {
-        Ok(()) => tracing::info!("stopped"),
-        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
-    }
+    tasks.wait().await;
 }

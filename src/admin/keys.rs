@@ -8,7 +8,7 @@ mod verify;
 use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
-use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::caller::{Credential, Identity, Permission, require};
 use crate::admin::convert::{KeyChange, expect_etag, key_name, key_to_proto, reason};
 use crate::admin::grant;
 use crate::domain::key::Key;
@@ -27,7 +27,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::CreateKeyRequest>,
     ) -> Answer<pb::CreateKeyResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.create(caller, request.into_inner())
             .await
             .map(Response::new)
@@ -37,7 +37,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::BatchCreateKeysRequest>,
     ) -> Answer<pb::BatchCreateKeysResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.create_batch(caller, request.into_inner())
             .await
             .map(Response::new)
@@ -47,14 +47,14 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::ImportKeysRequest>,
     ) -> Answer<pb::ImportKeysResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.import_batch(caller, request.into_inner())
             .await
             .map(Response::new)
     }
 
     async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let key = self.reach(&caller, "name", &request.get_ref().name).await?;
         Ok(Response::new(key_to_proto(&key, self.0.clock.now())))
     }
@@ -63,14 +63,14 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::ListKeysRequest>,
     ) -> Answer<pb::ListKeysResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.list(&caller, request.get_ref())
             .await
             .map(Response::new)
     }
 
     async fn update_key(&self, request: Request<pb::UpdateKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let wanted = request.key.unwrap_or_default();
         let key = self.reach(&caller, "key.name", &wanted.name).await?;
@@ -93,7 +93,7 @@ impl KeyService for Keys {
     }
 
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let key = self.reach(&caller, "name", &request.name).await?;
         grant::check_role(&caller, key.role)?;
@@ -114,7 +114,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::RevokeAllKeysRequest>,
     ) -> Answer<pb::RevokeAllKeysResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.revoke_all(caller, request.into_inner())
             .await
             .map(Response::new)
@@ -124,7 +124,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::VerifyKeyRequest>,
     ) -> Answer<pb::VerifyKeyResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         self.verify(&caller, request.get_ref())
             .await
             .map(Response::new)
@@ -150,7 +150,12 @@ impl Keys {
 
     /// The key that the caller holds.
     async fn own(&self, caller: &Identity) -> Result<Key, Status> {
-        let own = self.0.registry.key(&caller.tenant, &caller.key).await;
+        let Credential::Key { tenant, key, .. } = &caller.credential else {
+            return Err(
+                Reason::PermissionDenied.status("a client certificate has no key of its own")
+            );
+        };
+        let own = self.0.registry.key(tenant, key).await;
         // It was there a moment ago, when the caller was recognised: now it is as good as revoked.
         own.map_err(|error| match from_registry("key")(error) {
             status if status.code() == tonic::Code::NotFound => {

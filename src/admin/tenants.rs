@@ -28,13 +28,13 @@ pub(super) struct Tenants(pub(super) Admin);
 #[tonic::async_trait]
 impl TenantService for Tenants {
     async fn create_tenant(&self, request: Request<pb::CreateTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
         answer(self.create_one(&caller, request.into_inner()).await)
     }
 
     async fn get_tenant(&self, request: Request<pb::GetTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let id = reach(
             &caller,
             Permission::OwnTenant,
@@ -48,7 +48,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::ListTenantsRequest>,
     ) -> Answer<pb::ListTenantsResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
         let request = request.into_inner();
         let size = page_size(request.page_size).map_err(|bad| status::invalid(vec![bad]))?;
@@ -64,7 +64,7 @@ impl TenantService for Tenants {
     }
 
     async fn update_tenant(&self, request: Request<pb::UpdateTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let wanted = request.tenant.unwrap_or_default();
         let id = reach(&caller, Permission::Global, "tenant.name", &wanted.name)?;
@@ -92,7 +92,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::SuspendTenantRequest>,
     ) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let reason = reason(&request.reason)?;
@@ -106,7 +106,7 @@ impl TenantService for Tenants {
     }
 
     async fn resume_tenant(&self, request: Request<pb::ResumeTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let etag = expect_etag("tenant", &request.etag)?;
@@ -119,7 +119,7 @@ impl TenantService for Tenants {
     }
 
     async fn delete_tenant(&self, request: Request<pb::DeleteTenantRequest>) -> Answer<()> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let etag = expect_etag("tenant", &request.etag)?.ok_or_else(|| {
@@ -140,7 +140,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::BatchCreateTenantsRequest>,
     ) -> Answer<pb::BatchCreateTenantsResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
         let requests = request.into_inner().requests;
         batch::check_len(requests.len())?;

@@ -39,7 +39,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
         server::run(&loaded.config, parts, |_| Ok(()))
             .await
-            .map_err(Failure::Failed)
+            .map_err(bad_start)
     })
 }
 

@@ -43,6 +43,8 @@ impl Default for RawAuthz {
         Self {
             listen: loopback(9001),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
             workers: 0,
             credentials: vec![header, bearer],
             forward_key: false,
@@ -59,6 +61,10 @@ impl Default for RawAdmin {
         Self {
             listen: loopback(9002),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
+            strict_api_key_mode: true,
+            client_roles: Vec::new(),
         }
     }
 }
@@ -68,6 +74,8 @@ impl Default for RawOps {
         Self {
             listen: loopback(9003),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::san::San;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,11 @@ pub enum Actor {
         /// The key.
         key: KeyId,
     },
+    /// The holder of a client certificate, on the admin API.
+    Certificate {
+        /// The name in it that the configuration gives a role.
+        san: San,
+    },
     /// Somebody with access to the store and the keyrings, on the command line.
     Operator,
 }
@@ -22,6 +28,7 @@ impl Actor {
     pub fn identity(&self) -> String {
         match self {
             Self::Key { tenant, key } => format!("key:{tenant}/{key}"),
+            Self::Certificate { san } => format!("certificate:{san}"),
             Self::Operator => "operator".to_owned(),
         }
     }

@@ -13,7 +13,8 @@ use axum::Router;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
-use tokio::sync::{mpsc, oneshot};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -24,6 +25,7 @@ use crate::ext_authz::service::{AnswerBody, CHECK_PATH};
 use crate::server::connection::{self, Answering, CONNECTIONS_MAX};
 use crate::server::health::Health;
 use crate::server::listener::{Listener, Socket};
+use crate::server::tls::Tls;
 
 /// What the listener serves: the hot path by hand, the rest by a router.
 #[derive(Clone)]
@@ -49,13 +51,16 @@ impl hyper::service::Service<Request<Incoming>> for AuthzService {
 
 /// A connection on its way to a worker's runtime.
 enum Handed {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Option<Arc<Tls>>),
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// Connections on their way to one worker, each with its place among all that are open.
+type Queue = mpsc::Sender<(Handed, OwnedSemaphorePermit)>;
+
 /// The threads that answer checks.
 pub(super) struct Workers {
-    queues: Vec<mpsc::Sender<Handed>>,
+    queues: Vec<Queue>,
     finished: Vec<oneshot::Receiver<()>>,
     turn: Arc<AtomicUsize>,
 }
@@ -127,13 +132,14 @@ impl Workers {
 
 async fn deal(
     listener: Listener,
-    queues: Vec<mpsc::Sender<Handed>>,
+    queues: Vec<Queue>,
     turn: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
-    while let Some(socket) = connection::next(&listener, &stop).await {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some((socket, slot)) = connection::next(&listener, &slots, &stop).await {
         let handed = match release(socket) {
-            Ok(handed) => handed,
+            Ok(handed) => (handed, slot),
             Err(error) => {
                 tracing::warn!(%error, "cannot hand a connection to a worker");
                 continue;
@@ -152,13 +158,36 @@ async fn deal(
 /// Takes a connection off this runtime.
 fn release(socket: Socket) -> std::io::Result<Handed> {
     Ok(match socket {
-        Socket::Tcp(stream) => Handed::Tcp(stream.into_std()?),
+        Socket::Tcp { stream, tls } => Handed::Tcp(stream.into_std()?, tls),
         Socket::Unix(stream) => Handed::Unix(OwnedFd::from(stream.into_std()?).into()),
     })
 }
 
+async fn serve(
+    handed: Handed,
+    service: AuthzService,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    match handed {
+        Handed::Tcp(stream, tls) => {
+            let stream = TcpStream::from_std(stream)?;
+            let Some(tls) = tls else {
+                connection::serve(stream, service, stop).await;
+                return Ok(());
+            };
+            if let Some((stream, _)) = tls.accept(stream, &stop).await {
+                connection::serve(stream, service, stop).await;
+            }
+        }
+        Handed::Unix(stream) => {
+            connection::serve(UnixStream::from_std(stream)?, service, stop).await;
+        }
+    }
+    Ok(())
+}
+
 async fn work(
-    mut incoming: mpsc::Receiver<Handed>,
+    mut incoming: mpsc::Receiver<(Handed, OwnedSemaphorePermit)>,
     check: CheckService,
     health: Arc<Health>,
     stop: CancellationToken,
@@ -169,21 +198,14 @@ async fn work(
     let connections = TaskTracker::new();
     let background = TaskTracker::new();
     let follower = background.spawn(follow);
-    while let Some(handed) = incoming.recv().await {
+    while let Some((handed, slot)) = incoming.recv().await {
         let (service, stop) = (service.clone(), stop.clone());
-        let connection = async move {
-            match handed {
-                Handed::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-                    Ok(stream) => connection::serve(stream, service, stop).await,
-                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
-                },
-                Handed::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                    Ok(stream) => connection::serve(stream, service, stop).await,
-                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
-                },
+        connections.spawn(async move {
+            if let Err(error) = serve(handed, service, stop).await {
+                tracing::warn!(%error, "a worker could not take a connection");
             }
-        };
-        connections.spawn(connection);
+            drop(slot);
+        });
     }
     connections.close();
     connections.wait().await;

@@ -325,7 +325,9 @@ fn links(source: &Source) -> Vec<(usize, PathBuf)> {
             let target = line[before + 2..].split(')').next().unwrap_or_default();
             let target = target.split('#').next().unwrap_or_default();
             if !target.is_empty() && !target.contains("://") {
-                let folder = Path::new(&source.path).parent().unwrap_or(Path::new(""));
+                let folder = Path::new(&source.path)
+                    .parent()
+                    .unwrap_or_else(|| Path::new(""));
                 links.push((at + 1, normal(&folder.join(target))));
             }
         }

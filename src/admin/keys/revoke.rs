@@ -39,7 +39,7 @@ impl Task {
             Some(Scope::AllOwners(false)) => return Err(bad("all_owners", "must be true if sent")),
             None => return Err(bad("scope", "must be `owner` or `all_owners`")),
         };
-        if owner.as_ref() != Some(&caller.owner) || caller.tenant != tenant {
+        if owner.is_none() || owner.as_ref() != caller.owner() || caller.tenant() != Some(&tenant) {
             require(&caller, Permission::OwnTenant, Some(&tenant))?;
         }
         Ok(Self {
@@ -56,8 +56,7 @@ impl Task {
 
     /// Whether the key stays as it is: the one that the work is done with, or one beyond the caller's role.
     fn spares(&self, key: &Key) -> bool {
-        let calling = key.tenant == self.caller.tenant && key.id == self.caller.key;
-        calling || grant::check_role(&self.caller, key.role).is_err()
+        self.caller.holds(key) || grant::check_role(&self.caller, key.role).is_err()
     }
 
     /// What its page tokens are bound to. An owner has no `?`.

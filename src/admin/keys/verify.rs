@@ -58,7 +58,7 @@ fn source_ip(text: &str) -> Result<Option<IpAddr>, Status> {
 
 fn reaches(caller: &Identity, proven: &Proven) -> bool {
     caller.role == Role::GlobalAdmin
-        || caller.tenant == proven.tenant.id
+        || caller.tenant() == Some(&proven.tenant.id)
             && caller
                 .only_owner()
                 .is_none_or(|owner| *owner == proven.key.owner)
