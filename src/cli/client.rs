@@ -160,7 +160,7 @@ impl Client {
     pub(super) async fn open(target: Target, args: &ClientArgs) -> Result<Self, Failure> {
         let bearer = bearer(target.token.as_deref(), args.timeout)?;
         Ok(Self {
-            channel: target.address.dial(&args.tls, args.timeout).await?,
+            channel: target.address.dial(&target.tls, args.timeout).await?,
             bearer,
             address: target.address,
         })
