@@ -259,7 +259,10 @@ fn bad_usage_is_exit_code_2() {
     ] {
         let ended = account.run(line);
         assert_eq!(ended.code, Some(2), "{line}: {ended:?}");
-        assert!(!ended.err.is_empty() && ended.out.is_empty(), "{line}: {ended:?}");
+        assert!(
+            !ended.err.is_empty() && ended.out.is_empty(),
+            "{line}: {ended:?}"
+        );
     }
     let bad = Account::new()
         .with("KEYSTILE_ADDR", "nowhere")
