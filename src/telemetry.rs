@@ -6,6 +6,8 @@
 
 pub mod metrics;
 
+use std::error::Error;
+use std::fmt;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -43,6 +45,23 @@ pub fn start_logs(level: LevelFilter, format: LogFormat) {
     if started.is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
+}
+
+/// An error with all its causes on one line; JSON logs would otherwise show the outermost alone.
+pub fn chain(error: &dyn Error) -> impl fmt::Display + '_ {
+    struct Chain<'a>(&'a dyn Error);
+    impl fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)?;
+            let mut cause = self.0.source();
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+            Ok(())
+        }
+    }
+    Chain(error)
 }
 
 /// Lets one line in `EVERY` through: a fault that every request meets must not write a line a request.
@@ -86,6 +105,15 @@ fn log_panic(info: &PanicHookInfo<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot decide")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk gone"));
+        assert_eq!(chain(&error).to_string(), "cannot decide: disk gone");
+    }
 
     #[test]
     fn a_throttle_lets_one_line_through_and_counts_the_rest() {

@@ -217,6 +217,9 @@ impl Cache {
     /// The tenant with its plan applied: plan features + its own - denials.
     fn access(&self, tenant: Tenant) -> TenantAccess {
         let plan = tenant.plan.as_ref().and_then(|plan| self.plans.get(plan));
+        if let (Some(name), None) = (&tenant.plan, plan) {
+            tracing::warn!(tenant = %tenant.id, plan = %name, "the plan is not in `plans`: the tenant has none of its features");
+        }
         let features: BTreeSet<Feature> = plan
             .into_iter()
             .flatten()

@@ -28,8 +28,8 @@ pub struct Incoming<'a> {
     rule: Rule<'a>,
     source: Option<IpAddr>,
     ambiguity: Option<&'static str>,
-    /// A rule that we do not understand: nothing may pass by it.
-    pub(super) bad_rule: bool,
+    /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
+    pub(super) bad_rule: Option<&'a [u8]>,
     /// Nobody is waiting for this answer but somebody who wants it explained.
     pub(super) dry_run: bool,
     pub(super) caller: Caller,
@@ -84,6 +84,14 @@ impl<'a> Incoming<'a> {
             source: self.source,
             time_left,
         }
+    }
+
+    /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
+    pub(super) fn hide_key_in_request_id(&mut self, holds_token: impl Fn(&[u8]) -> bool) {
+        let finder = &self.finder;
+        self.request_id = self
+            .request_id
+            .filter(|id| !holds_token(id.as_bytes()) && !finder.found_in(id.as_bytes()));
     }
 
     /// Where a credential was found, in words.
@@ -293,25 +301,25 @@ impl<'a> Incoming<'a> {
             return;
         };
         let Ok(value) = std::str::from_utf8(value) else {
-            self.bad_rule = true;
+            self.bad_rule = Some(name);
             return;
         };
         match name {
             b"mode" => match Mode::parse(value.trim()) {
                 Some(mode) => self.rule.mode = mode,
-                None => self.bad_rule = true,
+                None => self.bad_rule = Some(name),
             },
             b"features" => self.rule.features = value.trim(),
             b"scopes" => self.rule.scopes = value.trim(),
             b"dry_run" => match value.trim() {
                 "true" => self.dry_run = true,
                 "false" => self.dry_run = false,
-                _ => self.bad_rule = true,
+                _ => self.bad_rule = Some(name),
             },
             // What a request costs matters to limits alone.
             b"cost" => {}
             // A misspelt demand must not be a demand dropped.
-            _ => self.bad_rule = true,
+            _ => self.bad_rule = Some(name),
         }
     }
 

@@ -34,6 +34,8 @@ pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 /// A message that takes longer to arrive is not going to: its memory is taken back.
 const READ_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
+/// How much of a misspelt name is logged.
+const NAME_SHOWN_MAX: usize = 64;
 /// What of the caller's deadline is left for the way back.
 const RETURN_SHARE: u32 = 10;
 
@@ -97,14 +99,16 @@ impl CheckService {
     /// Decides about one encoded `CheckRequest`.
     pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
         let started = Instant::now();
-        let Ok(incoming) = Incoming::read(message, &self.settings) else {
+        let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
-        if incoming.bad_rule {
-            self.log_bad_rule(&incoming);
+        if let Some(name) = incoming.bad_rule {
+            self.log_bad_rule(name, &incoming);
+            self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
         }
         if incoming.dry_run {
+            self.hide_key_in_request_id(&mut incoming);
             return self.rehearse(&incoming, time_left).await;
         }
         match self
@@ -124,15 +128,21 @@ impl CheckService {
             Ok(Decision::Deny(denial)) => {
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
+                self.hide_key_in_request_id(&mut incoming);
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
                 self.log_outage(&outage);
+                self.hide_key_in_request_id(&mut incoming);
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
             }
         }
+    }
+
+    fn hide_key_in_request_id(&self, incoming: &mut Incoming<'_>) {
+        incoming.hide_key_in_request_id(|text| self.authorizer.prefixes().appear_in(text));
     }
 
     /// Decides as ever, but counts nothing and says how each rule came out.
@@ -181,14 +191,15 @@ impl CheckService {
         response::deny(&denial, None, false)
     }
 
-    fn log_bad_rule(&self, incoming: &Incoming<'_>) {
+    fn log_bad_rule(&self, name: &[u8], incoming: &Incoming<'_>) {
         let Some(held_back) = self.faults.rule.admit(self.authorizer.now()) else {
             return;
         };
         let rule = incoming.rule();
+        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX)]);
         tracing::warn!(
             mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
-            "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
+            "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
              keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
         );
     }
@@ -196,7 +207,7 @@ impl CheckService {
     fn log_outage(&self, outage: &Outage) {
         if let Some(held_back) = self.faults.outage.admit(self.authorizer.now()) {
             tracing::warn!(
-                error = outage as &dyn std::error::Error,
+                error = %crate::telemetry::chain(outage),
                 held_back,
                 "cannot decide"
             );

@@ -117,7 +117,8 @@ impl Registry {
             match self.store.commit_key(commit).await.map_err(refused("key")) {
                 Err(RegistryError::Conflict { .. })
                     if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
-                result => return result.map(|()| Ok(key)),
+                Ok(()) => return Ok(Ok(key)),
+                Err(error) => return Err(error),
             }
         }
         Err(RegistryError::Conflict { what: "key" })

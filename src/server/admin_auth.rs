@@ -42,7 +42,7 @@ impl Authenticate for Callers {
                 Ok(Err(reason)) => Err(failure(reason)),
                 Err(outage) => {
                     tracing::warn!(
-                        error = &outage as &dyn std::error::Error,
+                        error = %crate::telemetry::chain(&outage),
                         "cannot authenticate a caller"
                     );
                     Err(AuthFailure::Unavailable)

@@ -15,10 +15,10 @@ use crate::domain::name::{Feature, PlanName};
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
 use crate::ext_authz::{self, CheckService};
-use crate::keyfile;
+use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
 use crate::store::Store;
-use crate::store::redb::EmbeddedStore;
+use crate::store::redb::{EmbeddedStore, Facts};
 use crate::telemetry::metrics::Metrics;
 
 /// The opened store and keyrings and what stands directly on them.
@@ -47,7 +47,11 @@ impl Parts {
             Some(_) | None => None,
         };
         let StoreConfig::Embedded { path } = &config.store;
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(path)?);
+        let store = EmbeddedStore::open_if(path, |facts| -> anyhow::Result<()> {
+            check_keyrings(&path.display().to_string(), facts, &data, vault.as_deref())?;
+            Ok(())
+        })?;
+        let store: Arc<dyn Store> = Arc::new(store);
         Self::assemble(config, store, data, vault).await
     }
 
@@ -127,6 +131,29 @@ impl Parts {
 
 /// How long authenticating on a control plane without `authz` waits for the store.
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Whether the keyrings belong to a store; asked before anything is written to it.
+fn check_keyrings(
+    location: &str,
+    facts: &Facts,
+    data: &Keyring,
+    vault: Option<&Keyring>,
+) -> Result<(), KeyfileError> {
+    if let Some(remembered) = &facts.keyring_id {
+        keyfile::check_belongs(location, remembered, data)?;
+    }
+    // The store does not remember the vault keyring, but what that has wrapped shows whether it is the one.
+    let wrapped = facts.tenants.iter().find(|row| !row.vault_dek.is_empty());
+    if let (Some(vault), Some(row)) = (vault, wrapped) {
+        vault
+            .unwrap(row.id.as_str(), &row.vault_dek)
+            .map_err(|source| KeyfileError::ForeignVault {
+                location: location.to_owned(),
+                source,
+            })?;
+    }
+    Ok(())
+}
 
 fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
     let plan =

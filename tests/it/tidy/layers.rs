@@ -46,7 +46,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     // The inside of a stored record is protobuf; no schema of the wire is.
     (
         "store",
-        &["clock", "crypto", "domain"],
+        &["clock", "crypto", "domain", "telemetry"],
         AllBut(&["axum", "http", "hyper", "hyper_util", "tonic"]),
     ),
     (
