@@ -23,4 +23,5 @@ mod server;
 mod store_contract;
 mod support;
 mod tidy;
+mod tls;
 mod tour;
