@@ -89,9 +89,9 @@ async fn tour<I: Interceptor + Clone>(
 /// The stable reason and the fields that were refused.
 fn explain(status: &Status) -> String {
     let reason = status.get_details_error_info().map(|info| info.reason);
-    let bad = status.get_details_bad_request().unwrap_or_default();
-    let fields: Vec<_> = bad
-        .field_violations
+    let bad = status.get_details_bad_request();
+    let violations = bad.map(|bad| bad.field_violations).unwrap_or_default();
+    let fields: Vec<_> = violations
         .iter()
         .map(|violation| violation.field.as_str())
         .collect();
