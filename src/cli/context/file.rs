@@ -140,7 +140,7 @@ fn read(path: &Path) -> anyhow::Result<Option<Zeroizing<String>>> {
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let new = dir.join(format!(".config.yaml.{}", std::process::id()));
     let written = write_new(&new, text).and_then(|()| fs::rename(&new, path));
