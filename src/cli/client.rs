@@ -206,7 +206,9 @@ impl Client {
             // A server that says that it is unavailable will be back; of one that says nothing we are less sure.
             lost += u32::from(status.get_details_error_info().is_none());
             // A certificate that was refused will be refused again.
-            let again = status.code() == Code::Unavailable && tls_cause(&status).is_none() && lost <= LOST_MAX;
+            let again = status.code() == Code::Unavailable
+                && tls_cause(&status).is_none()
+                && lost <= LOST_MAX;
             let too_late = tokio::time::Instant::now() + pause >= end;
             if !again || too_late {
                 return Err(self.refused(status));
