@@ -19,11 +19,13 @@ use keystile::authorizer::{Authorizer, Decision};
 use keystile::cache::{self, Cache};
 use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::crypto::signing::ContextKeys;
 use keystile::crypto::token::{Token, TokenPrefixes};
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, Feature, Owner, PlanName, Scope, TenantId};
 use keystile::domain::request::{AccessRequest, Credential, Rule};
 use keystile::domain::role::Role;
+use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
 use keystile::registry::{self, NewKey, NewTenant, Registry};
 use keystile::store::Store;
@@ -47,6 +49,8 @@ struct World {
     runtime: Runtime,
     authorizer: Arc<Authorizer>,
     service: CheckService,
+    /// The same with a signed token for the upstream.
+    signing: CheckService,
     /// In random order.
     tokens: Vec<String>,
 }
@@ -107,10 +111,19 @@ impl World {
             Settings::default(),
             Metrics::new().unwrap(),
         );
+        let signing = CheckService::new(
+            Arc::clone(&authorizer),
+            Settings {
+                signed_context: Some(signed_context()),
+                ..Settings::default()
+            },
+            Metrics::new().unwrap(),
+        );
         Self {
             runtime,
             authorizer,
             service,
+            signing,
             tokens,
         }
     }
@@ -119,6 +132,16 @@ impl World {
         (0..SAMPLE.min(self.tokens.len()))
             .map(|at| message(&token(at)))
             .collect()
+    }
+}
+
+fn signed_context() -> SignedContext {
+    let keyring = Keyring::generate(Ring::Signing, SystemClock.now(), &mut rand::rng());
+    SignedContext {
+        keys: Arc::new(ContextKeys::new(&keyring).unwrap().into()),
+        issuer: "keystile".to_owned(),
+        audience: Vec::new(),
+        ttl: Duration::from_secs(60),
     }
 }
 
@@ -251,11 +274,11 @@ fn decide_cached(bencher: Bencher<'_, '_>, keys: usize) {
 }
 
 /// Bytes in, bytes out.
-fn check(bencher: Bencher<'_, '_>, world: &World, messages: &[Vec<u8>]) {
+fn check(bencher: Bencher<'_, '_>, service: &CheckService, messages: &[Vec<u8>]) {
     let mut at = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         at = (at + 1) % messages.len();
-        now_or_never(world.service.check(&messages[at], None))
+        now_or_never(service.check(&messages[at], None))
     });
 }
 
@@ -264,7 +287,18 @@ fn check_cached(bencher: Bencher<'_, '_>, keys: usize) {
     let world = world(keys);
     check(
         bencher,
-        world,
+        &world.service,
+        &world.messages(|at| world.tokens[at].clone()),
+    );
+}
+
+/// The same with an Ed25519 signature over the tenant's context.
+#[divan::bench(args = [1_000])]
+fn check_cached_signed(bencher: Bencher<'_, '_>, keys: usize) {
+    let world = world(keys);
+    check(
+        bencher,
+        &world.signing,
         &world.messages(|at| world.tokens[at].clone()),
     );
 }
@@ -279,7 +313,7 @@ fn check_malformed(bencher: Bencher<'_, '_>, keys: usize) {
         token.push(last);
         token
     };
-    check(bencher, world, &world.messages(malformed));
+    check(bencher, &world.service, &world.messages(malformed));
 }
 
 /// Well-formed and unknown, asked for the second time: answered from the negative cache.
@@ -297,7 +331,7 @@ fn check_unknown(bencher: Bencher<'_, '_>, keys: usize) {
     for message in &messages {
         world.runtime.block_on(world.service.check(message, None));
     }
-    check(bencher, world, &messages);
+    check(bencher, &world.service, &messages);
 }
 
 /// Well-formed and unknown, each for the first time: one look into the embedded store.

@@ -91,6 +91,11 @@ impl Authorizer {
         &self.cache
     }
 
+    /// The time that decisions are made by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Decides one request.
     pub async fn authorize(&self, request: &AccessRequest<'_>) -> Result<Decision, Outage> {
         if let Some(why) = request.ambiguity {

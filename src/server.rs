@@ -11,8 +11,8 @@ mod listener;
 mod ops;
 pub mod parts;
 mod signal;
+mod signing;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -85,12 +85,15 @@ pub async fn run(
         let router = admin_auth::router(&parts, grpc_health);
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    serve_all(
-        bound.ops,
-        &HttpService::new(ops::router(Arc::clone(&health), Arc::clone(&metrics))),
-        &tasks,
-        &stop,
-    );
+    if let Some(signing) = &parts.signing {
+        signing.observe(&metrics);
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(signing.clone().follow()?),
+        );
+    }
+    let router = ops::router(&health, &metrics, parts.signing.as_ref());
+    serve_all(bound.ops, &HttpService::new(router), &tasks, &stop);
 
     parts
         .store

@@ -1,6 +1,7 @@
 //! Keyrings: versioned key-encryption keys (KEKs), one active, the rest open only.
 //!
-//! There are two of them, `data` and `vault`. A keyring wraps data keys; it never touches a record.
+//! Two of them, `data` and `vault`, wrap data keys; they never touch a record. A third, `signing`, has the same form
+//! and no KEKs in it: its versions sign (`signing`).
 //! Its file is text, a line a fact, with a checksum at the end so that a cut or mistyped file is told apart
 //! from a foreign one. Files are read and written by `keyfile`; here is only their content.
 
@@ -15,19 +16,22 @@ use crate::clock::Timestamp;
 use crate::crypto::digest::{LookupKey, derive};
 use crate::crypto::envelope::{self, DataKey, OpenError};
 use crate::crypto::secret::SecretBytes;
+use crate::crypto::signing;
 
 const FORMAT: &str = "keystile-keyring v1";
 /// A keyring with 1,000 versions is smaller than this.
 pub const FILE_LEN_MAX: usize = 256 * 1024;
 const WRAPPED_VERSION: u8 = 1;
 
-/// Which of the two keyrings.
+/// Which of the keyrings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ring {
     /// Opens records; every sidecar has it.
     Data,
     /// Opens kept tokens; the control plane alone has it.
     Vault,
+    /// Signs the tenant's context for upstreams; wraps nothing. See `signing`.
+    Signing,
 }
 
 impl Ring {
@@ -36,11 +40,12 @@ impl Ring {
         match self {
             Self::Data => "data",
             Self::Vault => "vault",
+            Self::Signing => "signing",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Data, Self::Vault]
+        [Self::Data, Self::Vault, Self::Signing]
             .into_iter()
             .find(|ring| ring.as_str() == text)
     }
@@ -167,7 +172,8 @@ impl Keyring {
         })
     }
 
-    /// Adds a version and makes it the active one.
+    /// Adds a version and makes it the active one. What a data keyring has ever wrapped stays readable for ever; of a
+    /// signing keyring, versions whose signatures have all expired are forgotten.
     pub fn rotate(&mut self, now: Timestamp, rng: &mut impl rand::CryptoRng) -> u32 {
         let version = self.keks.last_key_value().map_or(1, |(last, _)| last + 1);
         self.keks.insert(
@@ -178,10 +184,19 @@ impl Keyring {
             },
         );
         self.active = version;
+        if self.ring == Ring::Signing {
+            let oldest = signing::oldest_of_use(&self.versions(), now);
+            self.keks = self.keks.split_off(&oldest);
+        }
         version
     }
 
-    /// Which of the two it is.
+    /// When each version was made, and its key; oldest first. Every use is a place to review.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (Timestamp, &SecretBytes)> {
+        self.keks.values().map(|kek| (kek.created_at, &kek.secret))
+    }
+
+    /// Which of them it is.
     pub fn ring(&self) -> Ring {
         self.ring
     }
@@ -406,134 +421,4 @@ fn decode_secret(text: &str) -> Option<SecretBytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-
-    fn keyring(ring: Ring) -> Keyring {
-        Keyring::generate(ring, NOW, &mut rand::rng())
-    }
-
-    #[test]
-    fn a_keyring_survives_its_file() {
-        let mut made = keyring(Ring::Data);
-        made.rotate(NOW, &mut rand::rng());
-        let dek = DataKey::generate(&mut rand::rng());
-        let wrapped = made.wrap("acme", &dek, &mut rand::rng());
-        let read = Keyring::parse(&made.to_text(), Ring::Data).unwrap();
-        assert_eq!((read.id(), read.versions()), (made.id(), made.versions()));
-        assert!(
-            read.unwrap("acme", &wrapped)
-                .unwrap()
-                .secret()
-                .same_as(dek.secret())
-        );
-        let digest = made.lookup_key().unwrap().digest("token");
-        assert!(
-            read.lookup_key()
-                .unwrap()
-                .digest("token")
-                .matches(digest.as_bytes())
-        );
-    }
-
-    #[test]
-    fn a_rotated_keyring_still_opens_what_the_old_version_wrapped() {
-        let mut keyring = keyring(Ring::Vault);
-        let dek = DataKey::generate(&mut rand::rng());
-        let old = keyring.wrap("acme", &dek, &mut rand::rng());
-        assert_eq!(keyring.rotate(NOW, &mut rand::rng()), 2);
-        let new = keyring.wrap("acme", &dek, &mut rand::rng());
-        for wrapped in [old, new] {
-            assert!(
-                keyring
-                    .unwrap("acme", &wrapped)
-                    .unwrap()
-                    .secret()
-                    .same_as(dek.secret())
-            );
-        }
-    }
-
-    #[test]
-    fn a_data_key_is_bound_to_its_tenant_and_ring() {
-        let data = keyring(Ring::Data);
-        let wrapped = data.wrap(
-            "acme",
-            &DataKey::generate(&mut rand::rng()),
-            &mut rand::rng(),
-        );
-        assert_eq!(
-            data.unwrap("evil", &wrapped).unwrap_err(),
-            UnwrapError::Broken(OpenError::Broken)
-        );
-        assert_eq!(
-            keyring(Ring::Data).unwrap("acme", &wrapped).unwrap_err(),
-            UnwrapError::Broken(OpenError::Broken)
-        );
-        let mut newer = wrapped.clone();
-        newer[4] = 9;
-        assert_eq!(
-            data.unwrap("acme", &newer).unwrap_err(),
-            UnwrapError::UnknownVersion(9)
-        );
-        for at in 0..wrapped.len() {
-            let mut flipped = wrapped.clone();
-            flipped[at] ^= 1;
-            assert!(data.unwrap("acme", &flipped).is_err(), "byte {at}");
-            assert!(data.unwrap("acme", &wrapped[..at]).is_err(), "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn each_kind_of_bad_file_has_its_own_message() {
-        let good = keyring(Ring::Data).to_text();
-        let parse = |text: &str| Keyring::parse(text, Ring::Data).unwrap_err();
-        assert_eq!(parse(""), KeyringError::NotAKeyring);
-        assert_eq!(parse("{}"), KeyringError::NotAKeyring);
-        assert_eq!(parse(&good[..good.len() / 2]), KeyringError::CutShort);
-        assert_eq!(parse(&good[..good.len() - 9]), KeyringError::CutShort);
-        assert_eq!(
-            parse(&good.replace("kek 1", "kek 2")),
-            KeyringError::Damaged
-        );
-        let vault = keyring(Ring::Vault).to_text();
-        assert_eq!(
-            parse(&vault),
-            KeyringError::OtherRing {
-                found: "vault",
-                wanted: "data"
-            }
-        );
-    }
-
-    #[test]
-    fn a_single_key_makes_the_same_keyring_each_time() {
-        let text = BASE64.encode(&[5; 32]);
-        let make = || Keyring::from_single_key(Ring::Data, &text).unwrap();
-        assert_eq!(make().id(), make().id());
-        let digest = make().lookup_key().unwrap().digest("token");
-        assert!(
-            make()
-                .lookup_key()
-                .unwrap()
-                .digest("token")
-                .matches(digest.as_bytes())
-        );
-        assert_eq!(
-            Keyring::from_single_key(Ring::Data, "c2hvcnQ=").unwrap_err(),
-            KeyringError::NotASingleKey
-        );
-    }
-
-    #[test]
-    fn nothing_secret_shows_in_debug() {
-        let keyring = keyring(Ring::Data);
-        let shown = format!("{keyring:#?}");
-        assert_eq!(
-            shown,
-            format!("Keyring(data {}, active version 1)", keyring.id())
-        );
-    }
-}
+mod tests;

@@ -8,15 +8,19 @@ use anyhow::Context;
 use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, CredentialSource, OnOutage, SecretRetention, StoreConfig};
+use crate::config::{
+    Config, CredentialSource, OnOutage, SecretRetention, SignedContextConfig, StoreConfig,
+};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::name::{Feature, PlanName};
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
+use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile;
 use crate::registry::{self, Registry};
+use crate::server::signing::SigningKeys;
 use crate::store::Store;
 use crate::store::redb::EmbeddedStore;
 use crate::telemetry::metrics::Metrics;
@@ -32,6 +36,8 @@ pub struct Parts {
     pub registry: Registry,
     /// Decides requests.
     pub authorizer: Arc<Authorizer>,
+    /// Signs and publishes the context that upstreams get.
+    pub(super) signing: Option<SigningKeys>,
     cache: Arc<Cache>,
     page_token_key: [u8; 32],
 }
@@ -104,6 +110,12 @@ impl Parts {
             data,
             registry,
             authorizer,
+            signing: config
+                .keyring
+                .signing
+                .clone()
+                .map(SigningKeys::open)
+                .transpose()?,
             cache,
             page_token_key,
         })
@@ -119,7 +131,7 @@ impl Parts {
         observe_cache(metrics, &self.cache);
         CheckService::new(
             Arc::clone(&self.authorizer),
-            ext_authz_settings(config),
+            ext_authz_settings(config, self.signing.as_ref()),
             Arc::clone(metrics),
         )
     }
@@ -151,7 +163,7 @@ fn cache_settings(config: &Config) -> cache::Settings {
     }
 }
 
-fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
+fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_authz::Settings {
     let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
     let Some(authz) = &config.authz else {
         return ext_authz::Settings {
@@ -171,6 +183,20 @@ fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
         headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
+        signed_context: authz
+            .signed_context
+            .as_ref()
+            .zip(signing)
+            .map(signed_context),
+    }
+}
+
+fn signed_context((config, signing): (&SignedContextConfig, &SigningKeys)) -> SignedContext {
+    SignedContext {
+        keys: signing.keys(),
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        ttl: config.ttl,
     }
 }
 

@@ -52,10 +52,10 @@ fn docs_configuration_md_is_current() {
 /// A configuration in which every section is there.
 fn full() -> Value {
     let yaml = "
-authz: {}
+authz: {signed_context: {}}
 admin: {}
 ops: {}
-keyring: {data: {file: a}, vault: {env: B}}
+keyring: {data: {file: a}, vault: {env: B}, signing: {file: c}}
 plans: {pro: {features: [images]}}
 api_keys:
   tenant_limits: [{tenant_id: acme, max_keys_per_user: 3}]
