@@ -9,9 +9,8 @@ mod tenants;
 
 use std::sync::Arc;
 
-use tonic::Status;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
+use tonic::{Request, Status};
 
 use crate::admin::caller::{Authenticate, Identity};
 use crate::admin::page_token::PageTokens;
@@ -55,7 +54,7 @@ pub fn routes(
 }
 
 impl Admin {
-    async fn caller(&self, metadata: &MetadataMap) -> Result<Identity, Status> {
-        caller::identify(self.auth.as_ref(), metadata).await
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+        caller::identify(self.auth.as_ref(), request).await
     }
 }

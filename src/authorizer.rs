@@ -86,14 +86,14 @@ impl Authorizer {
         &self.prefixes
     }
 
+    /// The time, by the clock that decisions use.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The cache behind it.
     pub fn cache(&self) -> &Cache {
         &self.cache
-    }
-
-    /// The time that decisions are made by.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     /// Decides one request.

@@ -282,6 +282,3 @@ impl Cache {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

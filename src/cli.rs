@@ -11,6 +11,7 @@ mod keyring;
 mod output;
 mod serve;
 mod tenant;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -132,7 +133,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Why a store or keyring cannot be opened; a bad keyring counts as bad configuration.
+/// Why a store or keyring cannot be opened; a bad keyring or TLS file counts as bad configuration.
 fn bad_start(error: anyhow::Error) -> Failure {
     if start_code(&error) == EXIT_FAILED {
         Failure::Failed(error)
@@ -143,7 +144,7 @@ fn bad_start(error: anyhow::Error) -> Failure {
 
 /// The exit code when a store or keyring cannot be opened.
 fn start_code(error: &anyhow::Error) -> u8 {
-    if error.is::<crate::keyfile::KeyfileError>() {
+    if error.is::<crate::keyfile::KeyfileError>() || error.is::<crate::server::TlsMistakes>() {
         config::EXIT_CONFIG
     } else {
         EXIT_FAILED

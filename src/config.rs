@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::san::SanPattern;
+
 mod defaults;
 mod effective;
 mod env;
@@ -27,6 +29,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
+mod tls;
 mod typed;
 mod validate;
 
@@ -89,6 +92,23 @@ choice!(
 choice!(LogFormat = Auto { Auto, Text, Json });
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(SecretRetention = Sealed { Sealed, None });
+choice!(
+    ClientRole = TenantAdmin {
+        TenantAdmin,
+        GlobalAdmin
+    }
+);
+
+/// The oldest version of TLS that a listener speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TlsVersion {
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
+}
 
 impl Profile {
     pub(crate) const ALL: [Self; 3] = [Self::Default, Self::Development, Self::Production];
@@ -112,6 +132,9 @@ pub struct LogConfig {
 pub struct AuthzConfig {
     pub listen: Vec<ListenAddr>,
     pub unix_socket: UnixSocketConfig,
+    pub tls: Option<TlsConfig>,
+    /// Whether plain text may leave the machine.
+    pub insecure: bool,
     /// Threads that serve checks; 0 is one per CPU.
     pub workers: usize,
     /// In the order they are tried; names of headers are in lower case.
@@ -146,12 +169,41 @@ pub enum CredentialSource {
 pub struct AdminConfig {
     pub listen: Vec<ListenAddr>,
     pub unix_socket: UnixSocketConfig,
+    pub tls: Option<TlsConfig>,
+    /// Whether plain text may leave the machine.
+    pub insecure: bool,
+    /// The first that names a client decides.
+    pub client_roles: Vec<ClientRoleConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpsConfig {
     pub listen: Vec<ListenAddr>,
     pub unix_socket: UnixSocketConfig,
+    pub tls: Option<TlsConfig>,
+    /// Whether plain text may leave the machine.
+    pub insecure: bool,
+}
+
+/// Names files; holds no key, so that this can be printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// `Some`: every client must have a certificate of these.
+    pub client_ca_file: Option<PathBuf>,
+    /// Empty: every name.
+    pub client_sans: Vec<SanPattern>,
+    pub min_version: TlsVersion,
+}
+
+/// What the holder of a certificate may do on the admin listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRoleConfig {
+    pub san: SanPattern,
+    pub role: ClientRole,
+    /// `Some` exactly for a tenant admin.
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

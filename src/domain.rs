@@ -11,4 +11,5 @@ pub mod key;
 pub mod name;
 pub mod request;
 pub mod role;
+pub mod san;
 pub mod tenant;

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::config::{self, KeyringSource};
-use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring};
+use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring, UnwrapError};
 
 /// Why a keyring could not be read or written. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,17 @@ pub enum KeyfileError {
         remembered: String,
         /// The id of the keyring that was given.
         given: String,
+    },
+    /// The store's tokens were sealed with another vault keyring.
+    #[error(
+        "the vault keyring given does not open what the store {location} keeps: give the keyring that belongs to it; nothing was changed"
+    )]
+    ForeignVault {
+        /// Which store.
+        location: String,
+        /// Why.
+        #[source]
+        source: UnwrapError,
     },
     /// The environment variable is not set.
     #[error("the environment variable {name} is not set, but `keyring` in the config names it")]

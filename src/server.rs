@@ -12,13 +12,17 @@ mod ops;
 pub mod parts;
 mod signal;
 mod signing;
+mod stamp;
+mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
 use authz::Workers;
@@ -26,6 +30,9 @@ use connection::HttpService;
 use health::Health;
 use listener::Listener;
 use parts::Parts;
+use signing::SigningKeys;
+use tls::Reloader;
+pub use tls::{TlsFileError, TlsMistakes};
 
 /// Everything that listens, bound and not yet serving.
 struct Bound {
@@ -35,20 +42,23 @@ struct Bound {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
+    async fn bind(config: &Config, tls: &tls::Listeners) -> anyhow::Result<Self> {
         let mut bound = Self {
             authz: Vec::new(),
             admin: Vec::new(),
             ops: Vec::new(),
         };
         if let Some(authz) = &config.authz {
-            bound.authz = listener::bind_all("authz", &authz.listen, &authz.unix_socket).await?;
+            let (listen, unix) = (&authz.listen, &authz.unix_socket);
+            bound.authz = listener::bind_all("authz", listen, unix, tls.authz.as_ref()).await?;
         }
         if let Some(admin) = &config.admin {
-            bound.admin = listener::bind_all("admin", &admin.listen, &admin.unix_socket).await?;
+            let (listen, unix) = (&admin.listen, &admin.unix_socket);
+            bound.admin = listener::bind_all("admin", listen, unix, tls.admin.as_ref()).await?;
         }
         if let Some(ops) = &config.ops {
-            bound.ops = listener::bind_all("ops", &ops.listen, &ops.unix_socket).await?;
+            let (listen, unix) = (&ops.listen, &ops.unix_socket);
+            bound.ops = listener::bind_all("ops", listen, unix, tls.ops.as_ref()).await?;
         }
         Ok(bound)
     }
@@ -64,35 +74,38 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let health = Health::new();
     let starting = health.not_ready_until("started");
-    let bound = Bound::bind(config).await?;
+    let tls = tls::Listeners::load(config, SystemClock.now())?;
+    let signing = SigningKeys::load(config)?;
+    say_plain_text(config);
+    let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let reloader = Reloader::new(&tls, Arc::new(SystemClock));
+    tls::observe(&metrics, &tls, &reloader);
+    tasks.spawn(reloader.run(signal::hangups()?, stop.clone()));
+    if let Some(signing) = &signing {
+        signing.observe(&metrics);
+        tasks.spawn(signing.follow(signal::hangups()?, stop.clone()));
+    }
 
     let mut workers = None;
     if let Some(authz) = &config.authz {
         let running = Workers::start(
             authz.workers,
-            &parts.check_service(config, &metrics),
+            &parts.check_service(config, &metrics, signing.as_ref()),
             &health,
             &stop,
         )?;
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }
-    if config.admin.is_some() {
+    if let Some(admin) = &config.admin {
         let (grpc_health, follow) = health.grpc();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follow));
-        let router = admin_auth::router(&parts, grpc_health);
+        tasks.spawn(follow);
+        let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    if let Some(signing) = &parts.signing {
-        signing.observe(&metrics);
-        tasks.spawn(
-            stop.clone()
-                .run_until_cancelled_owned(signing.clone().follow()?),
-        );
-    }
-    let router = ops::router(&health, &metrics, parts.signing.as_ref());
+    let router = ops::router(&health, &metrics, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(router), &tasks, &stop);
 
     parts
@@ -118,6 +131,25 @@ pub async fn run(
     )
     .await;
     Ok(())
+}
+
+/// Plain text beyond the machine is the operator's decision, and is said at each start.
+fn say_plain_text(config: &Config) {
+    let authz = config.authz.as_ref().map(|at| (&at.listen, &at.tls));
+    let admin = config.admin.as_ref().map(|at| (&at.listen, &at.tls));
+    let ops = config.ops.as_ref().map(|at| (&at.listen, &at.tls));
+    for (listener, section) in [("authz", authz), ("admin", admin), ("ops", ops)] {
+        let Some((listen, None)) = section else {
+            continue;
+        };
+        for address in listen.iter().filter(|at| at.leaves_the_machine()) {
+            tracing::warn!(
+                listener,
+                %address,
+                "INSECURE: plain text leaves this machine; whoever is on the way can read and change it"
+            );
+        }
+    }
 }
 
 fn serve_all(

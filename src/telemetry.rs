@@ -6,12 +6,18 @@
 
 pub mod metrics;
 
+use std::error::Error;
+use std::fmt;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
+
+use crate::clock::Timestamp;
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +47,51 @@ pub fn start_logs(level: LevelFilter, format: LogFormat) {
     }
 }
 
+/// An error with all its causes on one line; JSON logs would otherwise show the outermost alone.
+pub fn chain(error: &dyn Error) -> impl fmt::Display + '_ {
+    struct Chain<'a>(&'a dyn Error);
+    impl fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}", self.0)?;
+            let mut cause = self.0.source();
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+            Ok(())
+        }
+    }
+    Chain(error)
+}
+
+/// Lets one line in `EVERY` through: a fault that every request meets must not write a line a request.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    next: AtomicI64,
+    held: AtomicU64,
+}
+
+impl Throttle {
+    /// The time between two lines.
+    const EVERY: Duration = Duration::from_secs(10);
+
+    /// Whether to write now; then with how many were held back since the last time.
+    pub fn admit(&self, now: Timestamp) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        let later = now.plus(Self::EVERY).as_millis();
+        let mine = now.as_millis() >= next
+            && self
+                .next
+                .compare_exchange(next, later, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine {
+            return Some(self.held.swap(0, Ordering::Relaxed));
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
 fn log_panic(info: &PanicHookInfo<'_>) {
     let literal = info.payload().downcast_ref::<&'static str>().copied();
     let place = info.location().map(ToString::to_string);
@@ -49,4 +100,28 @@ fn log_panic(info: &PanicHookInfo<'_>) {
         message = literal.unwrap_or("(not shown: it is not a literal)"),
         "panicked"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot decide")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk gone"));
+        assert_eq!(chain(&error).to_string(), "cannot decide: disk gone");
+    }
+
+    #[test]
+    fn a_throttle_lets_one_line_through_and_counts_the_rest() {
+        let throttle = Throttle::default();
+        let at = Timestamp::from_millis;
+        assert_eq!(throttle.admit(at(1_000)), Some(0));
+        assert_eq!(throttle.admit(at(1_001)), None);
+        assert_eq!(throttle.admit(at(10_999)), None);
+        assert_eq!(throttle.admit(at(11_000)), Some(2));
+    }
 }

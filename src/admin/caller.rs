@@ -2,27 +2,50 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use crate::domain::change::Actor;
 use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
+use crate::domain::san::San;
 use crate::status::{self, Reason};
 
-/// The holder of a valid key.
+/// The holder of a valid key, or of a certificate that has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The key's tenant.
-    pub tenant: TenantId,
-    /// The key.
-    pub key: KeyId,
-    /// The user it belongs to.
-    pub owner: Owner,
     /// What it may do here.
     pub role: Role,
+    /// What it showed.
+    pub credential: Credential,
 }
+
+/// By what a caller was recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// One of our keys.
+    Key {
+        /// The key's tenant.
+        tenant: TenantId,
+        /// The key.
+        key: KeyId,
+        /// The user it belongs to.
+        owner: Owner,
+    },
+    /// A client certificate.
+    Certificate {
+        /// The name in it that has a role.
+        san: San,
+        /// The tenant that it administers; none when it administers all.
+        tenant: Option<TenantId>,
+    },
+}
+
+/// The names in the certificate of a connection's client, attached to each request. Empty without a certificate.
+#[derive(Clone, Debug, Default)]
+pub struct ClientNames(pub Arc<[San]>);
 
 /// Why nobody was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +67,30 @@ pub type AuthFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, AuthFailu
 pub trait Authenticate: Send + Sync + 'static {
     /// Who holds `token`. The token is a secret: it must not be logged.
     fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a>;
+
+    /// Who the holder of a certificate with these names is.
+    fn recognise<'a>(&'a self, names: &'a [San]) -> AuthFuture<'a> {
+        let _ = names;
+        Box::pin(async { Err(AuthFailure::Refused) })
+    }
 }
 
-/// Finds out who calls.
-pub async fn identify(auth: &dyn Authenticate, metadata: &MetadataMap) -> Result<Identity, Status> {
-    let token = credential(metadata)?;
-    auth.authenticate(token).await.map_err(refused)
+/// Finds out who calls: by the key that the call brings, else by the certificate of its connection.
+pub async fn identify<T>(
+    auth: &dyn Authenticate,
+    request: &Request<T>,
+) -> Result<Identity, Status> {
+    if let Some(token) = credential(request.metadata())? {
+        return auth.authenticate(token).await.map_err(refused);
+    }
+    match request.extensions().get::<ClientNames>() {
+        Some(ClientNames(names)) if !names.is_empty() => {
+            auth.recognise(names).await.map_err(certificate_refused)
+        }
+        Some(_) | None => Err(Reason::MissingApiKey.status(
+            "an API key is needed: send it as `authorization: Bearer <key>` or `x-api-key`",
+        )),
+    }
 }
 
 fn refused(failure: AuthFailure) -> Status {
@@ -65,8 +106,21 @@ fn refused(failure: AuthFailure) -> Status {
     }
 }
 
-/// The one credential of the call.
-fn credential(metadata: &MetadataMap) -> Result<&[u8], Status> {
+fn certificate_refused(failure: AuthFailure) -> Status {
+    match failure {
+        AuthFailure::Refused | AuthFailure::Expired => Reason::MissingApiKey.status(
+            "an API key is needed: `admin.client_roles` gives the client certificate no role",
+        ),
+        AuthFailure::TenantSuspended => {
+            Reason::TenantSuspended.status("the tenant of the client certificate is suspended")
+        }
+        AuthFailure::Unavailable => Reason::AuthorizationUnavailable
+            .status("cannot check the client certificate now; try again"),
+    }
+}
+
+/// The one key of the call, if it brings any.
+fn credential(metadata: &MetadataMap) -> Result<Option<&[u8]>, Status> {
     let keys = metadata
         .get_all("x-api-key")
         .iter()
@@ -77,13 +131,11 @@ fn credential(metadata: &MetadataMap) -> Result<&[u8], Status> {
         .map(|value| bearer(value.as_encoded_bytes()));
     let mut all = keys.chain(bearers);
     match (all.next(), all.next()) {
-        (None, _) => Err(Reason::MissingApiKey.status(
-            "an API key is needed: send it as `authorization: Bearer <key>` or `x-api-key`",
-        )),
+        (None, _) => Ok(None),
         (Some(_), Some(_)) => {
             Err(Reason::AmbiguousRequest.status("more than one credential was sent"))
         }
-        (Some(Some(token)), None) => Ok(token),
+        (Some(Some(token)), None) => Ok(Some(token)),
         (Some(None), None) => {
             Err(Reason::InvalidApiKey.status("the `authorization` metadata must be `Bearer <key>`"))
         }
@@ -130,30 +182,55 @@ pub fn require(
     if caller.role == Role::GlobalAdmin {
         return Ok(());
     }
-    if tenant.is_some_and(|tenant| *tenant != caller.tenant) {
+    if tenant.is_some_and(|tenant| Some(tenant) != caller.tenant()) {
         return Err(status::not_found("tenant"));
     }
     if caller.role >= permission.least_role() {
         return Ok(());
     }
     Err(Reason::PermissionDenied.status(format!(
-        "the role `{}` is needed, this key has `{}`",
+        "the role `{}` is needed, this {} has `{}`",
         permission.least_role().as_str(),
+        caller.credential.word(),
         caller.role.as_str()
     )))
 }
 
+impl Credential {
+    /// What people call it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Key { .. } => "key",
+            Self::Certificate { .. } => "certificate",
+        }
+    }
+}
+
 impl Identity {
+    /// Where it belongs; none for a certificate that administers every tenant.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match &self.credential {
+            Credential::Key { tenant, .. } => Some(tenant),
+            Credential::Certificate { tenant, .. } => tenant.as_ref(),
+        }
+    }
+
     /// The owner whose keys alone it reaches; none when it reaches every owner's.
     pub fn only_owner(&self) -> Option<&Owner> {
-        (self.role == Role::User).then_some(&self.owner)
+        match &self.credential {
+            Credential::Key { owner, .. } if self.role == Role::User => Some(owner),
+            Credential::Key { .. } | Credential::Certificate { .. } => None,
+        }
     }
 
     /// How the audit names it.
     pub fn actor(&self) -> Actor {
-        Actor::Key {
-            tenant: self.tenant.clone(),
-            key: self.key.clone(),
+        match &self.credential {
+            Credential::Key { tenant, key, .. } => Actor::Key {
+                tenant: tenant.clone(),
+                key: key.clone(),
+            },
+            Credential::Certificate { san, .. } => Actor::Certificate { san: san.clone() },
         }
     }
 }
@@ -167,10 +244,12 @@ mod tests {
 
     fn caller(role: Role) -> Identity {
         Identity {
-            tenant: TenantId::parse("acme").unwrap(),
-            key: KeyId::parse("key00001").unwrap(),
-            owner: Owner::parse("alice").unwrap(),
             role,
+            credential: Credential::Key {
+                tenant: TenantId::parse("acme").unwrap(),
+                key: KeyId::parse("key00001").unwrap(),
+                owner: Owner::parse("alice").unwrap(),
+            },
         }
     }
 
@@ -219,11 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_credential_is_taken() {
+    fn at_most_one_credential_is_taken() {
         let invalid = Err("INVALID_API_KEY");
         let ambiguous = Err("AMBIGUOUS_REQUEST");
         for (pairs, expected) in [
-            (&[][..], Err("MISSING_API_KEY")),
+            (&[][..], Ok("")),
             (&[("authorization", "Bearer k1")], Ok("k1")),
             (&[("authorization", "bEaReR  k1")], Ok("k1")),
             (&[("x-api-key", "k1")], Ok("k1")),
@@ -247,8 +326,11 @@ mod tests {
             for (name, value) in pairs {
                 metadata.append(*name, value.parse().unwrap());
             }
-            let found =
-                credential(&metadata).map(|token| std::str::from_utf8(token).unwrap().to_owned());
+            let found = credential(&metadata).map(|token| {
+                std::str::from_utf8(token.unwrap_or_default())
+                    .unwrap()
+                    .to_owned()
+            });
             let found = found.map_err(|status| {
                 status
                     .get_error_details()

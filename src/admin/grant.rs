@@ -16,7 +16,8 @@ pub(super) fn check_role(caller: &Identity, role: Role) -> Result<(), Status> {
         return Ok(());
     }
     Err(Reason::PermissionDenied.status(format!(
-        "a key with the role `{}` cannot give or change the role `{}`",
+        "a {} with the role `{}` cannot give or change the role `{}`",
+        caller.credential.word(),
         caller.role.as_str(),
         role.as_str()
     )))
@@ -70,6 +71,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::admin::caller::Credential;
     use crate::clock::Timestamp;
     use crate::domain::key::{KeyKind, KeyStatus};
     use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
@@ -168,10 +170,12 @@ mod tests {
     #[test]
     fn no_role_above_the_callers_is_given() {
         let caller = |role| Identity {
-            tenant: TenantId::parse("acme").unwrap(),
-            key: KeyId::parse("key00001").unwrap(),
-            owner: Owner::parse("alice").unwrap(),
             role,
+            credential: Credential::Key {
+                tenant: TenantId::parse("acme").unwrap(),
+                key: KeyId::parse("key00001").unwrap(),
+                owner: Owner::parse("alice").unwrap(),
+            },
         };
         for own in Role::ALL {
             for given in Role::ALL {

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
-use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::caller::{Credential, Identity, Permission, require};
 use crate::admin::convert::{
     bad, expect_etag, key_name, key_to_proto, new_key, reason, tenant_name,
 };
@@ -28,7 +28,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::CreateKeyRequest>,
     ) -> Answer<pb::CreateKeyResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let tenant = tenant_name("parent", &request.parent)?;
         require(&caller, Permission::OwnKeys, Some(&tenant))?;
@@ -50,7 +50,7 @@ impl KeyService for Keys {
     }
 
     async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let key = self.reach(&caller, &request.get_ref().name).await?;
         Ok(Response::new(key_to_proto(&key, self.0.clock.now())))
     }
@@ -59,7 +59,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::ListKeysRequest>,
     ) -> Answer<pb::ListKeysResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let tenant = tenant_name("parent", &request.parent)?;
         require(&caller, Permission::OwnKeys, Some(&tenant))?;
@@ -78,7 +78,7 @@ impl KeyService for Keys {
     }
 
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let key = self.reach(&caller, &request.name).await?;
         grant::check_role(&caller, key.role)?;
@@ -125,7 +125,12 @@ impl Keys {
 
     /// The key that the caller holds.
     async fn own(&self, caller: &Identity) -> Result<Key, Status> {
-        let own = self.0.registry.key(&caller.tenant, &caller.key).await;
+        let Credential::Key { tenant, key, .. } = &caller.credential else {
+            return Err(
+                Reason::PermissionDenied.status("a client certificate has no key of its own")
+            );
+        };
+        let own = self.0.registry.key(tenant, key).await;
         // It was there a moment ago, when the caller was recognised: now it is as good as revoked.
         own.map_err(|error| match from_registry("key")(error) {
             status if status.code() == tonic::Code::NotFound => {

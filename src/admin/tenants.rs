@@ -25,7 +25,7 @@ pub(super) struct Tenants(pub(super) Admin);
 #[tonic::async_trait]
 impl TenantService for Tenants {
     async fn create_tenant(&self, request: Request<pb::CreateTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
         let new = new_tenant(request.into_inner())?;
         let made = self.0.registry.create_tenant(&caller.actor(), new).await;
@@ -33,7 +33,7 @@ impl TenantService for Tenants {
     }
 
     async fn get_tenant(&self, request: Request<pb::GetTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let id = reach(
             &caller,
             Permission::OwnTenant,
@@ -47,7 +47,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::ListTenantsRequest>,
     ) -> Answer<pb::ListTenantsResponse> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
         let request = request.into_inner();
         let size = page_size(request.page_size).map_err(|bad| status::invalid(vec![bad]))?;
@@ -68,7 +68,7 @@ impl TenantService for Tenants {
     }
 
     async fn update_tenant(&self, request: Request<pb::UpdateTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let wanted = request.tenant.unwrap_or_default();
         let id = reach(&caller, Permission::Global, "tenant.name", &wanted.name)?;
@@ -96,7 +96,7 @@ impl TenantService for Tenants {
         &self,
         request: Request<pb::SuspendTenantRequest>,
     ) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let reason = reason(&request.reason)?;
@@ -110,7 +110,7 @@ impl TenantService for Tenants {
     }
 
     async fn resume_tenant(&self, request: Request<pb::ResumeTenantRequest>) -> Answer<pb::Tenant> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let etag = self.expected(&id, &request.etag).await?;
@@ -123,7 +123,7 @@ impl TenantService for Tenants {
     }
 
     async fn delete_tenant(&self, request: Request<pb::DeleteTenantRequest>) -> Answer<()> {
-        let caller = self.0.caller(request.metadata()).await?;
+        let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let id = reach(&caller, Permission::Global, "name", &request.name)?;
         let etag = self.expected(&id, &request.etag).await?.ok_or_else(|| {

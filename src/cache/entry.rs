@@ -143,6 +143,13 @@ impl CachedKey {
             .map_or(&[], |narrowing| &narrowing.networks)
     }
 
+    /// Whether this is a state of the same generation of the same key.
+    pub(super) fn is_of(&self, access: &KeyAccess) -> bool {
+        *self.tenant() == access.tenant
+            && self.key() == access.key.as_str()
+            && self.generation == access.generation
+    }
+
     pub(super) fn slot(&self) -> &Arc<TenantSlot> {
         &self.tenant
     }

@@ -69,7 +69,7 @@ impl Cache {
         self.counters.load_errors.fetch_add(1, Ordering::Relaxed);
         match error {
             LoadError::Store(_) | LoadError::Timeout(_) => {
-                self.stale(old, now).map(Some).ok_or(error)
+                self.stale(id, old, now).map(Some).ok_or(error)
             }
             LoadError::Record(_) | LoadError::Rollback { .. } => Err(error),
         }
@@ -96,8 +96,9 @@ impl Cache {
     }
 
     /// What may still be used when the store does not answer: young enough, and no change known.
-    fn stale(&self, old: Option<Arc<CachedKey>>, now: Timestamp) -> Option<Found> {
-        let key = old?;
+    fn stale(&self, id: LookupId, old: Option<Arc<CachedKey>>, now: Timestamp) -> Option<Found> {
+        // Somebody else may have loaded a newer state since this check looked.
+        let key = self.keys.peek(&id).or(old)?;
         let tenant = key.slot().state.load_full()?;
         let loaded_at = key.loaded_at().min(Timestamp::from_millis(
             tenant.loaded_at.load(Ordering::Relaxed),
@@ -133,6 +134,8 @@ impl Cache {
         now: Timestamp,
         old: Option<&Arc<CachedKey>>,
     ) -> KeyResult {
+        // What is in memory now, which may be newer than what this check saw there.
+        let old = self.keys.peek(&id).or_else(|| old.cloned());
         let Some(row) = self.store.index(id).await? else {
             return Ok(None);
         };
@@ -148,12 +151,14 @@ impl Cache {
             }) => return Ok(None),
             opened => opened?,
         };
+        // Another key in the same place, of a tenant that was deleted meanwhile, is not a state of the old one.
+        let old = old.filter(|old| old.is_of(&access));
         match old {
             Some(old) if access.version < old.version() => Err(Failure::Rollback {
                 found: access.version,
                 seen: old.version(),
             }),
-            Some(old) if access.version == old.version() => Ok(Some(Arc::clone(old))),
+            Some(old) if access.version == old.version() => Ok(Some(old)),
             Some(_) | None => Ok(Some(Arc::new(CachedKey::new(
                 access,
                 self.slot(&claimed),
@@ -212,6 +217,9 @@ impl Cache {
     /// The tenant with its plan applied: plan features + its own - denials.
     fn access(&self, tenant: Tenant) -> TenantAccess {
         let plan = tenant.plan.as_ref().and_then(|plan| self.plans.get(plan));
+        if let (Some(name), None) = (&tenant.plan, plan) {
+            tracing::warn!(tenant = %tenant.id, plan = %name, "the plan is not in `plans`: the tenant has none of its features");
+        }
         let features: BTreeSet<Feature> = plan
             .into_iter()
             .flatten()

@@ -10,13 +10,14 @@ use anyhow::anyhow;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::cli::output::{Form, printable};
+use crate::cli::tls::{self, TlsArgs};
 use crate::crypto::token::TOKEN_LEN_MAX;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
@@ -29,7 +30,7 @@ const KEY_VARIABLE: &str = "KEYSTILE_API_KEY";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct ClientArgs {
-    /// The control plane: host:port, http://host:port or unix:/path
+    /// The control plane: host:port, http://host:port, https://host:port or unix:/path
     #[arg(
         long,
         global = true,
@@ -40,6 +41,8 @@ pub(super) struct ClientArgs {
     /// File that holds the API key; without it, the environment variable KEYSTILE_API_KEY
     #[arg(long, global = true, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Form of the output
     #[arg(
         short,
@@ -74,12 +77,12 @@ impl FromStr for Address {
                 uri,
             });
         }
-        let shown = match text.split_once("://") {
-            Some(("http", rest)) => rest.trim_end_matches('/'),
-            Some(_) => return Err("only http:// and unix: are known".into()),
-            None => text,
+        let (scheme, shown) = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest.trim_end_matches('/')),
+            Some(_) => return Err("only http://, https:// and unix: are known".into()),
+            None => ("http", text),
         };
-        let uri: http::Uri = format!("http://{shown}")
+        let uri: http::Uri = format!("{scheme}://{shown}")
             .parse()
             .map_err(|_| "is not host:port")?;
         if uri.port_u16().is_none()
@@ -87,7 +90,7 @@ impl FromStr for Address {
             || uri.path() != "/"
             || shown.contains('@')
         {
-            return Err("is not host:port, http://host:port or unix:/path".into());
+            return Err("is not host:port, http(s)://host:port or unix:/path".into());
         }
         Ok(Self {
             shown: shown.to_owned(),
@@ -103,15 +106,15 @@ pub(super) struct Client {
     address: Address,
 }
 
-/// Adds our key and the deadline to each call.
+/// Adds our key, if we have one, and the deadline to each call.
 #[derive(Clone)]
-pub(super) struct Bearer(MetadataValue<Ascii>);
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("authorization", self.0.clone());
+        if let Some(key) = &self.0 {
+            request.metadata_mut().insert("authorization", key.clone());
+        }
         request.set_timeout(DEADLINE);
         Ok(request)
     }
@@ -123,16 +126,15 @@ impl Client {
     pub(super) async fn connect(args: &ClientArgs) -> Result<Self, Failure> {
         let bearer = bearer(args)?;
         let address = args.addr.clone();
-        let endpoint = Endpoint::from_shared(address.uri.clone())
-            .map_err(Failure::failed)?
+        let endpoint = args
+            .tls
+            .endpoint(&address.uri)?
             .connect_timeout(DEADLINE)
             .timeout(DEADLINE);
         let channel = endpoint.connect().await.map_err(|error| {
-            let cause = io_cause(&error);
-            Failure::failed(anyhow!(
-                "cannot reach {}: {cause}; is `keystile serve` running?",
-                address.shown
-            ))
+            let cause = tls::cause(&error)
+                .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
+            Failure::failed(anyhow!("cannot reach {}: {cause}", address.shown))
         })?;
         Ok(Self {
             channel,
@@ -162,18 +164,22 @@ impl Client {
 fn bearer(args: &ClientArgs) -> Result<Bearer, Failure> {
     let token = match &args.api_key_file {
         Some(path) => read_key(path)?,
-        None => crate::config::variable(KEY_VARIABLE).ok_or_else(|| {
-            Failure::failed(anyhow!(
-                "no API key: set {KEY_VARIABLE} or --api-key-file (`keystile bootstrap` makes the first key)"
-            ))
-        })?,
+        None => match crate::config::variable(KEY_VARIABLE) {
+            Some(token) => token,
+            None if args.tls.identifies_us() => return Ok(Bearer(None)),
+            None => {
+                return Err(Failure::failed(anyhow!(
+                    "no API key: set {KEY_VARIABLE} or --api-key-file (`keystile bootstrap` makes the first key)"
+                )));
+            }
+        },
     };
     let text = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
         Failure::failed(anyhow!("the API key holds a character that no API key has"))
     })?;
     value.set_sensitive(true);
-    Ok(Bearer(value))
+    Ok(Bearer(Some(value)))
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -242,6 +248,10 @@ fn explain(address: &str, status: &Status) -> String {
             format!("{address} does not serve the admin API; is it the `admin` listener?")
         }
         _ if details.error_info().is_some() => message,
+        _ if status.source().and_then(tls::cause).is_some() => {
+            let cause = status.source().and_then(tls::cause).unwrap_or_default();
+            format!("cannot reach {address}: {cause}")
+        }
         Code::Unavailable => format!("lost the connection to {address}; try again"),
         code => {
             let cause = status.source().map_or_else(|| message.clone(), io_cause);
@@ -262,6 +272,11 @@ mod tests {
         for (text, shown, uri) in [
             ("127.0.0.1:9002", "127.0.0.1:9002", "http://127.0.0.1:9002/"),
             ("http://localhost:1/", "localhost:1", "http://localhost:1/"),
+            (
+                "https://localhost:1/",
+                "localhost:1",
+                "https://localhost:1/",
+            ),
             ("[::1]:9002", "[::1]:9002", "http://[::1]:9002/"),
             (
                 "unix:/run/keystile.sock",
@@ -275,7 +290,7 @@ mod tests {
         for bad in [
             "",
             "localhost",
-            "https://localhost:1",
+            "ftp://localhost:1",
             "unix:run/x",
             "http://a:1/path",
             "user:pw@host:1",

@@ -85,7 +85,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         let greeting = greet(args, demo.as_ref());
         server::run(&config, parts, |_| say(&greeting))
             .await
-            .map_err(Failure::Failed)
+            .map_err(bad_start)
     })
 }
 
@@ -94,16 +94,19 @@ fn config_text(args: &DevArgs) -> String {
     // JSON strings are YAML strings: whatever the path holds, it is quoted.
     format!(
         "profile: development\n\
-         authz: {{listen: [{}]}}\n\
-         admin: {{listen: [{}]}}\n\
-         ops: {{listen: [{}]}}\n\
+         authz: {{listen: [{}], insecure: {}}}\n\
+         admin: {{listen: [{}], insecure: {}}}\n\
+         ops: {{listen: [{}], insecure: {}}}\n\
          store: {{kind: embedded, embedded: {{path: {}}}}}\n\
          keyring: {{data: {{file: {}}}, vault: {{file: {}}}}}\n\
          telemetry: {{log: {{level: warn}}}}\n\
          plans: {{pro: {{features: [images]}}}}\n",
         json!(args.authz_listen.to_string()),
+        !args.authz_listen.ip().is_loopback(),
         json!(args.admin_listen.to_string()),
+        !args.admin_listen.ip().is_loopback(),
         json!(args.ops_listen.to_string()),
+        !args.ops_listen.ip().is_loopback(),
         path("keystile.redb"),
         path("data.keyring"),
         path("vault.keyring"),

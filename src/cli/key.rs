@@ -165,9 +165,12 @@ fn request(args: &CreateArgs, now: Timestamp) -> pb::CreateKeyRequest {
     } else {
         pb::KeyKind::Live
     };
-    let expire_time = args.expires_in.map(|life| prost_types::Timestamp {
-        seconds: now.plus(life).as_millis().div_euclid(1000),
-        nanos: 0,
+    let expire_time = args.expires_in.map(|life| {
+        let end = now.plus(life).as_millis();
+        prost_types::Timestamp {
+            seconds: end.div_euclid(1000),
+            nanos: i32::try_from(end.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
+        }
     });
     pb::CreateKeyRequest {
         parent: name_of(&args.tenant),

@@ -123,6 +123,7 @@ fn failure(error: KeyfileError) -> Failure {
         | KeyfileError::Content { .. }
         | KeyfileError::Unreadable { .. }
         | KeyfileError::Foreign { .. }
+        | KeyfileError::ForeignVault { .. }
         | KeyfileError::VariableMissing { .. }
         | KeyfileError::Variable { .. } => Failure::config(error),
     }

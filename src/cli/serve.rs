@@ -33,13 +33,13 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let loaded =
         Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
-    harden();
     start_logs(&loaded.config);
+    harden();
     runtime().map_err(Failure::Failed)?.block_on(async {
         let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
         server::run(&loaded.config, parts, |_| Ok(()))
             .await
-            .map_err(Failure::Failed)
+            .map_err(bad_start)
     })
 }
 

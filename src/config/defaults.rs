@@ -43,6 +43,8 @@ impl Default for RawAuthz {
         Self {
             listen: loopback(9001),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
             workers: 0,
             credentials: vec![header, bearer],
             forward_key: false,
@@ -70,6 +72,10 @@ impl Default for RawAdmin {
         Self {
             listen: loopback(9002),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
+            strict_api_key_mode: true,
+            client_roles: Vec::new(),
         }
     }
 }
@@ -79,6 +85,8 @@ impl Default for RawOps {
         Self {
             listen: loopback(9003),
             unix_socket: RawUnixSocket::default(),
+            tls: None,
+            insecure: false,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 
 pub(super) struct Format {
@@ -95,6 +95,11 @@ pub(super) const FORMATS: &[Format] = &[
         name: "file-path",
         example: "a file path",
         check: parses::<FilePath>,
+    },
+    Format {
+        name: "certificate-name",
+        example: "a name such as `dns:envoy.mesh`",
+        check: parses::<SanText>,
     },
     Format {
         name: "socket-mode",

@@ -80,6 +80,14 @@ impl fmt::Display for ListenAddr {
 }
 
 impl ListenAddr {
+    /// Whether others than this machine's own programs can reach it.
+    pub fn leaves_the_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => false,
+        }
+    }
+
     /// Whether the second bind of the two would fail.
     pub(super) fn collides(&self, other: &Self) -> bool {
         match (self, other) {

@@ -13,9 +13,9 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
-use super::{LogFormat, LogLevel, OnOutage, Profile, SecretRetention};
+use super::{ClientRole, LogFormat, LogLevel, OnOutage, Profile, SecretRetention, TlsVersion};
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
 macro_rules! section {
@@ -94,6 +94,11 @@ section! {
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
         pub unix_socket: RawUnixSocket,
+        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tls: Option<RawTls>,
+        /// Whether a TCP address that is not loopback may be served in plain text.
+        pub insecure: bool,
         /// Threads that serve checks; 0 is one per CPU.
         #[schemars(range(max = 256))]
         pub workers: usize,
@@ -140,6 +145,18 @@ section! {
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
         pub unix_socket: RawUnixSocket,
+        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tls: Option<RawTls>,
+        /// Whether a TCP address that is not loopback may be served in plain text.
+        pub insecure: bool,
+        /// Whether only API keys and mapped client certificates are accepted. This build knows no other
+        /// credentials, so it must be `true`.
+        pub strict_api_key_mode: bool,
+        /// What the holder of a client certificate may do when it sends no API key. The first entry that names
+        /// one of the certificate's names decides. Needs `tls.client_ca_file`.
+        #[schemars(length(max = 1024))]
+        pub client_roles: Vec<RawClientRole>,
     }
 }
 
@@ -151,6 +168,45 @@ section! {
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
         pub unix_socket: RawUnixSocket,
+        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tls: Option<RawTls>,
+        /// Whether a TCP address that is not loopback may be served in plain text.
+        pub insecure: bool,
+    }
+}
+
+section! {
+    RawTls {
+        /// The certificate and its chain in PEM, the server's own certificate first. Read again when it changes,
+        /// and on SIGHUP; so are the other two files.
+        pub cert_file: FilePath,
+        /// The certificate's private key in PEM. Only its owner may be able to read the file.
+        pub key_file: FilePath,
+        /// Certificates in PEM that sign the clients'. When it is there, a client without a certificate is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub client_ca_file: Option<FilePath>,
+        /// Names of which a client's certificate must have one: `dns:envoy.mesh` or
+        /// `uri:spiffe://mesh/ns/*/sa/envoy`. A `*` stands for exactly one label of a DNS name or one segment of a
+        /// URI's path. Empty: every client of the CA.
+        #[serde(default)]
+        #[schemars(length(max = 1024), extend("uniqueItems" = true))]
+        pub client_sans: Vec<SanText>,
+        /// The oldest version of TLS that is spoken.
+        #[serde(default)]
+        pub min_version: TlsVersion,
+    }
+}
+
+section! {
+    RawClientRole {
+        /// A certificate's name, written as in `tls.client_sans`.
+        pub san: SanText,
+        /// What its holder may do.
+        pub role: ClientRole,
+        /// The tenant that a `tenant_admin` administers. Not for a `global_admin`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub tenant: Option<TenantName>,
     }
 }
 

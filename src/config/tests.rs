@@ -8,6 +8,7 @@ mod files;
 mod mistakes;
 mod schema;
 mod sources;
+mod tls;
 
 /// The least that serves checks.
 const SIDECAR: &str = "{authz: {}, keyring: {data: {file: data.keyring}}}";
@@ -63,6 +64,8 @@ fn what_is_not_written_has_the_documented_default() {
         authz: Some(AuthzConfig {
             listen: vec![tcp("127.0.0.1:9001")],
             unix_socket: socket.clone(),
+            tls: None,
+            insecure: false,
             workers: 0,
             credentials: vec![
                 CredentialSource::Header("x-api-key".to_owned()),
@@ -78,10 +81,15 @@ fn what_is_not_written_has_the_documented_default() {
         admin: Some(AdminConfig {
             listen: vec![tcp("127.0.0.1:9002")],
             unix_socket: socket.clone(),
+            tls: None,
+            insecure: false,
+            client_roles: Vec::new(),
         }),
         ops: Some(OpsConfig {
             listen: vec![tcp("127.0.0.1:9003")],
             unix_socket: socket,
+            tls: None,
+            insecure: false,
         }),
         store: StoreConfig::Embedded {
             path: "keystile.redb".into(),

@@ -7,6 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::domain::san::SanPattern;
+
 /// Longest piece of a wrong value that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -154,9 +156,25 @@ checked_text!(
     }
 );
 checked_text!(
+    /// Names of client certificates.
+    pub(super) SanText, "certificate-name", "^(dns:[A-Za-z0-9._*-]+|uri:[^:/*]+://[^/*]+(/.*)?)$",
+    |text| match text.parse::<SanPattern>() {
+        Ok(pattern) => Ok(pattern.to_string()),
+        Err(why) if text.is_empty() => Err(why.to_string()),
+        Err(why) => Err(format!("{} {why}", shown(text))),
+    }
+);
+checked_text!(
     /// Permission bits of a socket, as octal text.
     pub(super) SocketMode, "socket-mode", "^0?[0-7]{3}$", parse_socket_mode
 );
+
+impl SanText {
+    /// The pattern; none only for what `FromStr` refuses.
+    pub(super) fn to_pattern(&self) -> Option<SanPattern> {
+        self.0.parse().ok()
+    }
+}
 
 impl FilePath {
     pub(super) fn to_path(&self) -> PathBuf {

@@ -2,14 +2,15 @@
 
 use super::quantity::HumanDuration;
 use super::raw::{
-    RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawLimits, RawLimitsOverride,
-    RawTenantLimits, RawUnixSocket,
+    RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
+    RawLimits, RawLimitsOverride, RawTenantLimits, RawTls, RawUnixSocket,
 };
+use super::text::{FilePath, SanText};
 use super::{
-    AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, Config, CredentialSource, FailurePolicy,
-    KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan,
-    ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits, TokenConfig,
-    UnixSocketConfig,
+    AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
+    CredentialSource, FailurePolicy, KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource,
+    LogConfig, OpsConfig, Plan, ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits,
+    TlsConfig, TokenConfig, UnixSocketConfig,
 };
 
 /// `None` only for what `validate` refuses.
@@ -26,13 +27,12 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             format: raw.telemetry.log.format,
         },
         authz: raw.authz.map(authz),
-        admin: raw.admin.map(|admin| AdminConfig {
-            listen: admin.listen,
-            unix_socket: unix_socket(admin.unix_socket),
-        }),
+        admin: raw.admin.map(admin),
         ops: raw.ops.map(|ops| OpsConfig {
             listen: ops.listen,
             unix_socket: unix_socket(ops.unix_socket),
+            tls: ops.tls.as_ref().map(tls),
+            insecure: ops.insecure,
         }),
         store: StoreConfig::Embedded {
             path: raw.store.embedded.path.to_path(),
@@ -77,6 +77,8 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
     AuthzConfig {
         listen: raw.listen,
         unix_socket: unix_socket(raw.unix_socket),
+        tls: raw.tls.as_ref().map(tls),
+        insecure: raw.insecure,
         workers: raw.workers,
         credentials: raw.credentials.into_iter().filter_map(credential).collect(),
         forward_key: raw.forward_key,
@@ -90,6 +92,38 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
             ttl: signed.ttl.0,
         }),
     }
+}
+
+fn admin(raw: RawAdmin) -> AdminConfig {
+    AdminConfig {
+        listen: raw.listen,
+        unix_socket: unix_socket(raw.unix_socket),
+        tls: raw.tls.as_ref().map(tls),
+        insecure: raw.insecure,
+        client_roles: raw.client_roles.iter().filter_map(client_role).collect(),
+    }
+}
+
+fn tls(raw: &RawTls) -> TlsConfig {
+    TlsConfig {
+        cert_file: raw.cert_file.to_path(),
+        key_file: raw.key_file.to_path(),
+        client_ca_file: raw.client_ca_file.as_ref().map(FilePath::to_path),
+        client_sans: raw
+            .client_sans
+            .iter()
+            .filter_map(SanText::to_pattern)
+            .collect(),
+        min_version: raw.min_version,
+    }
+}
+
+fn client_role(raw: &RawClientRole) -> Option<ClientRoleConfig> {
+    Some(ClientRoleConfig {
+        san: raw.san.to_pattern()?,
+        role: raw.role,
+        tenant: raw.tenant.as_ref().map(ToString::to_string),
+    })
 }
 
 fn credential(raw: RawCredential) -> Option<CredentialSource> {

@@ -8,10 +8,12 @@ use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource};
 use super::text::FilePath;
+use super::tls;
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     check_listeners(raw, &mut mistakes);
+    tls::check(raw, &mut mistakes);
     check_keyring(raw, &mut mistakes);
     check_signing(raw, &mut mistakes);
     check_files(raw, &mut mistakes);

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::san::San;
 
 /// Who acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,11 @@ pub enum Actor {
         tenant: TenantId,
         /// The key.
         key: KeyId,
+    },
+    /// The holder of a client certificate, on the admin API.
+    Certificate {
+        /// The name in it that the configuration gives a role.
+        san: San,
     },
     /// Somebody with access to the store and the keyrings, on the command line.
     Operator,

@@ -50,6 +50,13 @@ impl<'a> Finder<'a> {
         self.ambiguous = true;
     }
 
+    /// Whether a text holds the credential that was found last.
+    pub(super) fn found_in(&self, text: &[u8]) -> bool {
+        self.found
+            .as_deref()
+            .is_some_and(|found| text.windows(found.len()).any(|part| part == found))
+    }
+
     /// What all places together had.
     pub fn credential(&self) -> Credential<'_> {
         match &self.found {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::crypto::token::TokenPrefixes;
 use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
@@ -29,8 +30,8 @@ pub struct Incoming<'a> {
     source: Option<IpAddr>,
     ambiguity: Option<&'static str>,
     pub(super) target: Target<'a>,
-    /// A rule that we do not understand: nothing may pass by it.
-    pub(super) bad_rule: bool,
+    /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
+    pub(super) bad_rule: Option<&'a [u8]>,
     pub(super) caller: Caller,
     /// For correlation: the client's or Envoy's id, if it is harmless.
     pub(super) request_id: Option<&'a str>,
@@ -91,6 +92,14 @@ impl<'a> Incoming<'a> {
             source: self.source,
             time_left,
         }
+    }
+
+    /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
+    pub(super) fn hide_key_in_request_id(&mut self, prefixes: &TokenPrefixes) {
+        let finder = &self.finder;
+        self.request_id = self
+            .request_id
+            .filter(|id| !prefixes.appear_in(id.as_bytes()) && !finder.found_in(id.as_bytes()));
     }
 
     /// What the route demands.
@@ -289,20 +298,20 @@ impl<'a> Incoming<'a> {
             return;
         };
         let Ok(value) = std::str::from_utf8(value) else {
-            self.bad_rule = true;
+            self.bad_rule = Some(name);
             return;
         };
         match name {
             b"mode" => match Mode::parse(value.trim()) {
                 Some(mode) => self.rule.mode = mode,
-                None => self.bad_rule = true,
+                None => self.bad_rule = Some(name),
             },
             b"features" => self.rule.features = value.trim(),
             b"scopes" => self.rule.scopes = value.trim(),
             // What a request costs matters to limits alone.
             b"cost" => {}
             // A misspelt demand must not be a demand dropped.
-            _ => self.bad_rule = true,
+            _ => self.bad_rule = Some(name),
         }
     }
 

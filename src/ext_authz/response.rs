@@ -29,14 +29,36 @@ const VALUE_LEN_MAX: usize = 8 * 1024;
 /// What is not visible ASCII, and the sign that the encoding itself uses.
 const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// An encoded `CheckResponse`. Nothing outside this module can make one.
+/// What stands before a message in gRPC: a flag and a length of four bytes.
+const FRAME_LEN: usize = 5;
+
+/// An encoded `CheckResponse`, framed for gRPC. Nothing outside this module can make one.
 #[derive(Clone, Debug)]
 pub struct Answer(Bytes);
 
 impl Answer {
-    /// The message, for the wire.
-    pub fn into_bytes(self) -> Bytes {
+    /// Joins the parts behind a frame in one allocation: a `status`, one kind of response, and metadata.
+    fn assemble(status: &[u8], tag: u32, response: &[u8], metadata: &[u8]) -> Self {
+        let parts = field_len(status.len()) + field_len(response.len()) + field_len(metadata.len());
+        let mut out = Vec::with_capacity(FRAME_LEN + parts);
+        out.extend_from_slice(&[0; FRAME_LEN]);
+        put(&mut out, 1, status);
+        put(&mut out, tag, response);
+        put(&mut out, 4, metadata);
+        let len = u32::try_from(out.len() - FRAME_LEN)
+            .expect("an answer is bounded by its headers, far below 4 GiB");
+        out[1..FRAME_LEN].copy_from_slice(&len.to_be_bytes());
+        Self(out.into())
+    }
+
+    /// With its frame, for the wire.
+    pub fn into_framed(self) -> Bytes {
         self.0
+    }
+
+    /// The message alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.0.slice(FRAME_LEN..)
     }
 }
 
@@ -77,18 +99,15 @@ pub fn allow(
             !exempt || authorizer.prefixes().appear_in(token)
         });
     }
-    let mut out = Vec::with_capacity(ok.len() + metadata.len() + 16);
-    put(&mut out, 1, &[]); // status: code 0
-    put(&mut out, 3, &ok);
-    put(&mut out, 4, &metadata);
-    Answer(out.into())
+    // An empty status has code 0.
+    Answer::assemble(&[], 3, &ok, &metadata)
 }
 
 /// Refuses a request, in the words of the caller's protocol.
 ///
 /// With `defer`, Envoy is told of an error instead of a refusal, and its `failure_mode_allow` decides.
 pub fn deny(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> Answer {
-    Answer(denied::encode(denial, incoming, defer).into())
+    denied::encode(denial, incoming, defer)
 }
 
 /// What is rendered once a tenant: headers and metadata, each without the features and the features alone.
@@ -296,9 +315,11 @@ fn put_header(out: &mut Vec<u8>, tag: u32, name: &str, value: &str) {
 
 /// Appends an entry of a `google.protobuf.Struct` with a text value.
 fn put_field(metadata: &mut Vec<u8>, name: &str, text: &str) {
-    let mut value = Vec::with_capacity(text.len() + 4);
-    put(&mut value, 3, text.as_bytes()); // Value.string_value
-    put_value(metadata, name, &value);
+    let value_len = field_len(text.len());
+    put_head(metadata, 1, field_len(name.len()) + field_len(value_len)); // Struct.fields
+    put(metadata, 1, name.as_bytes());
+    put_head(metadata, 2, value_len);
+    put(metadata, 3, text.as_bytes()); // Value.string_value
 }
 
 fn put_value(metadata: &mut Vec<u8>, name: &str, value: &[u8]) {

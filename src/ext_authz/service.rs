@@ -23,6 +23,7 @@ use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::response::{self, Answer};
+use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
 pub use body::AnswerBody;
 use body::{MessageError, read_message};
@@ -31,6 +32,10 @@ use body::{MessageError, read_message};
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// The service's name, for health checks.
 pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
+/// A message that takes longer to arrive is not going to: its memory is taken back.
+const READ_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
+/// How much of a misspelt name is logged.
+const NAME_SHOWN_MAX: usize = 64;
 /// What of the caller's deadline is left for the way back.
 const RETURN_SHARE: u32 = 10;
 
@@ -40,6 +45,15 @@ pub struct CheckService {
     authorizer: Arc<Authorizer>,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
+    faults: Arc<Faults>,
+}
+
+/// What every request may meet at once, logged now and then.
+#[derive(Debug, Default)]
+struct Faults {
+    unread: Throttle,
+    rule: Throttle,
+    outage: Throttle,
 }
 
 impl fmt::Debug for CheckService {
@@ -55,6 +69,7 @@ impl CheckService {
             authorizer,
             settings: Arc::new(settings),
             metrics,
+            faults: Arc::default(),
         }
     }
 
@@ -64,7 +79,10 @@ impl CheckService {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         let time_left = time_left(request.headers());
-        let message = read_message(request.into_body(), self.settings.max_message_bytes).await;
+        let reading = read_message(request.into_body(), self.settings.max_message_bytes);
+        let message = tokio::time::timeout(READ_TIMEOUT, reading)
+            .await
+            .unwrap_or(Err(MessageError::CutShort));
         let answer = match message {
             Ok(message) => Caught(Box::pin(self.check(&message, time_left))).await,
             Err(error) => Some(self.refuse_unread(error)),
@@ -81,15 +99,12 @@ impl CheckService {
     /// Decides about one encoded `CheckRequest`.
     pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
         let started = Instant::now();
-        let Ok(incoming) = Incoming::read(message, &self.settings) else {
+        let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
-        if incoming.bad_rule {
-            tracing::warn!(
-                mode = ?incoming.rule().mode, features = incoming.rule().features, scopes = incoming.rule().scopes,
-                "a route's context_extensions are not understood: known are keystile.mode (required, optional, off), \
-                 keystile.features, keystile.scopes, keystile.cost"
-            );
+        if let Some(name) = incoming.bad_rule {
+            self.log_bad_rule(name, &incoming);
+            incoming.hide_key_in_request_id(self.authorizer.prefixes());
             return self.unavailable(&incoming, started, false);
         }
         match self
@@ -109,11 +124,13 @@ impl CheckService {
             Ok(Decision::Deny(denial)) => {
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
+                incoming.hide_key_in_request_id(self.authorizer.prefixes());
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
-                log_outage(&outage);
+                self.log_outage(&outage);
+                incoming.hide_key_in_request_id(self.authorizer.prefixes());
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
             }
@@ -129,7 +146,9 @@ impl CheckService {
 
     /// A client can bring this about, so it is a refusal under every failure policy.
     fn refuse_unread(&self, error: MessageError) -> Answer {
-        tracing::warn!(%error, "refused a CheckRequest");
+        if let Some(held_back) = self.faults.unread.admit(self.authorizer.now()) {
+            tracing::warn!(%error, held_back, "refused a CheckRequest that could not be read");
+        }
         let denial = Denial {
             detail: Some(error.to_string()),
             ..Denial::because(DenyReason::AmbiguousRequest)
@@ -137,6 +156,29 @@ impl CheckService {
         self.metrics
             .decided(Outcome::Deny(denial.reason), Duration::ZERO);
         response::deny(&denial, None, false)
+    }
+
+    fn log_bad_rule(&self, name: &[u8], incoming: &Incoming<'_>) {
+        let Some(held_back) = self.faults.rule.admit(self.authorizer.now()) else {
+            return;
+        };
+        let rule = incoming.rule();
+        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX)]);
+        tracing::warn!(
+            mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
+            "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
+             keystile.features, keystile.scopes, keystile.cost"
+        );
+    }
+
+    fn log_outage(&self, outage: &Outage) {
+        if let Some(held_back) = self.faults.outage.admit(self.authorizer.now()) {
+            tracing::warn!(
+                error = %crate::telemetry::chain(outage),
+                held_back,
+                "cannot decide"
+            );
+        }
     }
 
     fn refuse_after_panic(&self) -> Answer {
@@ -158,10 +200,6 @@ fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
         request_id = incoming.request_id,
         "denied"
     );
-}
-
-fn log_outage(outage: &Outage) {
-    tracing::warn!(error = outage as &dyn std::error::Error, "cannot decide");
 }
 
 /// The caller's deadline (`grpc-timeout`), less what the way back takes.

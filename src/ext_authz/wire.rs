@@ -81,3 +81,8 @@ pub(super) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
 pub(super) fn field_len(len: usize) -> usize {
     1 + encoded_len_varint(len as u64) + len
 }
+
+/// How long a number is with its tag, for tags below 16.
+pub(super) fn number_len(number: u64) -> usize {
+    1 + encoded_len_varint(number)
+}

@@ -1,4 +1,4 @@
-//! The admin listener: its services, and our own keys as their callers' credentials.
+//! The admin listener: its services, and what its callers are recognised by.
 
 use std::sync::Arc;
 
@@ -6,26 +6,43 @@ use axum::Router;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 
 use crate::admin;
-use crate::admin::caller::{AuthFailure, AuthFuture, Authenticate, Identity};
+use crate::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential, Identity};
 use crate::authorizer::Authorizer;
 use crate::cache::Found;
 use crate::clock::SystemClock;
+use crate::config::{ClientRole, ClientRoleConfig};
 use crate::domain::decision::DenyReason;
-use crate::domain::name::{KeyId, Owner};
+use crate::domain::name::{KeyId, Owner, TenantId};
+use crate::domain::role::Role;
+use crate::domain::san::{San, SanPattern};
+use crate::domain::tenant::TenantStatus;
+use crate::registry::{Registry, RegistryError};
 use crate::server::parts::Parts;
 
-/// Recognises callers by the same path that decides requests.
-struct ByKey(Arc<Authorizer>);
+/// Recognises callers: keys by the same path that decides requests, certificates by the configuration.
+struct Callers {
+    authorizer: Arc<Authorizer>,
+    registry: Registry,
+    /// The first that names one of a certificate's names decides.
+    roles: Vec<CertificateRole>,
+}
 
-impl Authenticate for ByKey {
+/// What the holder of a certificate may do.
+struct CertificateRole {
+    san: SanPattern,
+    role: Role,
+    tenant: Option<TenantId>,
+}
+
+impl Authenticate for Callers {
     fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a> {
         Box::pin(async move {
-            match self.0.authenticate(token).await {
+            match self.authorizer.authenticate(token).await {
                 Ok(Ok(found)) => identity(&found),
                 Ok(Err(reason)) => Err(failure(reason)),
                 Err(outage) => {
                     tracing::warn!(
-                        error = &outage as &dyn std::error::Error,
+                        error = %crate::telemetry::chain(&outage),
                         "cannot authenticate a caller"
                     );
                     Err(AuthFailure::Unavailable)
@@ -33,15 +50,68 @@ impl Authenticate for ByKey {
             }
         })
     }
+
+    fn recognise<'a>(&'a self, names: &'a [San]) -> AuthFuture<'a> {
+        Box::pin(async move {
+            let (entry, san) = self.role_of(names).ok_or(AuthFailure::Refused)?;
+            if let Some(tenant) = &entry.tenant {
+                self.check_active(tenant).await?;
+            }
+            Ok(Identity {
+                role: entry.role,
+                credential: Credential::Certificate {
+                    san: san.clone(),
+                    tenant: entry.tenant.clone(),
+                },
+            })
+        })
+    }
+}
+
+impl Callers {
+    fn role_of<'a>(&self, names: &'a [San]) -> Option<(&CertificateRole, &'a San)> {
+        self.roles.iter().find_map(|entry| {
+            let san = names.iter().find(|san| entry.san.matches(san))?;
+            Some((entry, san))
+        })
+    }
+
+    /// As a key of the tenant would be, the certificate is refused while the tenant is suspended.
+    async fn check_active(&self, tenant: &TenantId) -> Result<(), AuthFailure> {
+        match self.registry.tenant(tenant).await {
+            Ok(found) if found.status == TenantStatus::Active => Ok(()),
+            Ok(_) => Err(AuthFailure::TenantSuspended),
+            Err(RegistryError::NotFound { .. }) => Err(AuthFailure::Refused),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot recognise a client certificate");
+                Err(AuthFailure::Unavailable)
+            }
+        }
+    }
+}
+
+fn certificate_role(entry: &ClientRoleConfig) -> anyhow::Result<CertificateRole> {
+    let tenant = entry.tenant.as_deref().map(TenantId::parse).transpose()?;
+    Ok(CertificateRole {
+        san: entry.san.clone(),
+        role: match entry.role {
+            ClientRole::TenantAdmin => Role::TenantAdmin,
+            ClientRole::GlobalAdmin => Role::GlobalAdmin,
+        },
+        tenant,
+    })
 }
 
 fn identity(found: &Found) -> Result<Identity, AuthFailure> {
     let key = &found.key;
     Ok(Identity {
-        tenant: key.tenant().clone(),
-        key: KeyId::parse(key.key()).map_err(|_| AuthFailure::Unavailable)?,
-        owner: Owner::parse(key.owner()).map_err(|_| AuthFailure::Unavailable)?,
         role: key.role(),
+        credential: Credential::Key {
+            tenant: key.tenant().clone(),
+            key: KeyId::parse(key.key()).map_err(|_| AuthFailure::Unavailable)?,
+            owner: Owner::parse(key.owner()).map_err(|_| AuthFailure::Unavailable)?,
+        },
     })
 }
 
@@ -61,15 +131,24 @@ fn failure(reason: DenyReason) -> AuthFailure {
 }
 
 /// Everything that the admin listener serves.
-pub(super) fn router(parts: &Parts, health: HealthServer<impl HealthApi>) -> Router {
-    let auth = Arc::new(ByKey(Arc::clone(&parts.authorizer)));
-    admin::routes(
+pub(super) fn router(
+    parts: &Parts,
+    roles: &[ClientRoleConfig],
+    health: HealthServer<impl HealthApi>,
+) -> anyhow::Result<Router> {
+    let auth = Arc::new(Callers {
+        authorizer: Arc::clone(&parts.authorizer),
+        registry: parts.registry.clone(),
+        roles: roles
+            .iter()
+            .map(certificate_role)
+            .collect::<Result<_, _>>()?,
+    });
+    let routes = admin::routes(
         parts.registry.clone(),
         auth,
         Arc::new(SystemClock),
         &parts.page_token_key(),
-    )
-    .add_service(health)
-    .prepare()
-    .into_axum_router()
+    );
+    Ok(routes.add_service(health).prepare().into_axum_router())
 }

@@ -13,6 +13,7 @@ use axum::Router;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,7 @@ use crate::ext_authz::service::{AnswerBody, CHECK_PATH};
 use crate::server::connection::{self, Answering, CONNECTIONS_MAX};
 use crate::server::health::Health;
 use crate::server::listener::{Listener, Socket};
+use crate::server::tls::Tls;
 
 /// What the listener serves: the hot path by hand, the rest by a router.
 #[derive(Clone)]
@@ -49,7 +51,7 @@ impl hyper::service::Service<Request<Incoming>> for AuthzService {
 
 /// A connection on its way to a worker's runtime.
 enum Handed {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Option<Arc<Tls>>),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -152,9 +154,32 @@ async fn deal(
 /// Takes a connection off this runtime.
 fn release(socket: Socket) -> std::io::Result<Handed> {
     Ok(match socket {
-        Socket::Tcp(stream) => Handed::Tcp(stream.into_std()?),
+        Socket::Tcp { stream, tls } => Handed::Tcp(stream.into_std()?, tls),
         Socket::Unix(stream) => Handed::Unix(OwnedFd::from(stream.into_std()?).into()),
     })
+}
+
+async fn serve(
+    handed: Handed,
+    service: AuthzService,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    match handed {
+        Handed::Tcp(stream, tls) => {
+            let stream = TcpStream::from_std(stream)?;
+            let Some(tls) = tls else {
+                connection::serve(stream, service, stop).await;
+                return Ok(());
+            };
+            if let Some((stream, _)) = tls.accept(stream, &stop).await {
+                connection::serve(stream, service, stop).await;
+            }
+        }
+        Handed::Unix(stream) => {
+            connection::serve(UnixStream::from_std(stream)?, service, stop).await;
+        }
+    }
+    Ok(())
 }
 
 async fn work(
@@ -171,19 +196,11 @@ async fn work(
     let follower = background.spawn(follow);
     while let Some(handed) = incoming.recv().await {
         let (service, stop) = (service.clone(), stop.clone());
-        let connection = async move {
-            match handed {
-                Handed::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-                    Ok(stream) => connection::serve(stream, service, stop).await,
-                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
-                },
-                Handed::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                    Ok(stream) => connection::serve(stream, service, stop).await,
-                    Err(error) => tracing::warn!(%error, "a worker could not take a connection"),
-                },
+        connections.spawn(async move {
+            if let Err(error) = serve(handed, service, stop).await {
+                tracing::warn!(%error, "a worker could not take a connection");
             }
-        };
-        connections.spawn(connection);
+        });
     }
     connections.close();
     connections.wait().await;

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::caller::ClientNames;
 use crate::server::listener::{Listener, Socket};
 
 /// Envoy opens one connection a worker; a thousand are many proxies or somebody's mistake.
@@ -85,8 +86,38 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn serve_socket(socket: Socket, service: HttpService, stop: CancellationToken) {
     match socket {
-        Socket::Tcp(stream) => serve(stream, service, stop).await,
+        Socket::Tcp { stream, tls: None } => serve(stream, service, stop).await,
+        Socket::Tcp {
+            stream,
+            tls: Some(tls),
+        } => {
+            let Some((stream, names)) = tls.accept(stream, &stop).await else {
+                return;
+            };
+            let service = OfClient {
+                service,
+                client: ClientNames(names.into()),
+            };
+            serve(stream, service, stop).await;
+        }
         Socket::Unix(stream) => serve(stream, service, stop).await,
+    }
+}
+
+/// Tells each request whose connection it came on.
+struct OfClient {
+    service: HttpService,
+    client: ClientNames,
+}
+
+impl Service<Request<Incoming>> for OfClient {
+    type Response = <HttpService as Service<Request<Incoming>>>::Response;
+    type Error = <HttpService as Service<Request<Incoming>>>::Error;
+    type Future = <HttpService as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client.clone());
+        self.service.call(request)
     }
 }
 

@@ -11,11 +11,23 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::ext_authz::service::SERVICE_NAME;
 
+/// The reason that never goes away.
+const DRAINED: &str = "drained";
+
 /// What is in the way of serving.
 pub(super) struct Health {
     /// Reasons and how many guards hold each.
     reasons: Mutex<BTreeMap<&'static str, usize>>,
-    ready: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What callers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    NotReady,
+    Ready,
+    /// Not ready, and never again.
+    Draining,
 }
 
 /// As long as it lives, we are not ready.
@@ -29,7 +41,7 @@ impl Health {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             reasons: Mutex::default(),
-            ready: watch::Sender::new(true),
+            phase: watch::Sender::new(Phase::Ready),
         })
     }
 
@@ -44,13 +56,23 @@ impl Health {
 
     /// Not ready for the rest of the process's life.
     pub(super) fn drain(&self) {
-        self.hold("drained");
+        self.hold(DRAINED);
     }
 
     fn hold(&self, reason: &'static str) {
         let mut reasons = self.reasons.lock();
         *reasons.entry(reason).or_default() += 1;
-        self.ready.send_replace(false);
+        self.tell(&reasons);
+    }
+
+    fn tell(&self, reasons: &BTreeMap<&'static str, usize>) {
+        self.phase.send_replace(if reasons.contains_key(DRAINED) {
+            Phase::Draining
+        } else if reasons.is_empty() {
+            Phase::Ready
+        } else {
+            Phase::NotReady
+        });
     }
 
     /// What is waited for; empty when ready.
@@ -66,22 +88,27 @@ impl Health {
         impl Future<Output = ()> + use<>,
     ) {
         let (reporter, server) = health_reporter();
-        (server, follow(self.ready.subscribe(), reporter))
+        (server, follow(self.phase.subscribe(), reporter))
     }
 }
 
-/// Repeats our readiness to one health service.
-async fn follow(mut ready: watch::Receiver<bool>, reporter: HealthReporter) {
+/// Repeats our readiness to one health service, until the process drains.
+async fn follow(mut phase: watch::Receiver<Phase>, mut reporter: HealthReporter) {
     loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+        let now = *phase.borrow_and_update();
+        let status = match now {
+            Phase::Ready => ServingStatus::Serving,
+            Phase::NotReady | Phase::Draining => ServingStatus::NotServing,
         };
         for service in ["", SERVICE_NAME] {
             reporter.set_service_status(service, status).await;
+            if now == Phase::Draining {
+                // Ends every `Watch` after this last status: an open one would hold the drain to its deadline.
+                reporter.clear_service_status(service).await;
+                reporter.set_service_status(service, status).await;
+            }
         }
-        if ready.changed().await.is_err() {
+        if now == Phase::Draining || phase.changed().await.is_err() {
             return;
         }
     }
@@ -96,9 +123,7 @@ impl Drop for NotReady {
                 reasons.remove(self.reason);
             }
         }
-        if reasons.is_empty() {
-            self.health.ready.send_replace(true);
-        }
+        self.health.tell(&reasons);
     }
 }
 
@@ -112,10 +137,13 @@ mod tests {
         let (a, b) = (health.not_ready_until("a"), health.not_ready_until("b"));
         assert_eq!(health.waiting_for(), ["a", "b"]);
         drop(a);
-        assert!(!*health.ready.borrow());
+        assert_eq!(*health.phase.borrow(), Phase::NotReady);
         drop(b);
-        assert!(health.waiting_for().is_empty() && *health.ready.borrow());
+        assert!(health.waiting_for().is_empty());
+        assert_eq!(*health.phase.borrow(), Phase::Ready);
         health.drain();
         assert_eq!(health.waiting_for(), ["drained"]);
+        drop(health.not_ready_until("c"));
+        assert_eq!(*health.phase.borrow(), Phase::Draining, "for good");
     }
 }

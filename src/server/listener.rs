@@ -4,16 +4,21 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Group, chown};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{ListenAddr, UnixSocketConfig};
+use crate::server::tls::Tls;
 
 /// A bound socket.
 pub(super) enum Listener {
-    Tcp(TcpListener),
+    Tcp {
+        listener: TcpListener,
+        tls: Option<Arc<Tls>>,
+    },
     Unix {
         listener: UnixListener,
         _file: SocketFile,
@@ -22,7 +27,10 @@ pub(super) enum Listener {
 
 /// A connection that came in.
 pub(super) enum Socket {
-    Tcp(TcpStream),
+    Tcp {
+        stream: TcpStream,
+        tls: Option<Arc<Tls>>,
+    },
     Unix(UnixStream),
 }
 
@@ -40,29 +48,36 @@ impl Drop for SocketFile {
 impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, tls } => {
                 let (stream, _) = listener.accept().await?;
                 // Answers are small: waiting to fill a packet would be most of their latency.
                 stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                Ok(Socket::Tcp {
+                    stream,
+                    tls: tls.clone(),
+                })
             }
             Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
         }
     }
 }
 
-/// Binds every address of a listener.
+/// Binds every address of a listener; TCP gets `tls`, Unix sockets never do.
 pub(super) async fn bind_all(
     name: &str,
     addresses: &[ListenAddr],
     unix: &UnixSocketConfig,
+    tls: Option<&Arc<Tls>>,
 ) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         let listener = match address {
             ListenAddr::Tcp(address) => TcpListener::bind(address)
                 .await
-                .map(Listener::Tcp)
+                .map(|listener| Listener::Tcp {
+                    listener,
+                    tls: tls.cloned(),
+                })
                 .map_err(anyhow::Error::from),
             ListenAddr::Unix(path) => bind_unix(path, unix).await,
         };

@@ -78,7 +78,7 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
             .into_response(),
         Err(error) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %crate::telemetry::chain(&error),
                 "cannot render the metrics"
             );
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -18,11 +18,11 @@ use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
 use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
-use crate::keyfile;
+use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
 use crate::server::signing::SigningKeys;
 use crate::store::Store;
-use crate::store::redb::EmbeddedStore;
+use crate::store::redb::{EmbeddedStore, Facts};
 use crate::telemetry::metrics::Metrics;
 
 /// The opened store and keyrings and what stands directly on them.
@@ -36,8 +36,6 @@ pub struct Parts {
     pub registry: Registry,
     /// Decides requests.
     pub authorizer: Arc<Authorizer>,
-    /// Signs and publishes the context that upstreams get.
-    pub(super) signing: Option<SigningKeys>,
     cache: Arc<Cache>,
     page_token_key: [u8; 32],
 }
@@ -53,7 +51,11 @@ impl Parts {
             Some(_) | None => None,
         };
         let StoreConfig::Embedded { path } = &config.store;
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(path)?);
+        let store = EmbeddedStore::open_if(path, |facts| -> anyhow::Result<()> {
+            check_keyrings(&path.display().to_string(), facts, &data, vault.as_deref())?;
+            Ok(())
+        })?;
+        let store: Arc<dyn Store> = Arc::new(store);
         Self::assemble(config, store, data, vault).await
     }
 
@@ -110,12 +112,6 @@ impl Parts {
             data,
             registry,
             authorizer,
-            signing: config
-                .keyring
-                .signing
-                .clone()
-                .map(SigningKeys::open)
-                .transpose()?,
             cache,
             page_token_key,
         })
@@ -127,11 +123,16 @@ impl Parts {
     }
 
     /// The `Check` service, counted in `metrics`.
-    pub fn check_service(&self, config: &Config, metrics: &Arc<Metrics>) -> CheckService {
+    pub(super) fn check_service(
+        &self,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        signing: Option<&SigningKeys>,
+    ) -> CheckService {
         observe_cache(metrics, &self.cache);
         CheckService::new(
             Arc::clone(&self.authorizer),
-            ext_authz_settings(config, self.signing.as_ref()),
+            ext_authz_settings(config, signing),
             Arc::clone(metrics),
         )
     }
@@ -139,6 +140,29 @@ impl Parts {
 
 /// How long authenticating on a control plane without `authz` waits for the store.
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Whether the keyrings belong to a store; asked before anything is written to it.
+fn check_keyrings(
+    location: &str,
+    facts: &Facts,
+    data: &Keyring,
+    vault: Option<&Keyring>,
+) -> Result<(), KeyfileError> {
+    if let Some(remembered) = &facts.keyring_id {
+        keyfile::check_belongs(location, remembered, data)?;
+    }
+    // The store does not remember the vault keyring, but what that has wrapped shows whether it is the one.
+    let wrapped = facts.tenants.iter().find(|row| !row.vault_dek.is_empty());
+    if let (Some(vault), Some(row)) = (vault, wrapped) {
+        vault
+            .unwrap(row.id.as_str(), &row.vault_dek)
+            .map_err(|source| KeyfileError::ForeignVault {
+                location: location.to_owned(),
+                source,
+            })?;
+    }
+    Ok(())
+}
 
 fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
     let plan =

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT ask for a drain.
+//! SIGTERM and SIGINT ask for a drain, SIGHUP to read files again.
 
 use std::io;
 
@@ -12,6 +12,8 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on, signals are kept for us instead of ending the process.
     pub(super) fn listen() -> io::Result<Self> {
+        // Nobody may be waiting for it, and yet a reload that was asked for must not end the process.
+        drop(hangups()?);
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -24,4 +26,9 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Each SIGHUP from now on. There can be several of these.
+pub(super) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

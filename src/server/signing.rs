@@ -1,23 +1,22 @@
 //! The signing keys of the running process: read before anything listens, read again when their file changes or a
 //! SIGHUP asks for it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use opentelemetry::KeyValue;
+use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::KeyringSource;
-use crate::crypto::keyring::Ring;
+use crate::config::{Config, KeyringSource};
+use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::signing::ContextKeys;
-use crate::keyfile;
+use crate::keyfile::{self, KeyfileError};
+use crate::server::stamp::FileStamp;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the file is looked at. A new key signs minutes after it was made, so this need not be quick.
@@ -28,50 +27,32 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct SigningKeys {
     source: KeyringSource,
     keys: Arc<ArcSwap<ContextKeys>>,
-    failed_reloads: Arc<AtomicU64>,
-    /// What the file looked like before it was read.
-    seen: Option<Looks>,
+    reloads: Arc<Reloads>,
+    /// What the file was before it was last read, or tried.
+    tried: Option<FileStamp>,
 }
 
-/// What changes when a file does: a Kubernetes Secret is replaced by a link to another file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Looks {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
-impl Looks {
-    /// `None` when it is not there or no file.
-    fn of(source: &KeyringSource) -> Option<Self> {
-        let KeyringSource::File(path) = source else {
-            return None;
-        };
-        Self::at(path)
-    }
-
-    fn at(path: &Path) -> Option<Self> {
-        let facts = fs::metadata(path).ok()?;
-        Some(Self {
-            device: facts.dev(),
-            inode: facts.ino(),
-            len: facts.len(),
-            modified: (facts.mtime(), facts.mtime_nsec()),
-        })
-    }
+/// How many reloads there were.
+#[derive(Debug, Default)]
+struct Reloads {
+    ok: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl SigningKeys {
-    /// Reads the keys for the first time.
-    pub(super) fn open(source: KeyringSource) -> anyhow::Result<Self> {
-        let seen = Looks::of(&source);
+    /// Reads the keys that the configuration names, before anything is bound.
+    pub(super) fn load(config: &Config) -> Result<Option<Self>, KeyfileError> {
+        config.keyring.signing.clone().map(Self::open).transpose()
+    }
+
+    fn open(source: KeyringSource) -> Result<Self, KeyfileError> {
+        let tried = stamp(&source);
         let keys = read(&source)?;
         Ok(Self {
             source,
             keys: Arc::new(ArcSwap::from_pointee(keys)),
-            failed_reloads: Arc::default(),
-            seen,
+            reloads: Arc::default(),
+            tried,
         })
     }
 
@@ -85,72 +66,97 @@ impl SigningKeys {
         self.keys.load().jwks(SystemClock.now())
     }
 
-    /// Shows in `metrics` what operators have to know.
+    /// Shows the reloads.
     pub(super) fn observe(&self, metrics: &Metrics) {
-        let failed = Arc::clone(&self.failed_reloads);
-        metrics.counter(
-            "keystile_signing_key_reload_failures",
-            "Changed signing keyrings that could not be used; the one before is used on.",
-            move || failed.load(Ordering::Relaxed),
+        let reloads = Arc::clone(&self.reloads);
+        metrics.counters(
+            "keystile_signing_keyring_reloads",
+            "Reads of a replaced signing keyring, by how they ended.",
+            move || {
+                let row = |outcome, count: &AtomicU64| {
+                    let labels = vec![KeyValue::new("outcome", outcome)];
+                    (labels, count.load(Ordering::Relaxed))
+                };
+                vec![row("ok", &reloads.ok), row("failed", &reloads.failed)]
+            },
         );
     }
 
-    /// Follows the file until the future is dropped.
-    pub(super) fn follow(mut self) -> anyhow::Result<impl Future<Output = ()> + Send> {
-        let mut hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        Ok(async move {
+    /// Follows the file until `stop`. `hangups` ask to read it whether it seems changed or not.
+    pub(super) fn follow(
+        &self,
+        mut hangups: Signal,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let mut this = self.clone();
+        async move {
             let mut looks = interval(LOOK_EVERY);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let asked = tokio::select! {
+                    () = stop.cancelled() => return,
                     _ = looks.tick() => false,
                     Some(()) = hangups.recv() => true,
                 };
-                // Files may be on a disk that hangs, and others run on this thread.
+                // The file may be on a disk that does not answer: nothing else may wait for it.
                 let looked = tokio::task::spawn_blocking(move || {
-                    self.look(asked);
-                    self
+                    this.look(asked);
+                    this
                 });
-                match looked.await {
-                    Ok(after) => self = after,
-                    // It panicked, or the process ends.
-                    Err(_) => return,
-                }
+                let Ok(after) = looked.await else {
+                    tracing::error!("the signing keyring is no longer followed: a reload panicked");
+                    return;
+                };
+                this = after;
             }
-        })
+        }
     }
 
     fn look(&mut self, asked: bool) {
-        let looks = Looks::of(&self.source);
-        if looks == self.seen && !asked {
+        let found = stamp(&self.source);
+        if found == self.tried && !asked {
             return;
         }
-        self.seen = looks;
+        self.tried = found;
         match read(&self.source) {
             Ok(keys) => {
                 let signer = keys.signer(SystemClock.now()).id().to_owned();
                 self.keys.store(Arc::new(keys));
+                self.reloads.ok.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(signer, "the signing keyring was read again");
             }
             Err(error) => {
-                self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+                let error = &error as &dyn std::error::Error;
                 tracing::error!(
-                    error = format!("{error:#}"),
-                    "the signing keyring cannot be used; signing goes on with the one before"
+                    error,
+                    "the new signing keyring cannot be used; the old one stays"
                 );
             }
         }
     }
 }
 
-fn read(source: &KeyringSource) -> anyhow::Result<ContextKeys> {
-    let keyring = keyfile::load(source, Ring::Signing)?;
-    ContextKeys::new(&keyring).context("the signing keyring has no keys")
+fn stamp(source: &KeyringSource) -> Option<FileStamp> {
+    match source {
+        KeyringSource::File(path) => FileStamp::of(path),
+        KeyringSource::Env(_) => None,
+    }
+}
+
+fn read(source: &KeyringSource) -> Result<ContextKeys, KeyfileError> {
+    keyfile::load(source, Ring::Signing).map(|keyring| keys(&keyring))
+}
+
+fn keys(keyring: &Keyring) -> ContextKeys {
+    ContextKeys::new(keyring).expect("a signing keyring has keys")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
 
     use super::*;
 
@@ -177,7 +183,7 @@ mod tests {
             signing.look(false);
             assert_eq!(signing.jwks(), first);
         }
-        assert_eq!(signing.failed_reloads.load(Ordering::Relaxed), 3);
+        assert_eq!(signing.reloads.failed.load(Ordering::Relaxed), 3);
         fs::remove_file(path).unwrap();
         signing.look(false);
         assert_eq!(signing.jwks(), first);
@@ -185,7 +191,7 @@ mod tests {
         make(dir.path());
         signing.look(false);
         assert_ne!(signing.jwks(), first);
-        assert_eq!(signing.failed_reloads.load(Ordering::Relaxed), 4);
+        assert_eq!(signing.reloads.failed.load(Ordering::Relaxed), 4);
     }
 
     #[test]

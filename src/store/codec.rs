@@ -144,6 +144,9 @@ struct StoredChange {
     key: String,
     #[prost(string, tag = "6")]
     note: String,
+    /// `dns:…` or `uri:…`, when the actor is the holder of a client certificate.
+    #[prost(string, tag = "7")]
+    actor_certificate: String,
 }
 
 /// Reads the fields of one record and names the one that is wrong.
@@ -419,13 +422,15 @@ fn decode_generation(read: &Reader, stored: &StoredGeneration) -> Result<Generat
 
 /// The bytes of an audit entry.
 pub fn encode_change(change: &Change) -> Vec<u8> {
-    let (actor_tenant, actor_key) = match &change.actor {
-        Actor::Key { tenant, key } => (tenant.to_string(), key.to_string()),
-        Actor::Operator => (String::new(), String::new()),
+    let (actor_tenant, actor_key, actor_certificate) = match &change.actor {
+        Actor::Key { tenant, key } => (tenant.to_string(), key.to_string(), String::new()),
+        Actor::Certificate { san } => (String::new(), String::new(), san.to_string()),
+        Actor::Operator => Default::default(),
     };
     StoredChange {
         actor_tenant,
         actor_key,
+        actor_certificate,
         action: change.action.as_str().to_owned(),
         at: change.at.as_millis(),
         key: change

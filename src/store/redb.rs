@@ -28,7 +28,7 @@ use crate::store::{
     TenantCommit, TenantRow, Watcher,
 };
 
-pub use open::OpenError;
+pub use open::{Facts, OpenError};
 use tables as t;
 use write::Request;
 use writer::Writer;
@@ -55,10 +55,19 @@ impl EmbeddedStore {
     /// Checks the whole file first, so the time grows with its size. A file that is refused is left as it was.
     /// Blocks: call it before the runtime has work to do.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let database = open::open(path)?;
-        Self::start(database, path.display().to_string()).map_err(|error| OpenError::Io {
-            path: path.to_owned(),
-            error,
+        Self::open_if(path, |_| Ok(()))
+    }
+
+    /// The same, unless `accept` refuses what the store shows: then, too, the file is left as it was.
+    pub fn open_if<E: From<OpenError>>(
+        path: &Path,
+        accept: impl FnOnce(&Facts) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let database = open::open(path, accept)?;
+        let started = Self::start(database, path.display().to_string());
+        started.map_err(|error| {
+            let path = path.to_owned();
+            OpenError::Io { path, error }.into()
         })
     }
 

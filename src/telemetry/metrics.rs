@@ -128,6 +128,42 @@ impl Metrics {
             .build();
     }
 
+    /// Shows counts that somebody else keeps, each with its labels.
+    pub fn counters(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> Vec<(Vec<KeyValue>, u64)> + Send + Sync + 'static,
+    ) {
+        self.meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                for (labels, count) in read() {
+                    observer.observe(count, &labels);
+                }
+            })
+            .build();
+    }
+
+    /// Shows numbers that go up and down and that somebody else keeps, each with its labels.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> Vec<(Vec<KeyValue>, u64)> + Send + Sync + 'static,
+    ) {
+        self.meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                for (labels, value) in read() {
+                    observer.observe(value, &labels);
+                }
+            })
+            .build();
+    }
+
     /// All metrics in the Prometheus text format.
     pub fn render(&self) -> Result<String, MetricsError> {
         TextEncoder::new()

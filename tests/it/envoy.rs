@@ -4,6 +4,7 @@
 
 mod ambiguity;
 mod answers;
+mod broken;
 mod callers;
 mod changes;
 mod checker;

@@ -10,9 +10,18 @@
 )]
 
 mod admin;
+mod any_request;
+mod bad_input;
+mod cache;
 mod cli;
 mod crash;
 mod envoy;
 mod harness;
+mod outage;
+mod secrets_never_leak;
+mod server;
+mod signed_context;
 mod store_contract;
+mod support;
+mod tidy;
 mod tour;

@@ -43,11 +43,11 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "ops.listen[0]: 127.0.0.1:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
         ),
         (
-            "ops: {listen: [\"0.0.0.0:9001\"]}",
+            "ops: {listen: [\"0.0.0.0:9001\"], insecure: true}",
             "ops.listen[0]: 0.0.0.0:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
         ),
         (
-            "ops: {listen: [\"[::]:9001\"]}",
+            "ops: {listen: [\"[::]:9001\"], insecure: true}",
             "ops.listen[0]: [::]:9001 cannot be bound beside 127.0.0.1:9001 of authz.listen[0]; choose another port or path",
         ),
         (

@@ -53,7 +53,9 @@ fn docs_configuration_md_is_current() {
 fn full() -> Value {
     let yaml = "
 authz: {signed_context: {}}
-admin: {}
+admin:
+  tls: {cert_file: a.crt, key_file: a.key, client_ca_file: ca.crt, client_sans: [\"dns:a\"]}
+  client_roles: [{san: \"dns:a\", role: tenant_admin, tenant: acme}]
 ops: {}
 keyring: {data: {file: a}, vault: {env: B}, signing: {file: c}}
 plans: {pro: {features: [images]}}

@@ -1,127 +1,158 @@
 //! The body of a refusal: status, headers and text for each reason (DESIGN section 3.2).
 
+use std::borrow::Cow;
+
 use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::request::{Caller, Incoming};
-use crate::ext_authz::response::{put_field, put_header};
-use crate::ext_authz::wire::{put, put_number};
+use crate::ext_authz::response::{Answer, put_field, put_header};
+use crate::ext_authz::wire::{number_len, put, put_head, put_number};
+
+/// A kind of refusal: HTTP status and `google.rpc.Code`, as number and as text.
+struct Class {
+    http: u16,
+    http_text: &'static str,
+    /// Also what a gRPC caller sees.
+    code: u8,
+    code_text: &'static str,
+}
+
+const UNAUTHENTICATED: Class = Class {
+    http: 401,
+    http_text: "401",
+    code: 16,
+    code_text: "16",
+};
+const FORBIDDEN: Class = Class {
+    http: 403,
+    http_text: "403",
+    code: 7,
+    code_text: "7",
+};
+const BAD_REQUEST: Class = Class {
+    http: 400,
+    http_text: "400",
+    code: 3,
+    code_text: "3",
+};
+const UNAVAILABLE: Class = Class {
+    http: 503,
+    http_text: "503",
+    code: 14,
+    code_text: "14",
+};
 
 /// How a reason is said.
 struct Words {
-    http: u16,
-    /// `google.rpc.Code`; also what a gRPC caller sees.
-    code: u8,
+    class: &'static Class,
     title: &'static str,
     /// What to do about it. `{}` stands for the detail.
     advice: &'static str,
 }
 
 fn words(reason: DenyReason) -> Words {
-    let (http, code, title, advice) = match reason {
+    let (class, title, advice) = match reason {
         DenyReason::MissingApiKey => (
-            401,
-            16,
+            &UNAUTHENTICATED,
             "API key required",
             "Send your API key with the request.",
         ),
         DenyReason::InvalidApiKey => (
-            401,
-            16,
+            &UNAUTHENTICATED,
             "Invalid API key",
             "The API key is not valid. Check it for typing errors or ask for a new one.",
         ),
         DenyReason::ApiKeyExpired => (
-            401,
-            16,
+            &UNAUTHENTICATED,
             "API key expired",
             "The API key has expired. Ask for it to be renewed or rotated.",
         ),
         DenyReason::TenantSuspended => (
-            403,
-            7,
+            &FORBIDDEN,
             "Tenant suspended",
             "The tenant of this API key is suspended. Contact the provider.",
         ),
         DenyReason::FeatureNotEnabled => (
-            403,
-            7,
+            &FORBIDDEN,
             "Feature not enabled",
             "This needs the feature {}, which is not enabled for this API key.",
         ),
         DenyReason::ScopeNotGranted => (
-            403,
-            7,
+            &FORBIDDEN,
             "Scope not granted",
             "This needs the scope {}, which this API key does not have.",
         ),
         DenyReason::NetworkNotAllowed => (
-            403,
-            7,
+            &FORBIDDEN,
             "Network not allowed",
             "This API key must not be used from this network.",
         ),
         DenyReason::AmbiguousRequest => (
-            400,
-            3,
+            &BAD_REQUEST,
             "Ambiguous request",
             "The request can be understood in more than one way: {}.",
         ),
         DenyReason::AuthorizationUnavailable => (
-            503,
-            14,
+            &UNAVAILABLE,
             "Authorization unavailable",
             "The API key cannot be checked at the moment. Try again shortly.",
         ),
     };
     Words {
-        http,
-        code,
+        class,
         title,
         advice,
     }
 }
 
 /// Encodes the whole `CheckResponse`.
-pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> Vec<u8> {
+pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> Answer {
     let words = words(denial.reason);
+    let code = denial.reason.as_str();
     let caller = incoming.map(|incoming| incoming.caller).unwrap_or_default();
-    let detail = words.advice.replace(
-        "{}",
-        denial.detail.as_deref().unwrap_or("it could not be read"),
-    );
+    let detail = detail(&words, denial.detail.as_deref());
 
-    let mut status = Vec::with_capacity(48);
-    put_number(&mut status, 1, u64::from(words.code));
-    put(&mut status, 2, denial.reason.as_str().as_bytes());
+    let mut status = Vec::with_capacity(40);
+    put_number(&mut status, 1, u64::from(words.class.code));
+    put(&mut status, 2, code.as_bytes());
 
-    let mut http_status = Vec::with_capacity(4);
-    put_number(&mut http_status, 1, u64::from(words.http));
-    let mut response = Vec::with_capacity(640);
-    put(&mut response, 1, &http_status);
+    let mut response = Vec::with_capacity(768);
+    put_head(&mut response, 1, number_len(u64::from(words.class.http)));
+    put_number(&mut response, 1, u64::from(words.class.http)); // HttpStatus.code
     put_headers(&mut response, denial.reason, &words, caller);
     let body = match caller {
         Caller::Http => problem(
-            denial.reason,
+            code,
             &words,
-            &detail,
+            detail,
             incoming.and_then(|incoming| incoming.request_id),
         ),
-        Caller::Grpc => format!("{}: {detail}", denial.reason.as_str()),
+        Caller::Grpc => [code, ": ", &detail].concat(),
     };
     put(&mut response, 3, body.as_bytes());
 
-    let mut out = Vec::with_capacity(response.len() + 128);
-    put(&mut out, 1, &status);
     // error_response (5) lets failure_mode_allow decide; denied_response (2) is final.
-    put(&mut out, if defer { 5 } else { 2 }, &response);
-    put(&mut out, 4, &metadata(denial));
-    out
+    let tag = if defer { 5 } else { 2 };
+    Answer::assemble(&status, tag, &response, &metadata(denial))
+}
+
+/// The advice with the detail in its place.
+fn detail(words: &Words, detail: Option<&str>) -> Cow<'static, str> {
+    if words.advice.contains("{}") {
+        Cow::Owned(
+            words
+                .advice
+                .replace("{}", detail.unwrap_or("it could not be read")),
+        )
+    } else {
+        Cow::Borrowed(words.advice)
+    }
 }
 
 fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller: Caller) {
     let mut set = |name: &str, value: &str| put_header(response, 2, name, value);
     match caller {
         // Envoy sets the content type of a gRPC answer, and maps the status less precisely than we can.
-        Caller::Grpc => set("grpc-status", &words.code.to_string()),
+        Caller::Grpc => set("grpc-status", words.class.code_text),
         Caller::Http => set("content-type", "application/problem+json"),
     }
     set("cache-control", "no-store");
@@ -145,17 +176,34 @@ fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller
 }
 
 /// `application/problem+json` (RFC 9457).
-fn problem(reason: DenyReason, words: &Words, detail: &str, request_id: Option<&str>) -> String {
-    let code = reason.as_str();
-    // The detail may name a feature or scope from the proxy's configuration: encoded, never pasted.
-    let detail = serde_json::Value::from(detail);
-    let request_id = request_id
-        .map(|id| format!(",\"request_id\":\"{id}\""))
-        .unwrap_or_default();
-    format!(
-        "{{\"type\":\"urn:keystile:problem:{code}\",\"title\":\"{}\",\"status\":{},\"detail\":{detail},\"code\":\"{code}\"{request_id}}}",
-        words.title, words.http,
-    )
+fn problem(
+    code: &str,
+    words: &Words,
+    detail: Cow<'static, str>,
+    request_id: Option<&str>,
+) -> String {
+    let mut body = String::with_capacity(384);
+    body.extend([
+        "{\"type\":\"urn:keystile:problem:",
+        code,
+        "\",\"title\":\"",
+        words.title,
+        "\",\"status\":",
+    ]);
+    body.push_str(words.class.http_text);
+    body.push_str(",\"detail\":");
+    match detail {
+        // Our own words, which need no escape.
+        Cow::Borrowed(words) => body.extend(["\"", words, "\""]),
+        // It may name a feature or scope from the proxy's configuration: encoded, never pasted.
+        Cow::Owned(detail) => body.push_str(&serde_json::Value::from(detail).to_string()),
+    }
+    body.extend([",\"code\":\"", code, "\""]);
+    if let Some(id) = request_id {
+        body.extend([",\"request_id\":\"", id, "\""]);
+    }
+    body.push('}');
+    body
 }
 
 /// For access logs and Envoy's rate limits; clients do not see it.

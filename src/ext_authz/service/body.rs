@@ -88,15 +88,8 @@ pub struct AnswerBody {
 
 impl AnswerBody {
     pub(super) fn new(answer: Answer) -> Self {
-        let message = answer.into_bytes();
-        let len = u32::try_from(message.len())
-            .expect("an answer is bounded by its headers, far below 4 GiB");
-        let mut framed = BytesMut::with_capacity(PREFIX_LEN + message.len());
-        framed.extend_from_slice(&[0]);
-        framed.extend_from_slice(&len.to_be_bytes());
-        framed.extend_from_slice(&message);
         Self {
-            message: Some(framed.freeze()),
+            message: Some(answer.into_framed()),
             trailers_sent: false,
         }
     }

@@ -120,3 +120,33 @@ async fn a_panic_is_an_answer() {
     );
     assert_eq!(Caught(Box::pin(async { 7 })).await, Some(7));
 }
+
+/// A body that never comes.
+struct Never;
+
+impl http_body::Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_come_is_given_up() {
+    let world = World::new().await;
+    let response = world.service().call(Request::new(Never)).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(
+        CheckResponse::decode(&body[5..])
+            .unwrap()
+            .status
+            .unwrap()
+            .code,
+        3
+    );
+}

@@ -6,12 +6,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase};
 
-use crate::store::StoreError;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::tables::{self, FORMAT};
 use crate::store::redb::write::Tables;
+use crate::store::{StoreError, TenantRow};
 
 /// Pages that `redb` keeps in memory. A sidecar has its own cache of what matters; this one serves misses.
 const CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -134,18 +134,34 @@ impl OpenError {
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
+/// What a store shows to who only looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The keyring that it was made with; none when it was never used.
+    pub keyring_id: Option<String>,
+    /// Some of its tenants.
+    pub tenants: Vec<TenantRow>,
+}
+
+/// How many tenants are shown: enough that one of them was made like all others.
+const FACTS_TENANTS_MAX: usize = 100;
+
+/// Opens the file when it is sound and `accept` takes it.
+pub(super) fn open<E: From<OpenError>>(
+    path: &Path,
+    accept: impl FnOnce(&Facts) -> Result<(), E>,
+) -> Result<Database, E> {
     let file = match open_file(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create(path)?;
             open_file(path).map_err(|error| OpenError::from_io(path, error))?
         }
-        Err(error) => return Err(OpenError::from_io(path, error)),
+        Err(error) => return Err(OpenError::from_io(path, error).into()),
     };
-    examine(path, file)?;
+    accept(&examine(path, file)?)?;
     let file = open_file(path).map_err(|error| OpenError::from_io(path, error))?;
-    database(path, &builder(), file_backend(path, file)?)
+    Ok(database(path, &builder(), file_backend(path, file)?)?)
 }
 
 pub(super) fn in_memory(path: &Path) -> Result<Database, OpenError> {
@@ -229,7 +245,7 @@ fn publish(new: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Refuses what we should not write to: a damaged file, or one of another version. Repairs happen in memory.
-fn examine(path: &Path, file: File) -> Result<(), OpenError> {
+fn examine(path: &Path, file: File) -> Result<Facts, OpenError> {
     let len = file
         .metadata()
         .map_err(|error| OpenError::from_io(path, error))?
@@ -243,20 +259,33 @@ fn examine(path: &Path, file: File) -> Result<(), OpenError> {
     let mut builder = builder();
     builder.set_check_integrity_on_open(true);
     let database = database(path, &builder, overlay)?;
-    let found = database
+    let (format, facts) = database
         .begin_read()
         .map_err(StoreError::from)
-        .and_then(|txn| tables::format(&txn))
+        .and_then(|txn| look(&txn))
         .map_err(|error| OpenError::from_store(path, error))?;
-    match found {
-        Some(found) if found == FORMAT.to_string() => Ok(()),
-        Some(found) => Err(OpenError::OtherVersion {
+    match format {
+        Some(format) if format == FORMAT.to_string() => Ok(facts),
+        Some(format) => Err(OpenError::OtherVersion {
             path: path.to_owned(),
-            found,
+            found: format,
             supported: FORMAT,
         }),
         None => Err(OpenError::damaged(path, "it has no format version")),
     }
+}
+
+/// The format, and the facts if it is ours.
+fn look(txn: &ReadTransaction) -> Result<(Option<String>, Facts), StoreError> {
+    let format = tables::format(txn)?;
+    if format.as_deref() != Some(&FORMAT.to_string()) {
+        return Ok((format, Facts::default()));
+    }
+    let facts = Facts {
+        keyring_id: tables::keyring_id(txn)?,
+        tenants: tables::tenants(txn, None, FACTS_TENANTS_MAX)?,
+    };
+    Ok((format, facts))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ fn commit(database: &Database, batch: Vec<Job>, watchers: &Watchers) {
     let results = match commit_all(database, &batch) {
         Ok(results) => results,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot commit");
+            tracing::error!(error = %crate::telemetry::chain(&error), "cannot commit");
             batch.iter().map(|_| Err(same(&error).into())).collect()
         }
     };

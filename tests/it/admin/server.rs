@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use keystile::admin;
-use keystile::admin::caller::{AuthFailure, AuthFuture, Authenticate, Identity};
+use keystile::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential, Identity};
 use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
@@ -137,11 +137,10 @@ fn as_caller(token: &str) -> AsCaller {
 }
 
 fn caller(tenant: &str, key: KeyId, owner: Owner, role: Role) -> Identity {
+    let tenant = TenantId::parse(tenant).unwrap();
     Identity {
-        tenant: TenantId::parse(tenant).unwrap(),
-        key,
-        owner,
         role,
+        credential: Credential::Key { tenant, key, owner },
     }
 }
 

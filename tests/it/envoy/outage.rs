@@ -20,4 +20,10 @@ defer: no key is refused all the same                    | outage-defer-open | G
 defer: a typo is refused all the same                    | outage-defer-open | GET /orders ; x-api-key: {typo}                     | 401 invalid_api_key
 defer: a mode with a typo is no outage                   | outage-defer-open | GET /mode-typo                                                | 503 authorization_unavailable
 defer: an ambiguous request is refused all the same      | outage-defer-open | GET /orders ; x-api-key: {live},{second}                      | 400 ambiguous_request
+store down, deny: 503 even where errors may pass         | broken-deny-open  | GET /orders ; x-api-key: {live}                               | 503 authorization_unavailable ; client retry-after: *
+store down, deny: no key needs no store                  | broken-deny-open  | GET /orders                                                   | 401 missing_api_key
+store down, defer: Envoy fails closed                    | broken-defer      | GET /orders ; x-api-key: {live}                               | refused
+store down, defer: Envoy fails open when it was told to  | broken-defer-open | GET /orders ; x-api-key: a-token-of-another-system            | 200
+store down, defer: a typo is refused all the same        | broken-defer-open | GET /orders ; x-api-key: {typo}                               | 401 invalid_api_key
+store down, defer: no key is refused all the same        | broken-defer-open | GET /orders                                                   | 401 missing_api_key
 "#;

@@ -8,6 +8,7 @@ use std::thread;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::broken;
 use super::row::Row;
 use crate::harness::envoy::{Endpoint, Envoy, Listener, route};
 use crate::harness::keystile::{Keystile, NewKey, Settings};
@@ -130,13 +131,13 @@ impl World {
         let found = all.iter().find(|each| each.name == listener);
         let authz = found.expect("a listener of that name").authz;
         let name = match authz {
-            "socket" | "dead" => "main",
+            "socket" | "dead" | "broken-deny" | "broken-defer" => "main",
             name => name,
         };
         &self.instances[name]
     }
 
-    /// The key `expired` lives for one second; rows want it dead.
+    /// The key `expired` lives for three seconds; rows want it dead.
     fn wait_until_expired(&self) {
         for listener in ["default", "places"] {
             let token = &self.instance(listener).tokens["expired"];
@@ -186,7 +187,7 @@ fn seed(keystile: &Keystile, tokens: &mut Tokens) {
     acme.extend(metadata);
     tenant("acme", "Acme", &acme);
     let scopes = ["--scope", "read", "--scope", "write"];
-    add("expired", key("acme", "expired", &["--expires-in", "1s"]));
+    add("expired", key("acme", "expired", &["--expires-in", "3s"]));
     add("live", key("acme", "live", &scopes));
     add("second", key("acme", "second", &[]));
     add("reader", key("acme", "reader", &["--scope", "read"]));
@@ -293,6 +294,9 @@ fn listeners() -> Vec<Listener> {
         filter("outage-deny-open", "outage-deny", open()),
         plain("outage-defer", "outage-defer"),
         filter("outage-defer-open", "outage-defer", open()),
+        filter("broken-deny-open", "broken-deny", open()),
+        plain("broken-defer", "broken-defer"),
+        filter("broken-defer-open", "broken-defer", open()),
     ]
 }
 
@@ -306,6 +310,8 @@ fn clusters(
         ("socket", Endpoint::Socket(socket)),
         // Nobody listens on the first of all ports.
         ("dead", Endpoint::Port(1)),
+        ("broken-deny", Endpoint::Port(broken::start("deny"))),
+        ("broken-defer", Endpoint::Port(broken::start("defer"))),
     ];
     for (name, instance) in instances {
         clusters.push((*name, Endpoint::Port(instance.keystile.authz_port)));

@@ -1,0 +1,251 @@
+//! Reads certificates and keys from files, and refuses what a client would refuse later.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use rustls::RootCertStore;
+use rustls_pki_types::pem::{self, PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+use crate::server::tls::certificate;
+
+/// Far above any chain or bundle; a file named by accident is often larger.
+const FILE_LEN_MAX: usize = 4 << 20;
+
+/// Why a file of a listener's TLS cannot be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileError {
+    #[error("there is no file {}: put the {what} there, or correct the path", path.display())]
+    Missing { path: PathBuf, what: &'static str },
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} is a folder, a device or a pipe, but a PEM file with the {what} is needed", path.display())]
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{} has mode {mode:04o}: its group or others can reach the key; run `chmod 600 {}`", path.display(), path.display())]
+    TooOpen { path: PathBuf, mode: u32 },
+    #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not the {what}", path.display())]
+    TooLarge { path: PathBuf, what: &'static str },
+    #[error("{} holds no certificate: it must be PEM text with a `BEGIN CERTIFICATE` line", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("{} is damaged PEM text: write the whole file again", path.display())]
+    Damaged { path: PathBuf },
+    #[error("certificate {number} in {} cannot be read: write the whole file again", path.display())]
+    BadCertificate {
+        path: PathBuf,
+        number: usize,
+        #[source]
+        source: certificate::Unreadable,
+    },
+    #[error("certificate {number} in {} expired at {at}: put a new one there", path.display())]
+    Expired {
+        path: PathBuf,
+        number: usize,
+        at: Timestamp,
+    },
+    #[error("certificate {number} in {} is not valid before {at}: correct this machine's clock, or put another one there", path.display())]
+    NotYetValid {
+        path: PathBuf,
+        number: usize,
+        at: Timestamp,
+    },
+    #[error("{} holds no private key: it must be PEM text with a `BEGIN PRIVATE KEY` line", path.display())]
+    NoKey { path: PathBuf },
+    #[error("the private key in {} is encrypted: store it without a passphrase, in a file that only its owner can read", path.display())]
+    EncryptedKey { path: PathBuf },
+    #[error("the private key in {} cannot be used: make an RSA, ECDSA (P-256, P-384) or Ed25519 key", path.display())]
+    BadKey {
+        path: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+    #[error("the private key in {} does not belong to the first certificate in {}: put the pair there, the server's own certificate first", key.display(), cert.display())]
+    Mismatch { key: PathBuf, cert: PathBuf },
+    #[error("the certificates in {} cannot sign clients' certificates", path.display())]
+    BadCa {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the certificate in {} cannot be served", path.display())]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// Who may be able to read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Anybody,
+    OwnerAlone,
+}
+
+/// A certificate, those that vouch for it, and when the first of them expires.
+pub(super) struct Chain {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    pub(super) expires_at: Timestamp,
+}
+
+/// The server's certificate and its chain, all valid at `now`.
+pub(super) fn read_chain(path: &Path, now: Timestamp) -> Result<Chain, TlsFileError> {
+    let certificates = read_certificates(path, "certificate")?;
+    let mut expires_at = Timestamp::MAX;
+    for (index, der) in certificates.iter().enumerate() {
+        let (from, until) = validity(path, index, der)?;
+        let (path, number) = (path.to_owned(), index + 1);
+        if now < from {
+            return Err(TlsFileError::NotYetValid {
+                path,
+                number,
+                at: from,
+            });
+        }
+        if now >= until {
+            return Err(TlsFileError::Expired {
+                path,
+                number,
+                at: until,
+            });
+        }
+        expires_at = expires_at.min(until);
+    }
+    Ok(Chain {
+        certificates,
+        expires_at,
+    })
+}
+
+fn validity(
+    path: &Path,
+    index: usize,
+    der: &CertificateDer<'_>,
+) -> Result<(Timestamp, Timestamp), TlsFileError> {
+    certificate::validity(der).map_err(|source| TlsFileError::BadCertificate {
+        path: path.to_owned(),
+        number: index + 1,
+        source,
+    })
+}
+
+/// The certificates that sign clients'. A bundle may hold expired ones, but not only those.
+pub(super) fn read_roots(path: &Path, now: Timestamp) -> Result<RootCertStore, TlsFileError> {
+    let mut roots = RootCertStore::empty();
+    let mut expired = None;
+    for (index, der) in read_certificates(path, "certificates of the clients' CA")?
+        .into_iter()
+        .enumerate()
+    {
+        let (_, until) = validity(path, index, &der)?;
+        if now >= until {
+            expired = expired.or(Some((index + 1, until)));
+            continue;
+        }
+        roots.add(der).map_err(|source| TlsFileError::BadCa {
+            path: path.to_owned(),
+            source: source.into(),
+        })?;
+    }
+    match expired {
+        Some((number, at)) if roots.is_empty() => Err(TlsFileError::Expired {
+            path: path.to_owned(),
+            number,
+            at,
+        }),
+        Some(_) | None => Ok(roots),
+    }
+}
+
+fn read_certificates(
+    path: &Path,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let text = read(path, what, Readers::Anybody)?;
+    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|_| TlsFileError::Damaged { path: path.into() })?;
+    if found.is_empty() {
+        return Err(TlsFileError::NoCertificate { path: path.into() });
+    }
+    Ok(found)
+}
+
+/// The private key. Errors never repeat what the file holds.
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    let text = read(path, "private key", Readers::OwnerAlone)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            _ if holds(&text, b"ENCRYPTED") => TlsFileError::EncryptedKey { path },
+            pem::Error::NoItemsFound => TlsFileError::NoKey { path },
+            _ => TlsFileError::Damaged { path },
+        }
+    })
+}
+
+fn holds(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+fn read(
+    path: &Path,
+    what: &'static str,
+    readers: Readers,
+) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    let unreadable = |source| TlsFileError::Unreadable {
+        path: path.into(),
+        source,
+    };
+    // Without O_NONBLOCK a pipe in the file's place would hold us for ever.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => TlsFileError::Missing {
+                path: path.into(),
+                what,
+            },
+            _ => unreadable(source),
+        })?;
+    // Asked of the open file, so that nobody can swap it between question and use.
+    let facts = file.metadata().map_err(unreadable)?;
+    if !facts.is_file() {
+        return Err(TlsFileError::NotAFile {
+            path: path.into(),
+            what,
+        });
+    }
+    let mode = facts.mode() & 0o7777;
+    if readers == Readers::OwnerAlone && mode & 0o077 != 0 {
+        return Err(TlsFileError::TooOpen {
+            path: path.into(),
+            mode,
+        });
+    }
+    let bytes = read_bounded(file, facts.len()).map_err(unreadable)?;
+    if bytes.len() > FILE_LEN_MAX {
+        return Err(TlsFileError::TooLarge {
+            path: path.into(),
+            what,
+        });
+    }
+    Ok(bytes)
+}
+
+fn read_bounded(file: File, expected: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let room = usize::try_from(expected).unwrap_or(FILE_LEN_MAX);
+    // The full capacity at once: a growing buffer would leave unwiped copies of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room.min(FILE_LEN_MAX) + 1));
+    let limit = u64::try_from(FILE_LEN_MAX + 1).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

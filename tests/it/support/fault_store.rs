@@ -1,0 +1,276 @@
+//! A store that counts, holds back, hangs and fails on command, and answers with rows of long ago.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use keystile::domain::key::LookupId;
+use keystile::domain::name::{KeyId, TenantId};
+use keystile::store::redb::EmbeddedStore;
+use keystile::store::{
+    CommitError, IndexRow, KeyCommit, KeyRow, Store, StoreError, StoreFuture, StoreInfo,
+    TenantCommit, TenantRow, Watcher,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Longer than any step of a test takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Well,
+    /// Every read fails at once.
+    Failing,
+    /// No read comes back before the mood changes.
+    Hanging,
+}
+
+/// A read on the way of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    Index,
+    Tenant,
+}
+
+/// Where a read is held: with its answer in hand or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+/// Holds the next read of one kind, and only that one, until it is opened.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    read: Read,
+    moment: Moment,
+    stage: watch::Sender<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Nobody,
+    Reached,
+    Open,
+}
+
+impl Gate {
+    /// Waits until a read stands before it.
+    pub(crate) async fn reached(&self) {
+        self.wait(Stage::Reached).await;
+    }
+
+    pub(crate) fn open(&self) {
+        self.stage.send_replace(Stage::Open);
+    }
+
+    async fn pass(&self) {
+        self.stage.send_replace(Stage::Reached);
+        self.wait(Stage::Open).await;
+    }
+
+    async fn wait(&self, stage: Stage) {
+        let mut stages = self.stage.subscribe();
+        let reached = stages.wait_for(|now| *now >= stage);
+        let reached = tokio::time::timeout(PATIENCE, reached).await;
+        reached.expect("the gate moves in time").unwrap();
+    }
+}
+
+pub(crate) struct FaultStore {
+    inner: Arc<EmbeddedStore>,
+    mood: watch::Sender<Mood>,
+    gate: Mutex<Option<Arc<Gate>>>,
+    reads: [AtomicU64; 2],
+    /// What is answered instead of what is stored.
+    index: Mutex<HashMap<LookupId, Option<IndexRow>>>,
+    tenants: Mutex<HashMap<TenantId, TenantRow>>,
+    watchers: Mutex<Vec<Arc<dyn Watcher>>>,
+}
+
+impl fmt::Debug for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultStore")
+    }
+}
+
+impl FaultStore {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::new(EmbeddedStore::in_memory().unwrap()),
+            mood: watch::Sender::new(Mood::Well),
+            gate: Mutex::default(),
+            reads: Default::default(),
+            index: Mutex::default(),
+            tenants: Mutex::default(),
+            watchers: Mutex::default(),
+        })
+    }
+
+    /// The same store without the faults.
+    pub(crate) fn beneath(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.inner) as _
+    }
+
+    pub(crate) fn be(&self, mood: Mood) {
+        self.mood.send_replace(mood);
+    }
+
+    /// How many index entries and tenants were asked for so far.
+    pub(crate) fn reads(&self) -> (u64, u64) {
+        let [index, tenants] = &self.reads;
+        (index.load(Ordering::SeqCst), tenants.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn hold_next(&self, read: Read, moment: Moment) -> Arc<Gate> {
+        let gate = Arc::new(Gate {
+            read,
+            moment,
+            stage: watch::Sender::new(Stage::Nobody),
+        });
+        *self.gate.lock() = Some(Arc::clone(&gate));
+        gate
+    }
+
+    /// From now on this is what stands at the row's place, and nobody is told: somebody wrote it by hand.
+    pub(crate) fn put_index_by_hand(&self, row: IndexRow) {
+        self.index.lock().insert(row.lookup_id, Some(row));
+    }
+
+    pub(crate) fn put_tenant_by_hand(&self, row: TenantRow) {
+        self.tenants.lock().insert(row.id.clone(), row);
+    }
+
+    /// As if the index entry were not there yet.
+    pub(crate) fn hide(&self, id: LookupId) {
+        self.index.lock().insert(id, None);
+    }
+
+    /// The hidden entry comes into being, and everybody is told before this returns, as after a commit.
+    pub(crate) fn create_hidden(&self, id: LookupId) {
+        self.index.lock().remove(&id);
+        for watcher in self.watchers.lock().iter() {
+            watcher.index_changed(id);
+        }
+    }
+
+    async fn read<T>(&self, read: Read, inner: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        self.reads[read as usize].fetch_add(1, Ordering::SeqCst);
+        let mut moods = self.mood.subscribe();
+        let mood = *moods.wait_for(|mood| *mood != Mood::Hanging).await.unwrap();
+        if mood == Mood::Failing {
+            return Err(StoreError::Unavailable("told to fail".into()));
+        }
+        let gate = self.gate.lock().take_if(|gate| gate.read == read);
+        match gate {
+            None => inner.await,
+            Some(gate) if gate.moment == Moment::Before => {
+                gate.pass().await;
+                inner.await
+            }
+            Some(gate) => {
+                let answer = inner.await;
+                gate.pass().await;
+                answer
+            }
+        }
+    }
+}
+
+impl Store for FaultStore {
+    fn info(&self) -> StoreInfo {
+        self.inner.info()
+    }
+
+    fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
+        self.inner.keyring_id(id_if_new)
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        self.inner.ping()
+    }
+
+    fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
+        let stored = Box::pin(async move {
+            let by_hand = self.index.lock().get(&lookup_id).cloned();
+            match by_hand {
+                Some(row) => Ok(row),
+                None => self.inner.index(lookup_id).await,
+            }
+        });
+        Box::pin(self.read(Read::Index, stored))
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, Option<TenantRow>> {
+        let stored = Box::pin(async move {
+            let by_hand = self.tenants.lock().get(tenant).cloned();
+            match by_hand {
+                Some(row) => Ok(Some(row)),
+                None => self.inner.tenant(tenant).await,
+            }
+        });
+        Box::pin(self.read(Read::Tenant, stored))
+    }
+
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<TenantRow>> {
+        self.inner.tenants(after, limit)
+    }
+
+    fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>> {
+        self.inner.key(tenant, key)
+    }
+
+    fn keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: Option<&'a KeyId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<KeyRow>> {
+        self.inner.keys(tenant, after, limit)
+    }
+
+    fn live_keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        owner_tag: [u8; 16],
+    ) -> StoreFuture<'a, (u64, u64)> {
+        self.inner.live_keys(tenant, owner_tag)
+    }
+
+    fn audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        self.inner.audit(tenant, limit)
+    }
+
+    fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
+        self.inner.commit_tenant(commit)
+    }
+
+    fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
+        self.inner.commit_key(commit)
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        expected: u64,
+    ) -> StoreFuture<'a, (), CommitError> {
+        self.inner.delete_tenant(tenant, expected)
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.watchers.lock().push(Arc::clone(&watcher));
+        self.inner.watch(watcher);
+    }
+}
