@@ -4,13 +4,19 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 
-const SCHEMAS: [&str; 2] = [
+const SCHEMAS: [&str; 3] = [
     "keystile/admin/v1/tenant.proto",
     "keystile/admin/v1/key.proto",
+    // What the details of an error are: clients that know only the descriptors can read them too.
+    "google/rpc/error_details.proto",
 ];
 
 /// Messages that carry a token: a derived `Debug` would print it, so theirs is written by hand in `src/proto.rs`.
-const SECRET_MESSAGES: [&str; 1] = ["keystile.admin.v1.CreateKeyResponse"];
+const SECRET_MESSAGES: [&str; 3] = [
+    "keystile.admin.v1.CreateKeyResponse",
+    "keystile.admin.v1.ImportKeyRequest",
+    "keystile.admin.v1.VerifyKeyRequest",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");
@@ -25,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .btree_map(".keystile")
+        .extern_path(".google.rpc", "::tonic_types::pb")
         .skip_debug(SECRET_MESSAGES)
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,8 +1,11 @@
 //! The admin API: who calls, what is asked, do it, answer. Decides nothing that the registry decides.
 
+mod batch;
 pub mod caller;
 mod convert;
+mod filter;
 mod grant;
+mod guard;
 mod keys;
 mod page_token;
 mod tenants;
@@ -11,10 +14,13 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 use tonic::{Request, Status};
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::admin::caller::{Authenticate, Identity};
+use crate::admin::guard::GuardLayer;
 use crate::admin::page_token::PageTokens;
 use crate::clock::Clock;
+use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
@@ -33,7 +39,7 @@ struct Admin {
     pages: PageTokens,
 }
 
-/// The admin services. Replicas behind one address need the same `page_token_key`.
+/// The admin services and their descriptions. Replicas behind one address need the same `page_token_key`.
 pub fn routes(
     registry: Registry,
     auth: Arc<dyn Authenticate>,
@@ -50,7 +56,23 @@ pub fn routes(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let keys =
         KeyServiceServer::new(keys::Keys(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    Routes::new(tenants).add_service(keys)
+    Routes::new(tenants)
+        .add_service(keys)
+        .add_service(reflection())
+}
+
+/// Describes every service of the listener to whoever asks: schemas are no secret.
+fn reflection() -> ServerReflectionServer<impl ServerReflection> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the build has compiled these descriptors")
+}
+
+/// What the listener serves: routes whose calls end in time and whose errors say why.
+pub fn router(routes: Routes) -> axum::Router {
+    routes.prepare().into_axum_router().layer(GuardLayer)
 }
 
 impl Admin {

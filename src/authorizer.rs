@@ -3,6 +3,7 @@
 //! A decision is data. An [`Outage`] means that *we* failed; what the caller hears then is the protocol's matter.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod explain;
 pub mod policy;
 
 use std::sync::Arc;
@@ -167,11 +168,7 @@ fn verify(found: Option<Found>, digest: &TokenDigest) -> Option<Found> {
 }
 
 fn without_key(request: &AccessRequest<'_>) -> Decision {
-    // A route that demands a feature or scope demands a key, whatever its mode says.
-    if request.rule.mode == Mode::Optional
-        && request.rule.features.is_empty()
-        && request.rule.scopes.is_empty()
-    {
+    if policy::takes_anonymous(request) {
         Decision::Allow(Grant::Keyless(Keyless::Anonymous))
     } else {
         deny(Denial::because(DenyReason::MissingApiKey))

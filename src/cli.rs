@@ -3,15 +3,25 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage, 78 bad configuration or keyring.
 
 pub(crate) mod bootstrap;
+mod check;
 mod client;
 pub mod config;
+mod context;
+mod csv;
 mod dev;
 mod key;
 mod keyring;
+mod list;
+mod manual;
 mod output;
+mod progress;
+mod prompt;
+mod request_id;
 mod serve;
+mod target;
 mod tenant;
 mod tls;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -47,8 +57,18 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     /// Make, read, change and delete tenants
     Tenant(tenant::TenantArgs),
-    /// Make, read and revoke API keys
+    /// Make, import, read, change and revoke API keys
     Key(key::KeyArgs),
+    /// Send one Check to a sidecar and explain the answer
+    Check(check::CheckArgs),
+    /// Keep the address of a control plane and the key that opens it
+    Login(context::LoginArgs),
+    /// List, choose and forget what `keystile login` keeps
+    Context(context::ContextArgs),
+    /// Print a script that completes commands in a shell
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(manual::ManArgs),
 }
 
 /// Why a command did not do what it was asked.
@@ -75,12 +95,27 @@ impl Failure {
         Self::Failed(error.into())
     }
 
+    /// The same, with what was being done in front of it.
+    fn context(self, what: String) -> Self {
+        match self {
+            Self::Usage(error) => Self::Usage(error.context(what)),
+            Self::Config(error) => Self::Config(error.context(what)),
+            Self::Failed(error) => Self::Failed(error.context(what)),
+        }
+    }
+
     fn parts(&self) -> (u8, &anyhow::Error) {
         match self {
             Self::Usage(error) => (EXIT_USAGE, error),
             Self::Config(error) => (config::EXIT_CONFIG, error),
             Self::Failed(error) => (EXIT_FAILED, error),
         }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.parts().1)
     }
 }
 
@@ -110,6 +145,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out),
+        Command::Login(args) => context::login(&args, &mut out),
+        Command::Context(args) => context::run(&args, &mut out),
+        Command::Completions(args) => manual::completions(&args, &mut out),
+        Command::Man(args) => manual::man(&args, &mut out),
     };
     finish(done)
 }
@@ -156,6 +196,11 @@ fn tell(problem: &str) {
     writeln!(io::stderr(), "error: {problem}").ok();
 }
 
+/// Something to know, while the command goes on.
+fn tell_hint(hint: &str) {
+    writeln!(io::stderr(), "warning: {hint}").ok();
+}
+
 /// Runs the future of a client command: one thread is enough for one call.
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
@@ -193,6 +238,21 @@ mod tests {
             "key list acme -o name",
             "key get acme abcd2345 --addr unix:/run/keystile.sock",
             "key revoke acme abcd2345 --api-key-file admin.key",
+            "key import acme --name legacy --token-file old.txt",
+            "key import acme --csv keys.csv",
+            "key update acme abcd2345 --scope read --remove-feature images",
+            "key revoke-all acme --owner alice --yes",
+            "key verify --token-file - --source-ip 192.0.2.7",
+            "key list acme --filter state=ACTIVE --limit 5 --page-size 2 --watch -o yaml",
+            "check --token-file t --method GET --path /x --host h --header k:v --source 192.0.2.7 --addr unix:/x -o json",
+            "check --token t --path /x --mode optional --features a,b --scopes c",
+            "login --context prod --addr h:1 --api-key-file f",
+            "context list -o json",
+            "context use prod",
+            "context delete prod",
+            "context show",
+            "completions bash",
+            "man --dir man",
         ] {
             let words = std::iter::once("keystile").chain(line.split(' '));
             let parsed = Cli::try_parse_from(words);
@@ -202,7 +262,13 @@ mod tests {
 
     #[test]
     fn a_token_cannot_be_given_as_an_argument() {
-        for line in ["tenant list --api-key x", "key list acme --token x"] {
+        for line in [
+            "tenant list --api-key x",
+            "key list acme --token x",
+            "login --token x",
+            "key import acme --name a --token x",
+            "key verify --token x",
+        ] {
             let words = std::iter::once("keystile").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }

@@ -33,7 +33,7 @@ mod tls;
 mod typed;
 mod validate;
 
-pub use effective::{Effective, Source};
+pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use text::PlanName;

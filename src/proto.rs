@@ -29,17 +29,51 @@ impl fmt::Debug for admin::CreateKeyResponse {
     }
 }
 
+impl fmt::Debug for admin::ImportKeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImportKeyRequest")
+            .field("parent", &self.parent)
+            .field("key", &self.key)
+            .field("token", &"..")
+            .field("request_id", &self.request_id)
+            .finish()
+    }
+}
+
+impl fmt::Debug for admin::VerifyKeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyKeyRequest")
+            .field("token", &"..")
+            .field("source_ip", &self.source_ip)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::admin::CreateKeyResponse;
+    use super::admin as pb;
 
     #[test]
     fn a_token_does_not_show_in_debug() {
-        let answer = CreateKeyResponse {
+        let token = "ks_live_secret";
+        let answer = pb::CreateKeyResponse {
             key: None,
-            plaintext: "ks_live_secret".into(),
+            plaintext: token.into(),
         };
-        let shown = format!("{answer:?} {answer:#?}");
+        let batch = pb::BatchCreateKeysResult {
+            result: Some(pb::batch_create_keys_result::Result::Created(
+                answer.clone(),
+            )),
+        };
+        let import = pb::ImportKeyRequest {
+            token: token.into(),
+            ..pb::ImportKeyRequest::default()
+        };
+        let verify = pb::VerifyKeyRequest {
+            token: token.into(),
+            ..pb::VerifyKeyRequest::default()
+        };
+        let shown = format!("{answer:?} {answer:#?} {batch:?} {import:?} {verify:?}");
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

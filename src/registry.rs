@@ -3,8 +3,12 @@
 //! Every change is one commit: the record, what is derived from it, the counters and the audit entry. Who may do
 //! what is decided before, by the caller's protocol; what may exist at all is decided here.
 
+mod etag;
+mod key_changes;
 mod keys;
+mod requests;
 mod tenants;
+mod verify;
 
 use std::sync::Arc;
 
@@ -19,8 +23,12 @@ use crate::domain::tenant::Tenant;
 use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
+pub use etag::Etag;
+pub use key_changes::Revoked;
 pub use keys::{CreatedKey, NewKey};
+pub use requests::RequestId;
 pub use tenants::NewTenant;
+pub use verify::Proven;
 
 /// How often a change without an etag is tried again when somebody else was faster.
 const ATTEMPTS_MAX: usize = 8;
@@ -53,6 +61,20 @@ pub enum RegistryError {
         field: &'static str,
         /// What is wrong and what is allowed.
         problem: String,
+    },
+    /// A revoked key does not change any more.
+    #[error("the key is revoked")]
+    KeyRevoked,
+    /// The request id was used for something else.
+    #[error("the request id was used before, for something else")]
+    RequestReused,
+    /// The request was done before, and the token of the key that it made is not kept.
+    #[error("the request made key {key} before, and its token is not kept")]
+    TokenNotKept {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        key: KeyId,
     },
     /// One more key would be too many.
     #[error("API key limit exceeded: {current} of {limit} keys exist")]
@@ -171,6 +193,8 @@ fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
     move |error| match error {
         CommitError::Conflict => RegistryError::Conflict { what },
         CommitError::Exists => RegistryError::AlreadyExists { what },
+        // Where a repeated request can be answered it was, before we came here.
+        CommitError::Repeated => RegistryError::Conflict { what },
         CommitError::NotFound => RegistryError::NotFound { what },
         CommitError::CountLimit {
             scope,
@@ -182,17 +206,5 @@ fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
             current,
         },
         CommitError::Store(error) => RegistryError::Store(error),
-    }
-}
-
-/// Whether the etag that a caller sent, if any, is the record's.
-fn check_etag(
-    what: &'static str,
-    expected: Option<u64>,
-    version: u64,
-) -> Result<(), RegistryError> {
-    match expected {
-        Some(expected) if expected != version => Err(RegistryError::Conflict { what }),
-        Some(_) | None => Ok(()),
     }
 }

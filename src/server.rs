@@ -12,11 +12,11 @@ mod ops;
 pub mod parts;
 mod signal;
 mod signing;
+mod silence;
 mod stamp;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -105,8 +105,10 @@ pub async fn run(
         let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    let router = ops::router(&health, &metrics, signing.as_ref());
-    serve_all(bound.ops, &HttpService::new(router), &tasks, &stop);
+    // Probes and metrics are answered to the end: the drain itself is something to see.
+    let (ops_tasks, ops_stop) = (TaskTracker::new(), CancellationToken::new());
+    let ops = ops::router(&health, &metrics, signing.as_ref());
+    serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
     parts
         .store
@@ -122,14 +124,20 @@ pub async fn run(
     started(&parts)?;
 
     signals.stop_requested().await;
-    drain(
-        config.shutdown.drain_timeout,
-        &health,
-        &stop,
-        &tasks,
-        workers,
-    )
-    .await;
+    let deadline = config.shutdown.drain_timeout;
+    tracing::info!(?deadline, "stopping: finishing what is under way");
+    health.drain();
+    let drained = async {
+        finish(&tasks, &stop).await;
+        if let Some(workers) = workers {
+            workers.finished().await;
+        }
+        finish(&ops_tasks, &ops_stop).await;
+    };
+    match tokio::time::timeout(deadline, drained).await {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
+    }
     Ok(())
 }
 
@@ -168,25 +176,9 @@ fn serve_all(
     }
 }
 
-async fn drain(
-    deadline: Duration,
-    health: &Health,
-    stop: &CancellationToken,
-    tasks: &TaskTracker,
-    workers: Option<Workers>,
-) {
-    tracing::info!(?deadline, "stopping: finishing what is under way");
-    health.drain();
+/// Asks tasks to stop and waits until the last one has.
+async fn finish(tasks: &TaskTracker, stop: &CancellationToken) {
     stop.cancel();
     tasks.close();
-    let all = async {
-        tasks.wait().await;
-        if let Some(workers) = workers {
-            workers.finished().await;
-        }
-    };
-    match tokio::time::timeout(deadline, all).await {
-        Ok(()) => tracing::info!("stopped"),
-        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
-    }
+    tasks.wait().await;
 }

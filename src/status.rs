@@ -14,8 +14,15 @@
 //! | a field is not acceptable | INVALID_ARGUMENT | `INVALID_FIELD`, with `BadRequest` |
 //! | no such tenant or key | NOT_FOUND | `TENANT_NOT_FOUND`, `KEY_NOT_FOUND` |
 //! | there is one already | ALREADY_EXISTS | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` |
+//! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
+//! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
+//! | a request was done, its token is not kept | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
 //! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
 //! | too many keys | RESOURCE_EXHAUSTED | `API_KEY_LIMIT_EXCEEDED`, with the numbers |
+//! | the message is no message of the method | INVALID_ARGUMENT | `MALFORMED_REQUEST` |
+//! | the message is too large | OUT_OF_RANGE | `MESSAGE_TOO_LARGE` |
+//! | no such method, or no such encoding | UNIMPLEMENTED | `UNIMPLEMENTED` |
+//! | the caller's deadline is over | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
 //! | the store does not answer | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
 //! | we cannot tell who calls | UNAVAILABLE | `AUTHORIZATION_UNAVAILABLE`, with `RetryInfo` |
 //! | anything else | INTERNAL | `INTERNAL` |
@@ -27,6 +34,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::domain::name::{KeyId, TenantId};
 use crate::registry::RegistryError;
 use crate::store::{CountScope, StoreError};
 
@@ -61,6 +69,18 @@ pub enum Reason {
     TenantAlreadyExists,
     /// The token is a key's already.
     KeyAlreadyExists,
+    /// A revoked key does not change any more.
+    KeyRevoked,
+    /// The request id was used for something else.
+    RequestIdReused,
+    /// The message is no message of the method.
+    MalformedRequest,
+    /// The message is larger than we read.
+    MessageTooLarge,
+    /// There is no such method, or no such encoding.
+    Unimplemented,
+    /// The caller's deadline is over.
+    DeadlineExceeded,
     /// Somebody else was faster.
     EtagMismatch,
     /// One more key would be too many.
@@ -88,6 +108,12 @@ impl Reason {
             Self::KeyNotFound => ("KEY_NOT_FOUND", Code::NotFound),
             Self::TenantAlreadyExists => ("TENANT_ALREADY_EXISTS", Code::AlreadyExists),
             Self::KeyAlreadyExists => ("KEY_ALREADY_EXISTS", Code::AlreadyExists),
+            Self::KeyRevoked => ("KEY_REVOKED", Code::FailedPrecondition),
+            Self::RequestIdReused => ("REQUEST_ID_REUSED", Code::InvalidArgument),
+            Self::MalformedRequest => ("MALFORMED_REQUEST", Code::InvalidArgument),
+            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::OutOfRange),
+            Self::Unimplemented => ("UNIMPLEMENTED", Code::Unimplemented),
+            Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
             Self::EtagMismatch => ("ETAG_MISMATCH", Code::Aborted),
             Self::ApiKeyLimitExceeded => ("API_KEY_LIMIT_EXCEEDED", Code::ResourceExhausted),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", Code::Unavailable),
@@ -163,6 +189,11 @@ pub fn from_registry(prefix: &'static str) -> impl Fn(RegistryError) -> Status {
                 .status(format!("{what} exists already"))
         }
         RegistryError::Conflict { what } => etag_mismatch(what),
+        RegistryError::KeyRevoked => {
+            Reason::KeyRevoked.status("the key is revoked: it does not change any more")
+        }
+        RegistryError::RequestReused => request_reused(),
+        RegistryError::TokenNotKept { tenant, key } => token_not_kept(&tenant, &key),
         RegistryError::Invalid { field, problem } => invalid_field(prefix, field, problem),
         RegistryError::CountLimit {
             scope,
@@ -186,7 +217,12 @@ fn tenant_or_key(what: &str, tenant: Reason, key: Reason) -> Reason {
 }
 
 fn invalid_field(prefix: &str, field: &str, problem: String) -> Status {
-    let violation = FieldViolation::new(format!("{prefix}.{field}"), problem);
+    // A token is not a part of a key, but stands beside it.
+    let path = match field {
+        "token" => field.to_owned(),
+        field => format!("{prefix}.{field}"),
+    };
+    let violation = FieldViolation::new(path, problem);
     if field != "expire_time" {
         return invalid(vec![violation]);
     }
@@ -195,6 +231,20 @@ fn invalid_field(prefix: &str, field: &str, problem: String) -> Status {
         violation.description
     );
     Reason::InvalidField.with_fields(message, vec![violation])
+}
+
+fn request_reused() -> Status {
+    let problem = "was used before, for something else";
+    let violation = FieldViolation::new("request_id", problem);
+    Reason::RequestIdReused.with_fields(format!("request_id: {problem}"), vec![violation])
+}
+
+fn token_not_kept(tenant: &TenantId, key: &KeyId) -> Status {
+    let name = format!("tenants/{tenant}/keys/{key}");
+    let message =
+        format!("the request made {name} before; its token is not kept, so it is not shown again");
+    let metadata = [("name".to_owned(), name)].into();
+    Reason::KeyAlreadyExists.with(message, ErrorDetails::new(), metadata)
 }
 
 fn count_limit(scope: CountScope, limit: u64, current: u64) -> Status {
@@ -278,6 +328,33 @@ mod tests {
                 Code::AlreadyExists,
                 "KEY_ALREADY_EXISTS",
                 "key exists already",
+            ),
+            (
+                exists("token"),
+                Code::AlreadyExists,
+                "KEY_ALREADY_EXISTS",
+                "token exists already",
+            ),
+            (
+                RegistryError::KeyRevoked,
+                Code::FailedPrecondition,
+                "KEY_REVOKED",
+                "the key is revoked: it does not change any more",
+            ),
+            (
+                RegistryError::RequestReused,
+                Code::InvalidArgument,
+                "REQUEST_ID_REUSED",
+                "request_id: was used before, for something else",
+            ),
+            (
+                RegistryError::TokenNotKept {
+                    tenant: TenantId::parse("acme").unwrap(),
+                    key: KeyId::parse("abcd2345").unwrap(),
+                },
+                Code::AlreadyExists,
+                "KEY_ALREADY_EXISTS",
+                "the request made tenants/acme/keys/abcd2345 before; its token is not kept, so it is not shown again",
             ),
             (
                 RegistryError::Conflict { what: "key" },

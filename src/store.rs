@@ -6,6 +6,7 @@
 //! - A commit is atomic: record, index entries, counters and audit entry together, or none of it.
 //! - A commit is durable when it returns, and watchers have been told before it returns.
 //! - A version that is expected and not found is a [`CommitError::Conflict`]; nothing is written.
+//! - A request is done once: see [`RequestRow`].
 #![warn(missing_docs)]
 
 pub mod codec;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 
@@ -53,6 +55,9 @@ pub enum CommitError {
     /// The record that was to be new is there already.
     #[error("the record exists already")]
     Exists,
+    /// The request was done before; see [`RequestRow`].
+    #[error("the request was done before")]
+    Repeated,
     /// The tenant or key is not there (any more).
     #[error("the record does not exist")]
     NotFound,
@@ -110,6 +115,23 @@ pub struct IndexRow {
     pub body: Vec<u8>,
 }
 
+/// Remembers that a request was done, and what came of it, so that its caller may repeat it.
+///
+/// It is written with the commit that does the request. While the tenant has one with that tag which does not
+/// expire until `made_at`, the commit is [`CommitError::Repeated`] and writes nothing. Expired rows are removed
+/// in time; until then they may still be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRow {
+    /// Stands for the caller and the request.
+    pub tag: [u8; 16],
+    /// The time of the commit.
+    pub made_at: Timestamp,
+    /// From when on it is as if it were not there.
+    pub expires_at: Timestamp,
+    /// The sealed answer.
+    pub body: Vec<u8>,
+}
+
 /// What must be there before a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -149,6 +171,8 @@ pub struct TenantCommit {
     pub row: TenantRow,
     /// The sealed audit entry.
     pub audit: Vec<u8>,
+    /// The request that is done, if it may be repeated.
+    pub request: Option<RequestRow>,
 }
 
 /// A change of one key, to be committed.
@@ -173,6 +197,8 @@ pub struct KeyCommit {
     pub count: CountChange,
     /// The sealed audit entry.
     pub audit: Vec<u8>,
+    /// The request that is done, if it may be repeated.
+    pub request: Option<RequestRow>,
 }
 
 /// Facts about the store itself.
@@ -243,6 +269,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>>;
 
+    /// What is remembered of a request.
+    fn request<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        tag: [u8; 16],
+    ) -> StoreFuture<'a, Option<RequestRow>>;
+
     /// Writes a tenant. Making a tenant that exists is [`CommitError::Exists`].
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError>;
 
@@ -250,10 +283,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError>;
 
     /// Deletes a tenant with all that it has: its data keys first of all, so that nothing opens any more
-    /// whatever else is left, then keys, index entries, counters and audit. `expected` is the version.
+    /// whatever else is left, then keys, index entries, counters, requests and audit. `expected` is the version,
+    /// `dek_id` the data key: if the tenant has another by now, it was deleted and made again, and is left alone:
+    /// [`CommitError::NotFound`].
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a TenantId,
+        dek_id: u64,
         expected: u64,
     ) -> StoreFuture<'a, (), CommitError>;
 

@@ -8,6 +8,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use crate::domain::change::Actor;
+use crate::domain::key::Key;
 use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
 use crate::domain::san::San;
@@ -215,12 +216,27 @@ impl Identity {
         }
     }
 
+    /// The user that it acts as; none for a certificate.
+    pub fn owner(&self) -> Option<&Owner> {
+        match &self.credential {
+            Credential::Key { owner, .. } => Some(owner),
+            Credential::Certificate { .. } => None,
+        }
+    }
+
+    /// Whether `key` is what it was recognised by.
+    pub fn holds(&self, key: &Key) -> bool {
+        match &self.credential {
+            Credential::Key {
+                tenant, key: id, ..
+            } => *tenant == key.tenant && *id == key.id,
+            Credential::Certificate { .. } => false,
+        }
+    }
+
     /// The owner whose keys alone it reaches; none when it reaches every owner's.
     pub fn only_owner(&self) -> Option<&Owner> {
-        match &self.credential {
-            Credential::Key { owner, .. } if self.role == Role::User => Some(owner),
-            Credential::Key { .. } | Credential::Certificate { .. } => None,
-        }
+        self.owner().filter(|_| self.role == Role::User)
     }
 
     /// How the audit names it.

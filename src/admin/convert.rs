@@ -1,10 +1,12 @@
 //! Proto to domain and back. Collects every bad field with its path before it refuses.
 
 mod key;
+mod key_change;
 mod tenant;
 
 pub use key::key_to_proto;
-pub(super) use key::{key_name, new_key};
+pub(super) use key::{imported_key, key_name, new_key};
+pub(super) use key_change::KeyChange;
 pub(super) use tenant::{TenantChange, new_tenant, tenant_name, tenant_to_proto};
 
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use tonic_types::FieldViolation;
 
 use crate::clock::Timestamp;
 use crate::domain::name::{Description, InvalidName};
+use crate::registry::{Etag, RequestId};
 use crate::status;
 
 /// The bad fields of one request.
@@ -76,24 +79,55 @@ pub(super) fn reason(text: &str) -> Result<Description, Status> {
     Description::parse(text).map_err(|error| bad("reason", error.to_string()))
 }
 
-/// An etag: opaque to the client. It names the version and the making, so that the etag of a deleted tenant does
-/// not fit one that was made again under its id.
-pub(super) fn etag(version: u64, created_at: Timestamp) -> String {
-    format!("{version:x}-{:x}", created_at.as_millis())
+/// The state to expect, if the caller sent an etag. What is no etag of ours is nobody's state.
+pub(super) fn expect_etag(what: &'static str, sent: &str) -> Result<Option<Etag>, Status> {
+    match (sent, Etag::parse(sent)) {
+        ("", _) => Ok(None),
+        (_, Some(etag)) => Ok(Some(etag)),
+        (_, None) => Err(status::etag_mismatch(what)),
+    }
 }
 
-/// The version to expect, if the caller sent an etag; refuses when it is not `current`.
-pub(super) fn expect_etag(
-    what: &'static str,
-    sent: &str,
-    current: &str,
-    version: u64,
-) -> Result<Option<u64>, Status> {
-    match sent {
-        "" => Ok(None),
-        sent if sent == current => Ok(Some(version)),
-        _ => Err(status::etag_mismatch(what)),
+/// The request, if its caller gave it an id. `content` is the request without the id.
+pub(super) fn request_id(
+    id: &str,
+    content: &impl prost::Message,
+) -> Result<Option<RequestId>, Status> {
+    if id.is_empty() {
+        return Ok(None);
     }
+    RequestId::new(id, &content.encode_to_vec())
+        .map(Some)
+        .map_err(|error| bad("request_id", error.to_string()))
+}
+
+/// The fields that a mask names, of those that may be changed.
+fn masked(
+    fields: &mut Fields,
+    mask: &[String],
+    mutable: &'static [&'static str],
+) -> Vec<&'static str> {
+    if mask.is_empty() {
+        fields.refuse("update_mask", "must name at least one field");
+    }
+    if mask.len() > mutable.len() {
+        fields.refuse("update_mask", "names more fields than there are");
+        return Vec::new();
+    }
+    let mut named = Vec::with_capacity(mutable.len());
+    for (at, path) in mask.iter().enumerate() {
+        match mutable.iter().find(|known| *known == path) {
+            Some(known) => named.push(*known),
+            None if path == "*" => named.extend(mutable),
+            None => {
+                let problem = format!("must be one of {} or *", mutable.join(", "));
+                fields.refuse(format!("update_mask.paths[{at}]"), problem);
+            }
+        }
+    }
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 fn time_to_proto(time: Timestamp) -> ProtoTime {
@@ -142,18 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn an_etag_fits_one_version_of_one_making() {
-        let made = Timestamp::from_millis(1_800_000_000_000);
-        let current = etag(3, made);
-        assert_eq!(
-            expect_etag("tenant", &current, &current, 3).unwrap(),
-            Some(3)
-        );
-        assert_eq!(expect_etag("tenant", "", &current, 3).unwrap(), None);
-        let later = etag(3, Timestamp::from_millis(1_800_000_000_001));
-        for stale in [etag(2, made), later, "3".into(), "\"".into()] {
-            let refused = expect_etag("tenant", &stale, &current, 3).unwrap_err();
-            assert_eq!(refused.code(), tonic::Code::Aborted, "{stale}");
+    fn what_is_no_etag_of_ours_fits_nothing() {
+        assert_eq!(expect_etag("tenant", "").unwrap(), None);
+        assert!(expect_etag("tenant", "3-abc").unwrap().is_some());
+        let huge = "f".repeat(1 << 20);
+        for forged in ["3", "\"", "*", "W/\"3\"", huge.as_str()] {
+            let refused = expect_etag("tenant", forged).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::Aborted, "{forged:.20}");
         }
     }
 }

@@ -1,11 +1,15 @@
 //! Nobody grants what they do not have: a role above their own, or, as a user, more than their own key may do.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use tonic::Status;
 use tonic_types::FieldViolation;
 
 use crate::admin::caller::Identity;
+use crate::admin::convert::KeyChange;
 use crate::domain::key::Key;
+use crate::domain::name::{Feature, Owner, Scope};
 use crate::domain::role::Role;
 use crate::registry::NewKey;
 use crate::status::Reason;
@@ -23,18 +27,54 @@ pub(super) fn check_role(caller: &Identity, role: Role) -> Result<(), Status> {
     )))
 }
 
+/// What a key is asked to be able to do; what is none is not asked.
+struct Asked<'a> {
+    owner: Option<&'a Owner>,
+    scopes: Option<&'a BTreeSet<Scope>>,
+    features: Option<Option<&'a BTreeSet<Feature>>>,
+    networks: Option<&'a [IpNet]>,
+}
+
 /// Whether a user, who may make keys for itself alone, may make this one with `own`.
 pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
-    let violation = if new.owner != own.owner {
+    check_asked(
+        own,
+        &Asked {
+            owner: Some(&new.owner),
+            scopes: Some(&new.scopes),
+            features: Some(new.features.as_ref()),
+            networks: Some(&new.networks),
+        },
+    )
+}
+
+/// Whether a user may change a key of its own like this with `own`.
+pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Status> {
+    check_asked(
+        own,
+        &Asked {
+            owner: None,
+            scopes: change.scopes.as_ref(),
+            features: change.features.as_ref().map(Option::as_ref),
+            networks: change.networks.as_deref(),
+        },
+    )
+}
+
+fn check_asked(own: &Key, asked: &Asked<'_>) -> Result<(), Status> {
+    let violation = if asked.owner.is_some_and(|owner| *owner != own.owner) {
         Some(("key.owner", "must be the owner of the calling key"))
-    } else if !new.scopes.is_subset(&own.scopes) {
+    } else if asked.scopes.is_some_and(|new| !new.is_subset(&own.scopes)) {
         Some(("key.scopes", "must be among the scopes of the calling key"))
-    } else if !features_within(own, new) {
+    } else if asked.features.is_some_and(|new| !features_within(own, new)) {
         Some((
             "key.features",
             "must be among the features of the calling key",
         ))
-    } else if !networks_within(&own.networks, &new.networks) {
+    } else if asked
+        .networks
+        .is_some_and(|new| !networks_within(&own.networks, new))
+    {
         Some((
             "key.allow_cidrs",
             "must be within the networks of the calling key",
@@ -49,8 +89,8 @@ pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
     Err(Reason::PermissionDenied.with_fields(format!("{field} {problem}"), vec![violation]))
 }
 
-fn features_within(own: &Key, new: &NewKey) -> bool {
-    match (&own.features, &new.features) {
+fn features_within(own: &Key, new: Option<&BTreeSet<Feature>>) -> bool {
+    match (&own.features, new) {
         (None, _) => true,
         (Some(own), Some(new)) => new.is_subset(own),
         (Some(_), None) => false,
@@ -74,7 +114,7 @@ mod tests {
     use crate::admin::caller::Credential;
     use crate::clock::Timestamp;
     use crate::domain::key::{KeyKind, KeyStatus};
-    use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+    use crate::domain::name::{Description, DisplayName, KeyId, TenantId};
 
     fn own() -> Key {
         let now = Timestamp::from_millis(0);

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::{Denial, DenyReason, is_past};
 use crate::domain::name::Feature;
-use crate::domain::request::{AccessRequest, parts};
+use crate::domain::request::{AccessRequest, Mode, parts};
 use crate::domain::tenant::TenantStatus;
 
 /// What of a key the decision rests on.
@@ -59,17 +59,25 @@ pub fn decide(
     Ok(())
 }
 
+/// Whether a request without a key may pass. A route that demands a feature or scope demands a key, whatever its
+/// mode says.
+pub(super) fn takes_anonymous(request: &AccessRequest<'_>) -> bool {
+    request.rule.mode == Mode::Optional
+        && request.rule.features.is_empty()
+        && request.rule.scopes.is_empty()
+}
+
 /// Whether the tenant has the feature and the key does not give it up.
 pub fn has_feature(tenant: &TenantAccess, key: &KeyFacts<'_>, name: &str) -> bool {
     tenant.features.contains(name) && key.features.is_none_or(|features| features.contains(name))
 }
 
-fn has_scope(key: &KeyFacts<'_>, name: &str) -> bool {
+pub(super) fn has_scope(key: &KeyFacts<'_>, name: &str) -> bool {
     parts(key.scopes).any(|scope| scope == name)
 }
 
 /// An unknown source is outside every network.
-fn is_inside(networks: &[IpNet], source: Option<IpAddr>) -> bool {
+pub(super) fn is_inside(networks: &[IpNet], source: Option<IpAddr>) -> bool {
     // An IPv4 caller on a dual-stack socket shows as ::ffff:a.b.c.d and is meant by an IPv4 network.
     let source = source.map(|address| address.to_canonical());
     networks.is_empty()

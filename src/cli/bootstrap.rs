@@ -30,16 +30,7 @@ pub(super) struct BootstrapArgs {
     config: Option<PathBuf>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
-    output: BootstrapForm,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum BootstrapForm {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
+    output: Form,
 }
 
 /// Why there is no first key now.
@@ -89,11 +80,7 @@ pub(super) fn run(args: &BootstrapArgs, out: &mut Out) -> Result<(), Failure> {
         bootstrap(&parts.registry).await.map_err(Failure::failed)
     })?;
     let key = crate::admin::key_to_proto(&made.key, SystemClock.now());
-    let form = match args.output {
-        BootstrapForm::Table => Form::Table,
-        BootstrapForm::Json => Form::Json,
-    };
-    output::created(out, form, &key, made.token.expose())
+    output::created(out, args.output, &key, made.token.expose())
 }
 
 fn explain(error: anyhow::Error) -> Failure {

@@ -1,8 +1,8 @@
 //! Talking to a control plane: where it is, who we are, and what its refusals mean.
 
 use std::error::Error as _;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,38 +11,43 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt as _;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::cli::output::{Form, printable};
+use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
-use crate::crypto::token::TOKEN_LEN_MAX;
+use crate::config;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
-/// The longest that one call may take.
-const DEADLINE: Duration = Duration::from_secs(10);
-const KEY_VARIABLE: &str = "KEYSTILE_API_KEY";
+/// What a call with a whole batch may take, if it may not take longer anyway.
+const BATCH_DEADLINE: Duration = Duration::from_secs(60);
+/// How long to wait before a call is sent again: this, then twice as long each time, up to a bound.
+const BACKOFF: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// How every client command is told where to go and how to answer.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct ClientArgs {
-    /// The control plane: host:port, http://host:port, https://host:port or unix:/path
-    #[arg(
-        long,
-        global = true,
-        env = "KEYSTILE_ADDR",
-        default_value = "http://127.0.0.1:9002"
-    )]
-    addr: Address,
-    /// File that holds the API key; without it, the environment variable KEYSTILE_API_KEY
+    /// The control plane: host:port, http(s)://host:port or unix:/path; without it, KEYSTILE_ADDR, then the context's,
+    /// then 127.0.0.1:9002
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(super) addr: Option<Address>,
+    /// File that holds the API key, - for standard input; without it, KEYSTILE_API_KEY, then the context's
     #[arg(long, global = true, value_name = "FILE")]
-    api_key_file: Option<PathBuf>,
+    pub(super) api_key_file: Option<PathBuf>,
+    /// The context of `keystile login` to use; without it, KEYSTILE_CONTEXT, then the one in use
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// How long one call may take, repeats included
+    #[arg(long, global = true, value_name = "DURATION", value_parser = config::duration, default_value = "10s")]
+    timeout: Duration,
     #[command(flatten)]
-    tls: TlsArgs,
+    pub(super) tls: TlsArgs,
     /// Form of the output
     #[arg(
         short,
@@ -57,9 +62,9 @@ pub(super) struct ClientArgs {
 
 /// Where a control plane listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Address {
+pub(super) struct Address {
     /// As people know it.
-    shown: String,
+    pub(super) shown: String,
     uri: String,
 }
 
@@ -99,6 +104,26 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// In a form that parses to the same again.
+    pub(super) fn written(&self) -> String {
+        match self.uri.starts_with("https:") {
+            true => format!("https://{}", self.shown),
+            false => self.shown.clone(),
+        }
+    }
+
+    /// Connects.
+    pub(super) async fn dial(&self, tls: &TlsArgs, patience: Duration) -> Result<Channel, Failure> {
+        let endpoint = tls.endpoint(&self.uri)?.connect_timeout(patience);
+        endpoint.connect().await.map_err(|error| {
+            let cause = tls::cause(&error)
+                .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
+            Failure::failed(anyhow!("cannot reach {}: {cause}", self.shown))
+        })
+    }
+}
+
 /// A connection, and the key that opens it.
 pub(super) struct Client {
     channel: Channel,
@@ -108,14 +133,17 @@ pub(super) struct Client {
 
 /// Adds our key, if we have one, and the deadline to each call.
 #[derive(Clone)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+pub(super) struct Bearer {
+    value: Option<MetadataValue<Ascii>>,
+    deadline: Duration,
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(key) = &self.0 {
+        if let Some(key) = &self.value {
             request.metadata_mut().insert("authorization", key.clone());
         }
-        request.set_timeout(DEADLINE);
+        request.set_timeout(self.deadline);
         Ok(request)
     }
 }
@@ -123,24 +151,62 @@ impl Interceptor for Bearer {
 type Authorized = InterceptedService<Channel, Bearer>;
 
 impl Client {
+    /// Connects to where flags, environment and contexts point.
     pub(super) async fn connect(args: &ClientArgs) -> Result<Self, Failure> {
-        let bearer = bearer(args)?;
-        let address = args.addr.clone();
-        let endpoint = args
-            .tls
-            .endpoint(&address.uri)?
-            .connect_timeout(DEADLINE)
-            .timeout(DEADLINE);
-        let channel = endpoint.connect().await.map_err(|error| {
-            let cause = tls::cause(&error)
-                .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
-            Failure::failed(anyhow!("cannot reach {}: {cause}", address.shown))
-        })?;
+        Self::open(Target::resolve(args)?, args).await
+    }
+
+    /// Connects to one control plane.
+    pub(super) async fn open(target: Target, args: &ClientArgs) -> Result<Self, Failure> {
+        let bearer = bearer(target.token.as_deref(), args.timeout)?;
         Ok(Self {
-            channel,
+            channel: target.address.dial(&args.tls, args.timeout).await?,
             bearer,
-            address,
+            address: target.address,
         })
+    }
+
+    /// For calls that carry a whole batch.
+    pub(super) fn with_patience(mut self) -> Self {
+        self.bearer.deadline = self.bearer.deadline.max(BATCH_DEADLINE);
+        self
+    }
+
+    /// Sends a request that may arrive twice without harm, again and again while the server is unavailable.
+    pub(super) async fn call<Q: Clone, A, F>(
+        &self,
+        request: Q,
+        send: impl Fn(Q) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let end = tokio::time::Instant::now() + self.bearer.deadline;
+        let mut pause = BACKOFF;
+        loop {
+            let status = match tokio::time::timeout_at(end, send(request.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded(""),
+            };
+            if status.code() != Code::Unavailable || tokio::time::Instant::now() + pause >= end {
+                return Err(self.refused(status));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Sends a request once, because sent twice it could be refused for what it has done itself.
+    pub(super) async fn call_once<A>(
+        &self,
+        send: impl Future<Output = Result<Response<A>, Status>>,
+    ) -> Result<A, Failure> {
+        let answer = match tokio::time::timeout(self.bearer.deadline, send).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded("")),
+        };
+        Ok(answer.map_err(|status| self.refused(status))?.into_inner())
     }
 
     pub(super) fn tenants(&self) -> TenantServiceClient<Authorized> {
@@ -156,55 +222,32 @@ impl Client {
         clippy::needless_pass_by_value,
         reason = "it is the function of a map_err"
     )]
-    pub(super) fn refused(&self, status: Status) -> Failure {
-        Failure::Failed(anyhow::Error::msg(explain(&self.address.shown, &status)))
+    fn refused(&self, status: Status) -> Failure {
+        let text = explain(&self.address.shown, self.bearer.deadline, &status);
+        Failure::Failed(anyhow::Error::msg(text))
     }
 }
 
-fn bearer(args: &ClientArgs) -> Result<Bearer, Failure> {
-    let token = match &args.api_key_file {
-        Some(path) => read_key(path)?,
-        None => match crate::config::variable(KEY_VARIABLE) {
-            Some(token) => token,
-            None if args.tls.identifies_us() => return Ok(Bearer(None)),
-            None => {
-                return Err(Failure::failed(anyhow!(
-                    "no API key: set {KEY_VARIABLE} or --api-key-file (`keystile bootstrap` makes the first key)"
-                )));
-            }
-        },
+fn bearer(token: Option<&String>, deadline: Duration) -> Result<Bearer, Failure> {
+    let Some(token) = token else {
+        return Ok(Bearer {
+            value: None,
+            deadline,
+        });
     };
     let text = Zeroizing::new(format!("Bearer {}", token.trim()));
     let mut value: MetadataValue<Ascii> = text.parse().map_err(|_| {
         Failure::failed(anyhow!("the API key holds a character that no API key has"))
     })?;
     value.set_sensitive(true);
-    Ok(Bearer(Some(value)))
-}
-
-fn read_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |error: io::Error| {
-        let error = anyhow::Error::new(error);
-        Failure::Failed(error.context(format!("cannot read the API key from {}", path.display())))
-    };
-    // Room for a line end; more than that is another file.
-    let limit = TOKEN_LEN_MAX + 2;
-    let mut text = Zeroizing::new(String::with_capacity(limit + 1));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(u64::try_from(limit + 1).unwrap_or(u64::MAX))
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    if text.len() > limit || text.trim().is_empty() {
-        return Err(Failure::failed(anyhow!(
-            "{} does not hold an API key: it must have one line of at most {TOKEN_LEN_MAX} characters",
-            path.display()
-        )));
-    }
-    Ok(text)
+    Ok(Bearer {
+        value: Some(value),
+        deadline,
+    })
 }
 
 /// The reason beneath a failed connection, in few words.
-fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     loop {
         if let Some(io) = last.downcast_ref::<io::Error>() {
@@ -223,44 +266,82 @@ fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-fn explain(address: &str, status: &Status) -> String {
+/// What TLS has to do with a call that failed.
+pub(super) fn tls_cause(status: &Status) -> Option<String> {
+    status.source().and_then(tls::cause)
+}
+
+/// A line that says what is wrong, and one that says what to do.
+fn explain(address: &str, deadline: Duration, status: &Status) -> String {
     let message = printable(status.message());
     let details = status.get_error_details();
-    match status.code() {
-        Code::Unauthenticated => format!("{message}; check {KEY_VARIABLE} or --api-key-file"),
-        Code::InvalidArgument => {
-            let fields = details
-                .bad_request()
-                .map(|bad| bad.field_violations.as_slice());
-            match fields.unwrap_or_default() {
-                [] | [_] => message,
-                all => all.iter().fold(message, |text, violation| {
-                    let field = printable(&violation.field);
-                    format!("{text}\n  {field}: {}", printable(&violation.description))
-                }),
-            }
-        }
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    match (status.code(), reason) {
+        (Code::InvalidArgument, _) => with_fields(message, &details),
+        (_, Some(reason)) => match advice(reason) {
+            Some(advice) => format!("{message}\nhint: {advice}"),
+            None => message,
+        },
         // Nobody but our own deadline cancels a call of ours.
-        Code::DeadlineExceeded | Code::Cancelled => {
-            format!("{address} did not answer within {} s", DEADLINE.as_secs())
+        (Code::DeadlineExceeded | Code::Cancelled, None) => format!(
+            "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
+            deadline.as_secs_f32()
+        ),
+        (Code::Unimplemented, None) => format!(
+            "{address} does not serve this part of the admin API\nhint: is it the `admin` listener, and as new as this program?"
+        ),
+        (_, None) if tls_cause(status).is_some() => {
+            let cause = tls_cause(status).unwrap_or_default();
+            format!("cannot talk to {address}: {cause}")
         }
-        Code::Unimplemented => {
-            format!("{address} does not serve the admin API; is it the `admin` listener?")
+        (Code::Unavailable, None) => {
+            format!("lost the connection to {address}\nhint: is `keystile serve` still running?")
         }
-        _ if details.error_info().is_some() => message,
-        _ if status.source().and_then(tls::cause).is_some() => {
-            let cause = status.source().and_then(tls::cause).unwrap_or_default();
-            format!("cannot reach {address}: {cause}")
-        }
-        Code::Unavailable => format!("lost the connection to {address}; try again"),
-        code => {
+        (code, None) => {
             let cause = status.source().map_or_else(|| message.clone(), io_cause);
             format!(
-                "{address} did not answer as the admin API does ({code:?}: {}); is it the `admin` listener?",
+                "{address} did not answer as the admin API does ({code:?}: {})\nhint: is it the `admin` listener, and does it want TLS?",
                 printable(&cause)
             )
         }
     }
+}
+
+fn with_fields(message: String, details: &ErrorDetails) -> String {
+    let fields = details
+        .bad_request()
+        .map(|bad| bad.field_violations.as_slice());
+    match fields.unwrap_or_default() {
+        [] | [_] => message,
+        all => all.iter().fold(message, |text, violation| {
+            let field = printable(&violation.field);
+            format!("{text}\n  {field}: {}", printable(&violation.description))
+        }),
+    }
+}
+
+/// What to do about a refusal, by its stable reason.
+fn advice(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "MISSING_API_KEY" | "INVALID_API_KEY" => {
+            "check the key of the context, KEYSTILE_API_KEY or --api-key-file; `keystile login` takes another"
+        }
+        "API_KEY_EXPIRED" => "ask an administrator for another key, then `keystile login`",
+        "TENANT_SUSPENDED" => "an administrator can undo that: `keystile tenant resume`",
+        "PERMISSION_DENIED" => "use the key of somebody whose role allows it",
+        "TENANT_NOT_FOUND" => "`keystile tenant list` shows those that there are",
+        "KEY_NOT_FOUND" => "`keystile key list TENANT` shows those that there are",
+        "TENANT_ALREADY_EXISTS" => "`keystile tenant update` changes it",
+        "ETAG_MISMATCH" => {
+            "look at it again, then repeat the command without --etag or with the new one"
+        }
+        "API_KEY_LIMIT_EXCEEDED" => "revoke a key that is not needed, or raise the limit",
+        "STORE_UNAVAILABLE" | "AUTHORIZATION_UNAVAILABLE" => {
+            "try again shortly; the server's log says more"
+        }
+        "INTERNAL" => "the server's log says more",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -304,29 +385,39 @@ mod tests {
     #[test]
     fn a_refusal_says_what_to_do_next() {
         use crate::status::Reason;
-        let missing = explain(
-            "a:1",
-            &Reason::InvalidApiKey.status("the API key is not valid"),
-        );
-        assert_eq!(
-            missing,
-            "the API key is not valid; check KEYSTILE_API_KEY or --api-key-file"
-        );
+        let explained = |status: &Status| explain("a:1", Duration::from_secs(10), status);
         let many = crate::status::invalid(vec![
             tonic_types::FieldViolation::new("key.owner", "must be short"),
             tonic_types::FieldViolation::new("key.role", "is not\u{1b}[2J known"),
         ]);
-        assert_eq!(
-            explain("a:1", &many),
-            "2 fields are not acceptable\n  key.owner: must be short\n  key.role: is not\u{FFFD}[2J known"
-        );
-        let other = explain("a:1", &Status::unimplemented(""));
-        assert!(other.contains("`admin` listener"), "{other}");
-        for slow in [
-            Status::deadline_exceeded("x"),
-            Status::cancelled("Timeout expired"),
+        let invalid = Reason::InvalidApiKey.status("the API key is not valid");
+        for (status, lines) in [
+            (
+                invalid,
+                "the API key is not valid\nhint: check the key of the context, KEYSTILE_API_KEY or --api-key-file; `keystile login` takes another",
+            ),
+            (
+                many,
+                "2 fields are not acceptable\n  key.owner: must be short\n  key.role: is not\u{FFFD}[2J known",
+            ),
+            (
+                Status::deadline_exceeded("x"),
+                "a:1 did not answer within 10 s\nhint: look at its log, or give it longer with --timeout",
+            ),
+            (
+                Status::cancelled("Timeout expired"),
+                "a:1 did not answer within 10 s\nhint: look at its log, or give it longer with --timeout",
+            ),
+            (
+                Status::unimplemented(""),
+                "a:1 does not serve this part of the admin API\nhint: is it the `admin` listener, and as new as this program?",
+            ),
+            (
+                Status::unavailable(""),
+                "lost the connection to a:1\nhint: is `keystile serve` still running?",
+            ),
         ] {
-            assert_eq!(explain("a:1", &slow), "a:1 did not answer within 10 s");
+            assert_eq!(explained(&status), lines);
         }
     }
 }

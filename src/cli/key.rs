@@ -1,17 +1,21 @@
 //! `keystile key`: API keys on a control plane.
 
+mod import;
+mod revoke_all;
+mod update;
+mod verify;
+
 use std::time::Duration;
 
 use crate::cli::client::{Client, ClientArgs};
+use crate::cli::list::ListArgs;
 use crate::cli::output::{self, Out};
 use crate::cli::tenant::{EtagArg, name_of};
-use crate::cli::{Failure, block_on};
+use crate::cli::watch::{self, WatchArg};
+use crate::cli::{Failure, block_on, request_id};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config;
 use crate::proto::admin as pb;
-
-/// Keys a call when all are listed.
-const PAGE_SIZE: i32 = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct KeyArgs {
@@ -29,36 +33,76 @@ enum KeyCommand {
   keystile key create acme --name ci --allow-cidr 10.0.0.0/8 --allow-cidr 192.0.2.7
   keystile key create acme --name ci -o json | jq -r .plaintext")]
     Create(Box<CreateArgs>),
+    /// Take over tokens that another system made, so that their holders need not change anything
+    Import(Box<import::ImportArgs>),
     /// List the keys of a tenant, revoked ones included
-    #[command(after_help = "Example:
-  keystile key list acme")]
+    #[command(after_help = "Examples:
+  keystile key list acme
+  keystile key list acme --filter 'state = ACTIVE AND owner = \"alice@example.com\"' --watch")]
     List {
         /// The tenant's id
         tenant: String,
+        #[command(flatten)]
+        list: ListArgs,
     },
     /// Show a key; its token cannot be shown
     #[command(after_help = "Example:
   keystile key get acme mfzwizltoqzdgmjs -o json")]
     Get {
-        /// The tenant's id
-        tenant: String,
-        /// The key's id
-        key: String,
+        #[command(flatten)]
+        key: KeyName,
+        #[command(flatten)]
+        watch: WatchArg,
     },
+    /// Change a key; what is not named stays
+    #[command(after_help = "Examples:
+  keystile key update acme mfzwizltoqzdgmjs --scope write --remove-scope read
+  keystile key update acme mfzwizltoqzdgmjs --allow-cidr 10.0.0.0/8")]
+    Update(Box<update::UpdateArgs>),
     /// Make a key stop working, at once and for good
     #[command(after_help = "Example:
   keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"")]
     Revoke {
-        /// The tenant's id
-        tenant: String,
-        /// The key's id
-        key: String,
+        #[command(flatten)]
+        key: KeyName,
         /// Kept with the key and in the audit
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         etag: EtagArg,
     },
+    /// Make all keys of a tenant, or of one owner in it, stop working, at once and for good
+    #[command(
+        after_help = "The key that this is done with goes on working, and so do keys of a role above its own.
+What stops half way is finished by doing it again.
+
+Examples:
+  keystile key revoke-all acme --owner alice --reason \"left the company\"
+  keystile key revoke-all acme --yes"
+    )]
+    RevokeAll(revoke_all::RevokeAllArgs),
+    /// Say what a Check would say of a token now
+    #[command(after_help = "Ends with 1 when the token would be refused.
+
+Examples:
+  keystile key verify --token-file token.txt
+  pass show acme | keystile key verify --token-file - --source-ip 192.0.2.7")]
+    Verify(verify::VerifyArgs),
+}
+
+/// Which key.
+#[derive(Debug, clap::Args)]
+struct KeyName {
+    /// The tenant's id
+    tenant: String,
+    /// The key's id
+    key: String,
+}
+
+impl KeyName {
+    fn name(&self) -> String {
+        format!("tenants/{}/keys/{}", self.tenant, self.key)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,6 +112,16 @@ struct CreateArgs {
     /// What people call it
     #[arg(long)]
     name: String,
+    #[command(flatten)]
+    facts: FactArgs,
+    /// Make a key for trying out, whose token says so
+    #[arg(long)]
+    test: bool,
+}
+
+/// What a key is made with, whoever made its token.
+#[derive(Debug, clap::Args)]
+struct FactArgs {
     /// For people
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
@@ -89,9 +143,6 @@ struct CreateArgs {
     /// A network it may be used from; without any, from everywhere; may be repeated
     #[arg(long = "allow-cidr", value_name = "CIDR")]
     allow_cidrs: Vec<String>,
-    /// Make a key for trying out, whose token says so
-    #[arg(long)]
-    test: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -106,8 +157,14 @@ enum RoleArg {
     GlobalAdmin,
 }
 
-fn name_of_key(tenant: &str, key: &str) -> String {
-    format!("tenants/{tenant}/keys/{key}")
+impl From<RoleArg> for pb::Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::TenantAdmin => Self::TenantAdmin,
+            RoleArg::GlobalAdmin => Self::GlobalAdmin,
+        }
+    }
 }
 
 pub(super) fn run(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
@@ -116,98 +173,129 @@ pub(super) fn run(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
 
 async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
     let form = args.client.output;
-    let client = Client::connect(&args.client).await?;
+    if let KeyCommand::RevokeAll(args) = &args.command {
+        args.confirm()?;
+    }
+    let client = || Client::connect(&args.client);
     match &args.command {
         KeyCommand::Create(args) => {
-            let request = request(args, SystemClock.now());
-            let answer = client.keys().create_key(request).await;
-            let made = answer
-                .map_err(|status| client.refused(status))?
-                .into_inner();
+            let made = create(&client().await?, args).await?;
             let plaintext = zeroize::Zeroizing::new(made.plaintext);
             output::created(out, form, &made.key.unwrap_or_default(), &plaintext)
         }
-        KeyCommand::List { tenant } => output::many(out, form, &list(&client, tenant).await?),
-        KeyCommand::Get { tenant, key } => {
-            let request = pb::GetKeyRequest {
-                name: name_of_key(tenant, key),
-            };
-            let answer = client.keys().get_key(request).await;
-            let key = answer.map_err(|status| client.refused(status))?;
-            output::one(out, form, key.get_ref())
+        KeyCommand::Import(args) => {
+            // Read first: a mistake in a file is found without a server.
+            let work = args.read(SystemClock.now())?;
+            import::run(&client().await?.with_patience(), work, form, out).await
         }
-        KeyCommand::Revoke {
-            tenant,
-            key,
-            reason,
-            etag,
-        } => {
-            let request = pb::RevokeKeyRequest {
-                name: name_of_key(tenant, key),
-                etag: etag.etag.clone(),
-                reason: reason.clone(),
-            };
-            let answer = client.keys().revoke_key(request).await;
-            let key = answer.map_err(|status| client.refused(status))?;
-            output::done(out, form, key.get_ref(), "revoked for good")
+        KeyCommand::List { tenant, list } => {
+            let client = client().await?;
+            let render =
+                async |out: &mut Out| output::many(out, form, &all(&client, tenant, list).await?);
+            watch::show(out, form, list.watch, render).await
+        }
+        KeyCommand::Get { key, watch } => {
+            let client = client().await?;
+            let render = async |out: &mut Out| output::one(out, form, &get(&client, key).await?);
+            watch::show(out, form, *watch, render).await
+        }
+        KeyCommand::Update(args) => {
+            output::one(out, form, &update::run(&client().await?, args).await?)
+        }
+        KeyCommand::Revoke { key, reason, etag } => {
+            let key = revoke(&client().await?, key, reason, etag).await?;
+            output::done(out, form, &key, "revoked for good")
+        }
+        KeyCommand::RevokeAll(args) => {
+            revoke_all::run(&client().await?.with_patience(), args, form, out).await
+        }
+        KeyCommand::Verify(args) => {
+            let token = args.token()?;
+            verify::run(&client().await?, args, &token, form, out).await
         }
     }
 }
 
-fn request(args: &CreateArgs, now: Timestamp) -> pb::CreateKeyRequest {
-    let role = match args.role {
-        RoleArg::User => pb::Role::User,
-        RoleArg::TenantAdmin => pb::Role::TenantAdmin,
-        RoleArg::GlobalAdmin => pb::Role::GlobalAdmin,
-    };
+async fn create(client: &Client, args: &CreateArgs) -> Result<pb::CreateKeyResponse, Failure> {
     let kind = if args.test {
         pb::KeyKind::Test
     } else {
         pb::KeyKind::Live
     };
-    let expire_time = args.expires_in.map(|life| {
-        let end = now.plus(life).as_millis();
-        prost_types::Timestamp {
-            seconds: end.div_euclid(1000),
-            nanos: i32::try_from(end.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
-        }
-    });
-    pb::CreateKeyRequest {
+    let request = pb::CreateKeyRequest {
         parent: name_of(&args.tenant),
         key: Some(pb::Key {
-            display_name: args.name.clone(),
-            description: args.description.clone(),
-            owner: args.owner.clone(),
-            role: role.into(),
             kind: kind.into(),
-            scopes: args.scopes.clone(),
-            features: (!args.features.is_empty()).then(|| pb::FeatureList {
-                names: args.features.clone(),
+            ..args.facts.key(&args.name, SystemClock.now())
+        }),
+        request_id: request_id::new(),
+    };
+    let send = |request| async { client.keys().create_key(request).await };
+    client.call(request, send).await
+}
+
+impl FactArgs {
+    fn key(&self, name: &str, now: Timestamp) -> pb::Key {
+        let expire_time = self.expires_in.map(|life| {
+            let end = now.plus(life).as_millis();
+            prost_types::Timestamp {
+                seconds: end.div_euclid(1000),
+                nanos: i32::try_from(end.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
+            }
+        });
+        pb::Key {
+            display_name: name.to_owned(),
+            description: self.description.clone(),
+            owner: self.owner.clone(),
+            role: pb::Role::from(self.role).into(),
+            scopes: self.scopes.clone(),
+            features: (!self.features.is_empty()).then(|| pb::FeatureList {
+                names: self.features.clone(),
             }),
-            allow_cidrs: args.allow_cidrs.clone(),
+            allow_cidrs: self.allow_cidrs.clone(),
             expire_time,
             ..pb::Key::default()
-        }),
+        }
     }
 }
 
-async fn list(client: &Client, tenant: &str) -> Result<Vec<pb::Key>, Failure> {
-    let mut keys = Vec::new();
-    let mut page_token = String::new();
-    loop {
+async fn all(client: &Client, tenant: &str, args: &ListArgs) -> Result<Vec<pb::Key>, Failure> {
+    let fetch = async |page_size, page_token| {
         let request = pb::ListKeysRequest {
             parent: name_of(tenant),
-            page_size: PAGE_SIZE,
+            page_size,
             page_token,
+            filter: args.filter.clone(),
         };
-        let answer = client.keys().list_keys(request).await;
-        let page = answer
-            .map_err(|status| client.refused(status))?
-            .into_inner();
-        keys.extend(page.keys);
-        if page.next_page_token.is_empty() {
-            return Ok(keys);
-        }
-        page_token = page.next_page_token;
+        let send = |request| async { client.keys().list_keys(request).await };
+        let page = client.call(request, send).await?;
+        Ok((page.keys, page.next_page_token))
+    };
+    args.all(fetch).await
+}
+
+async fn get(client: &Client, key: &KeyName) -> Result<pb::Key, Failure> {
+    let send = |request| async { client.keys().get_key(request).await };
+    client
+        .call(pb::GetKeyRequest { name: key.name() }, send)
+        .await
+}
+
+async fn revoke(
+    client: &Client,
+    key: &KeyName,
+    reason: &str,
+    etag: &EtagArg,
+) -> Result<pb::Key, Failure> {
+    let request = pb::RevokeKeyRequest {
+        name: key.name(),
+        etag: etag.etag.clone(),
+        reason: reason.to_owned(),
+    };
+    let send = |request| async { client.keys().revoke_key(request).await };
+    if etag.etag.is_empty() {
+        client.call(request, send).await
+    } else {
+        client.call_once(send(request)).await
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::Failure;
-use crate::cli::output::{self, Out};
+use crate::cli::output::{self, Form, Out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::signing;
@@ -61,7 +61,7 @@ Examples:
         dir: DirArg,
         /// Form of the output
         #[arg(short, long, value_enum, default_value_t)]
-        output: ShowForm,
+        output: Form,
     },
 }
 
@@ -80,15 +80,6 @@ enum RingArg {
     Vault,
     /// Signs the tenant's context for upstreams
     Signing,
-}
-
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum ShowForm {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
 }
 
 /// What every installation needs.
@@ -209,7 +200,7 @@ impl Shown {
     }
 }
 
-fn show(dir: &Path, form: ShowForm, out: &mut Out) -> Result<(), Failure> {
+fn show(dir: &Path, form: Form, out: &mut Out) -> Result<(), Failure> {
     let mut shown = Vec::new();
     for ring in present(dir) {
         let path = dir.join(keyfile::file_name(ring));
@@ -217,8 +208,11 @@ fn show(dir: &Path, form: ShowForm, out: &mut Out) -> Result<(), Failure> {
         shown.push(Shown::new(path, &keyring));
     }
     match form {
-        ShowForm::Json => output::json(out, &serde_json::json!({"keyrings": shown})),
-        ShowForm::Table => shown.iter().try_for_each(|keyring| {
+        Form::Json | Form::Yaml => {
+            output::document(out, form, &serde_json::json!({"keyrings": shown}))
+        }
+        Form::Name => shown.iter().try_for_each(|keyring| out.line(keyring.ring)),
+        Form::Table => shown.iter().try_for_each(|keyring| {
             out.line(format_args!(
                 "{} (id {})",
                 keyring.path.display(),

@@ -1,6 +1,10 @@
-//! What commands print: tables for people, proto3 JSON in snake_case for programs, names for pipes.
+//! What commands print: tables for people, proto3 JSON in snake_case or YAML for programs, names for pipes.
 
+mod resources;
+
+use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write};
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
@@ -12,6 +16,9 @@ use crate::cli::Failure;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin as pb;
 
+/// Moves to the upper left corner and clears the screen.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
 /// A form of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Form {
@@ -20,6 +27,8 @@ pub(super) enum Form {
     Table,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// One resource name a line
     Name,
 }
@@ -28,19 +37,69 @@ pub(super) enum Form {
 pub(super) struct Out {
     to: Box<dyn Write>,
     colours: bool,
+    terminal: bool,
 }
 
 impl Out {
     pub(super) fn stdout() -> Self {
         let plain = crate::config::variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let terminal = io::stdout().is_terminal();
         Self {
             to: Box::new(io::stdout()),
-            colours: io::stdout().is_terminal() && !plain,
+            colours: terminal && !plain,
+            terminal,
         }
+    }
+
+    /// Output that is looked at before it is shown.
+    pub(super) fn page(&self) -> (Self, Page) {
+        let page = Page::default();
+        let out = Self {
+            to: Box::new(page.clone()),
+            colours: self.colours,
+            terminal: self.terminal,
+        };
+        (out, page)
+    }
+
+    /// Shows a page again that was shown before: on a terminal in its place; elsewhere the lines that are new, or
+    /// the whole of it where lines mean nothing alone.
+    pub(super) fn redraw(&mut self, before: &str, now: &str, form: Form) -> Result<(), Failure> {
+        if self.terminal {
+            write!(self.to, "{CLEAR}{now}")?;
+        } else if matches!(form, Form::Json | Form::Yaml) {
+            write!(self.to, "{now}")?;
+        } else {
+            let known: std::collections::HashSet<&str> = before.lines().collect();
+            let new = now.lines().filter(|line| !known.contains(line));
+            new.map(|line| writeln!(self.to, "{line}"))
+                .collect::<io::Result<()>>()?;
+        }
+        Ok(self.to.flush()?)
     }
 
     pub(super) fn line(&mut self, text: impl std::fmt::Display) -> Result<(), Failure> {
         Ok(writeln!(self.to, "{text}")?)
+    }
+}
+
+/// What was written and not yet shown.
+#[derive(Clone, Default)]
+pub(super) struct Page(Rc<RefCell<Vec<u8>>>);
+
+impl Page {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -63,7 +122,7 @@ pub(super) trait Resource: Message {
 pub(super) fn one<R: Resource>(out: &mut Out, form: Form, resource: &R) -> Result<(), Failure> {
     match form {
         Form::Table => facts(out, resource),
-        Form::Json => json(out, &Json::of(resource)?),
+        Form::Json | Form::Yaml => document(out, form, &Json::of(resource)?),
         Form::Name => out.line(printable(resource.name())),
     }
 }
@@ -77,7 +136,7 @@ pub(super) fn done<R: Resource>(
 ) -> Result<(), Failure> {
     match form {
         Form::Table => out.line(format_args!("{}: {what}", printable(resource.name()))),
-        Form::Json | Form::Name => one(out, form, resource),
+        Form::Json | Form::Yaml | Form::Name => one(out, form, resource),
     }
 }
 
@@ -86,16 +145,16 @@ pub(super) fn many<R: Resource>(out: &mut Out, form: Form, resources: &[R]) -> R
     match form {
         Form::Table if resources.is_empty() => out.line(format_args!("no {}", R::MANY)),
         Form::Table => {
-            let mut table = new_table();
-            table.set_header(R::COLUMNS.iter().copied());
-            for resource in resources {
-                table.add_row(resource.row().iter().map(|text| cell(out, text)));
-            }
-            out.line(table.trim_fmt())
+            let all: Vec<_> = resources.iter().map(Resource::row).collect();
+            rows(out, R::COLUMNS, &all)
         }
-        Form::Json => {
+        Form::Json | Form::Yaml => {
             let all: Result<Vec<_>, _> = resources.iter().map(Json::of).collect();
-            json(out, &std::collections::BTreeMap::from([(R::MANY, all?)]))
+            document(
+                out,
+                form,
+                &std::collections::BTreeMap::from([(R::MANY, all?)]),
+            )
         }
         Form::Name => resources
             .iter()
@@ -118,9 +177,9 @@ pub(super) fn created(
     plaintext: &str,
 ) -> Result<(), Failure> {
     match form {
-        Form::Json => {
+        Form::Json | Form::Yaml => {
             let key = Json::of(key)?;
-            json(out, &Created { key, plaintext })
+            document(out, form, &Created { key, plaintext })
         }
         Form::Name => out.line(printable(&key.name)),
         Form::Table => {
@@ -134,23 +193,48 @@ pub(super) fn created(
 }
 
 fn facts<R: Resource>(out: &mut Out, resource: &R) -> Result<(), Failure> {
-    let mut table = new_table();
-    for (name, value) in resource.facts() {
-        if !value.is_empty() {
-            table.add_row([Cell::new(name), cell(out, &value)]);
+    pairs(out, &resource.facts())
+}
+
+/// Shows a value to programs.
+pub(super) fn document(out: &mut Out, form: Form, value: &impl Serialize) -> Result<(), Failure> {
+    // It may hold a token.
+    let text = zeroize::Zeroizing::new(match form {
+        Form::Yaml => crate::config::yaml(&serde_json::to_value(value).map_err(Failure::failed)?),
+        Form::Json | Form::Table | Form::Name => {
+            serde_json::to_string_pretty(value).map_err(Failure::failed)?
         }
+    });
+    out.line(text.trim_end())
+}
+
+/// Shows named facts as two columns.
+pub(super) fn pairs(out: &mut Out, pairs: &[(&str, String)]) -> Result<(), Failure> {
+    let mut table = new_table();
+    for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        table.add_row([Cell::new(name), cell(out, value)]);
     }
     out.line(table.trim_fmt())
 }
 
-pub(super) fn json(out: &mut Out, value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
-    out.line(zeroize::Zeroizing::new(text).as_str())
+/// Shows rows under a header.
+pub(super) fn rows(out: &mut Out, header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let mut table = new_table();
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|text| cell(out, text)));
+    }
+    out.line(table.trim_fmt())
 }
 
 /// A message as proto3 JSON with the field names of the schema. Fields that are empty are there too, so that
 /// scripts may rely on them.
 struct Json(DynamicMessage);
+
+/// A resource as a part of a larger document.
+pub(super) fn json_of<R: Resource>(resource: &R) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(Json::of(resource)?).map_err(Failure::failed)
+}
 
 impl Json {
     fn of<R: Resource>(resource: &R) -> Result<Self, Failure> {
@@ -186,8 +270,8 @@ fn new_table() -> Table {
 fn cell(out: &Out, text: &str) -> Cell {
     let cell = Cell::new(printable(text));
     match text {
-        "active" if out.colours => cell.fg(Color::Green),
-        "suspended" | "revoked" | "expired" if out.colours => cell.fg(Color::Red),
+        "active" | "pass" | "allow" if out.colours => cell.fg(Color::Green),
+        "suspended" | "revoked" | "expired" | "deny" if out.colours => cell.fg(Color::Red),
         _ => cell,
     }
 }
@@ -200,114 +284,6 @@ pub(super) fn printable(text: &str) -> String {
         c => c,
     };
     text.chars().map(safe).collect()
-}
-
-/// A time for people: RFC 3339, whole seconds.
-fn time(time: Option<&prost_types::Timestamp>) -> String {
-    time.and_then(|time| jiff::Timestamp::from_second(time.seconds).ok())
-        .map(|time| time.to_string())
-        .unwrap_or_default()
-}
-
-/// The word of an enum value: `KEY_STATE_ACTIVE` is `active`.
-fn word(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix)
-        .unwrap_or(name)
-        .to_ascii_lowercase()
-}
-
-impl Resource for pb::Tenant {
-    const TYPE: &'static str = "keystile.admin.v1.Tenant";
-    const MANY: &'static str = "tenants";
-    const COLUMNS: &'static [&'static str] =
-        &["TENANT", "NAME", "STATE", "PLAN", "FEATURES", "CREATED"];
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.tenant_id.clone(),
-            self.display_name.clone(),
-            word(self.state().as_str_name(), "TENANT_STATE_"),
-            self.plan.clone(),
-            self.features.join(", "),
-            time(self.create_time.as_ref()),
-        ]
-    }
-
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let metadata = self
-            .metadata
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        vec![
-            ("tenant", self.tenant_id.clone()),
-            ("display name", self.display_name.clone()),
-            ("state", word(self.state().as_str_name(), "TENANT_STATE_")),
-            ("plan", self.plan.clone()),
-            ("features", self.features.join(", ")),
-            ("denied features", self.denied_features.join(", ")),
-            ("metadata", metadata.collect::<Vec<_>>().join(", ")),
-            ("created", time(self.create_time.as_ref())),
-            ("updated", time(self.update_time.as_ref())),
-            ("etag", self.etag.clone()),
-        ]
-    }
-}
-
-impl Resource for pb::Key {
-    const TYPE: &'static str = "keystile.admin.v1.Key";
-    const MANY: &'static str = "keys";
-    const COLUMNS: &'static [&'static str] =
-        &["KEY", "NAME", "OWNER", "ROLE", "STATE", "TOKEN", "EXPIRES"];
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.key_id.clone(),
-            self.display_name.clone(),
-            self.owner.clone(),
-            word(self.role().as_str_name(), "ROLE_"),
-            word(self.state().as_str_name(), "KEY_STATE_"),
-            format!("{}...", self.key_prefix),
-            self.expire_time
-                .as_ref()
-                .map_or_else(|| "never".into(), |end| time(Some(end))),
-        ]
-    }
-
-    fn facts(&self) -> Vec<(&'static str, String)> {
-        let features = match &self.features {
-            Some(list) if list.names.is_empty() => "none".into(),
-            Some(list) => list.names.join(", "),
-            None => String::new(),
-        };
-        vec![
-            ("key", self.key_id.clone()),
-            ("tenant", self.tenant_id.clone()),
-            ("name", self.display_name.clone()),
-            ("description", self.description.clone()),
-            ("owner", self.owner.clone()),
-            ("role", word(self.role().as_str_name(), "ROLE_")),
-            ("kind", word(self.kind().as_str_name(), "KEY_KIND_")),
-            ("state", word(self.state().as_str_name(), "KEY_STATE_")),
-            ("scopes", self.scopes.join(", ")),
-            ("only features", features),
-            ("only networks", self.allow_cidrs.join(", ")),
-            ("token begins", self.key_prefix.clone()),
-            ("expires", time(self.expire_time.as_ref())),
-            ("created", time(self.create_time.as_ref())),
-            ("updated", time(self.update_time.as_ref())),
-            ("revoked", time(self.revoke_time.as_ref())),
-            ("revoked because", self.revoke_reason.clone()),
-            ("etag", self.etag.clone()),
-        ]
-    }
 }
 
 #[cfg(test)]

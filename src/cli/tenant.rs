@@ -1,17 +1,15 @@
 //! `keystile tenant`: tenants on a control plane.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use prost_types::FieldMask;
 
 use crate::cli::client::{Client, ClientArgs};
+use crate::cli::list::ListArgs;
 use crate::cli::output::{self, Form, Out};
-use crate::cli::{Failure, block_on};
+use crate::cli::watch::{self, WatchArg};
+use crate::cli::{Failure, block_on, prompt, request_id};
 use crate::proto::admin as pb;
-
-/// Tenants a call when all are listed.
-const PAGE_SIZE: i32 = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TenantArgs {
@@ -27,17 +25,19 @@ enum TenantCommand {
     #[command(after_help = "Example:
   keystile tenant create acme --display-name \"Acme\" --plan pro --feature images --metadata region=eu")]
     Create(CreateArgs),
-    /// List all tenants
+    /// List tenants
     #[command(after_help = "Examples:
-  keystile tenant list
-  keystile tenant list -o name")]
-    List,
+  keystile tenant list -o name
+  keystile tenant list --filter 'state = ACTIVE AND plan = pro' --watch")]
+    List(ListArgs),
     /// Show a tenant
     #[command(after_help = "Example:
   keystile tenant get acme -o json")]
     Get {
         /// The tenant's id
         tenant: String,
+        #[command(flatten)]
+        watch: WatchArg,
     },
     /// Change a tenant; what is not named stays
     #[command(after_help = "Examples:
@@ -161,41 +161,32 @@ pub(super) fn run(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
 async fn dispatch(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
     let form = args.client.output;
     if let TenantCommand::Delete { tenant, yes, .. } = &args.command {
-        confirm(tenant, *yes)?;
+        let what = format!("deletes tenant {tenant} and all its keys");
+        prompt::confirm(&what, tenant, *yes)?;
     }
     let client = Client::connect(&args.client).await?;
     match &args.command {
         TenantCommand::Create(args) => output::one(out, form, &create(&client, args).await?),
-        TenantCommand::List => output::many(out, form, &list(&client).await?),
-        TenantCommand::Get { tenant } => output::one(out, form, &get(&client, tenant).await?),
+        TenantCommand::List(args) => {
+            let render = async |out: &mut Out| output::many(out, form, &list(&client, args).await?);
+            watch::show(out, form, args.watch, render).await
+        }
+        TenantCommand::Get { tenant, watch } => {
+            let render = async |out: &mut Out| output::one(out, form, &get(&client, tenant).await?);
+            watch::show(out, form, *watch, render).await
+        }
         TenantCommand::Update(args) => output::one(out, form, &update(&client, args).await?),
         TenantCommand::Suspend {
             tenant,
             reason,
             etag,
         } => {
-            let request = pb::SuspendTenantRequest {
-                name: name_of(tenant),
-                etag: etag.etag.clone(),
-                reason: reason.clone(),
-            };
-            let answer = client.tenants().suspend_tenant(request).await;
-            let tenant = answer.map_err(|status| client.refused(status))?;
-            output::done(
-                out,
-                form,
-                tenant.get_ref(),
-                "suspended, its keys are refused",
-            )
+            let tenant = suspend(&client, tenant, reason, etag).await?;
+            output::done(out, form, &tenant, "suspended, its keys are refused")
         }
         TenantCommand::Resume { tenant, etag } => {
-            let request = pb::ResumeTenantRequest {
-                name: name_of(tenant),
-                etag: etag.etag.clone(),
-            };
-            let answer = client.tenants().resume_tenant(request).await;
-            let tenant = answer.map_err(|status| client.refused(status))?;
-            output::done(out, form, tenant.get_ref(), "active, its keys work")
+            let tenant = resume(&client, tenant, etag).await?;
+            output::done(out, form, &tenant, "active, its keys work")
         }
         TenantCommand::Delete { tenant, etag, .. } => {
             delete(&client, tenant, &etag.etag, form, out).await
@@ -214,41 +205,62 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::Tenant, Failur
             metadata: args.metadata.iter().cloned().collect(),
             ..pb::Tenant::default()
         }),
+        request_id: request_id::new(),
     };
-    let answer = client.tenants().create_tenant(request).await;
-    Ok(answer
-        .map_err(|status| client.refused(status))?
-        .into_inner())
+    let send = |request| async { client.tenants().create_tenant(request).await };
+    client.call(request, send).await
 }
 
-async fn list(client: &Client) -> Result<Vec<pb::Tenant>, Failure> {
-    let mut tenants = Vec::new();
-    let mut page_token = String::new();
-    loop {
+async fn list(client: &Client, args: &ListArgs) -> Result<Vec<pb::Tenant>, Failure> {
+    let fetch = async |page_size, page_token| {
         let request = pb::ListTenantsRequest {
-            page_size: PAGE_SIZE,
+            page_size,
             page_token,
+            filter: args.filter.clone(),
         };
-        let answer = client.tenants().list_tenants(request).await;
-        let page = answer
-            .map_err(|status| client.refused(status))?
-            .into_inner();
-        tenants.extend(page.tenants);
-        if page.next_page_token.is_empty() {
-            return Ok(tenants);
-        }
-        page_token = page.next_page_token;
-    }
+        let send = |request| async { client.tenants().list_tenants(request).await };
+        let page = client.call(request, send).await?;
+        Ok((page.tenants, page.next_page_token))
+    };
+    args.all(fetch).await
 }
 
 async fn get(client: &Client, tenant: &str) -> Result<pb::Tenant, Failure> {
-    let request = pb::GetTenantRequest {
+    let name = name_of(tenant);
+    let send = |request| async { client.tenants().get_tenant(request).await };
+    client.call(pb::GetTenantRequest { name }, send).await
+}
+
+async fn suspend(
+    client: &Client,
+    tenant: &str,
+    reason: &str,
+    etag: &EtagArg,
+) -> Result<pb::Tenant, Failure> {
+    let request = pb::SuspendTenantRequest {
         name: name_of(tenant),
+        etag: etag.etag.clone(),
+        reason: reason.to_owned(),
     };
-    let answer = client.tenants().get_tenant(request).await;
-    Ok(answer
-        .map_err(|status| client.refused(status))?
-        .into_inner())
+    let send = |request| async { client.tenants().suspend_tenant(request).await };
+    if etag.etag.is_empty() {
+        client.call(request, send).await
+    } else {
+        client.call_once(send(request)).await
+    }
+}
+
+async fn resume(client: &Client, tenant: &str, etag: &EtagArg) -> Result<pb::Tenant, Failure> {
+    let request = pb::ResumeTenantRequest {
+        name: name_of(tenant),
+        etag: etag.etag.clone(),
+    };
+    let send = |request| async { client.tenants().resume_tenant(request).await };
+    if etag.etag.is_empty() {
+        client.call(request, send).await
+    } else {
+        client.call_once(send(request)).await
+    }
 }
 
 async fn update(client: &Client, args: &UpdateArgs) -> Result<pb::Tenant, Failure> {
@@ -267,10 +279,8 @@ async fn update(client: &Client, args: &UpdateArgs) -> Result<pb::Tenant, Failur
         tenant: Some(tenant),
         update_mask: Some(FieldMask { paths }),
     };
-    let answer = client.tenants().update_tenant(request).await;
-    Ok(answer
-        .map_err(|status| client.refused(status))?
-        .into_inner())
+    let send = async { client.tenants().update_tenant(request).await };
+    client.call_once(send).await
 }
 
 /// Makes the change and names the fields that it touches.
@@ -297,7 +307,7 @@ fn change(tenant: &mut pb::Tenant, args: &UpdateArgs) -> Vec<String> {
     paths
 }
 
-fn change_list(list: &mut Vec<String>, add: &[String], remove: &[String]) -> bool {
+pub(super) fn change_list(list: &mut Vec<String>, add: &[String], remove: &[String]) -> bool {
     list.retain(|one| !remove.contains(one));
     for one in add {
         if !list.contains(one) {
@@ -310,29 +320,6 @@ fn change_list(list: &mut Vec<String>, add: &[String], remove: &[String]) -> boo
 fn change_map(map: &mut BTreeMap<String, String>, set: &[(String, String)], remove: &[String]) {
     map.retain(|name, _| !remove.contains(name));
     map.extend(set.iter().cloned());
-}
-
-/// Goes on only when somebody says so.
-fn confirm(tenant: &str, yes: bool) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(Failure::usage(
-            "deleting a tenant cannot be undone: add --yes to do it without being asked",
-        ));
-    }
-    write!(
-        io::stderr(),
-        "This deletes tenant {tenant} and all its keys, for good. Type its id to go on: "
-    )?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    if line.trim() == tenant {
-        Ok(())
-    } else {
-        Err(Failure::failed(anyhow::anyhow!("nothing was deleted")))
-    }
 }
 
 async fn delete(
@@ -351,11 +338,11 @@ async fn delete(
         name: name.clone(),
         etag,
     };
-    let answer = client.tenants().delete_tenant(request).await;
-    answer.map_err(|status| client.refused(status))?;
+    let send = async { client.tenants().delete_tenant(request).await };
+    client.call_once(send).await?;
     match form {
         Form::Table => out.line(format_args!("{name}: deleted for good")),
-        Form::Json => out.line("{}"),
+        Form::Json | Form::Yaml => out.line("{}"),
         Form::Name => out.line(name),
     }
 }

@@ -72,6 +72,21 @@ impl Effective {
     }
 }
 
+/// A document of maps, lists and scalars as YAML.
+pub fn yaml(value: &Value) -> String {
+    let mut yaml = Yaml {
+        text: String::new(),
+        sources: None,
+    };
+    if value.as_object().is_some_and(|map| !map.is_empty()) {
+        yaml.block(value, "", 0);
+    } else {
+        // JSON is YAML.
+        yaml.text = format!("{value}\n");
+    }
+    yaml.text
+}
+
 fn trace(
     value: &Value,
     written: Option<&Value>,
@@ -166,7 +181,7 @@ impl Yaml<'_> {
     fn item(&mut self, item: &Value, depth: usize) {
         self.indent(depth);
         self.text.push_str("- ");
-        match item.as_object() {
+        match item.as_object().filter(|map| !map.is_empty()) {
             Some(map) => self.item_fields(map, depth),
             None => {
                 self.text.push_str(&scalar(item));

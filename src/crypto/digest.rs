@@ -14,6 +14,7 @@ use crate::domain::key::LookupId;
 pub struct LookupKey {
     tokens: Hmac<Sha256>,
     owners: Hmac<Sha256>,
+    requests: Hmac<Sha256>,
 }
 
 impl fmt::Debug for LookupKey {
@@ -28,6 +29,7 @@ impl LookupKey {
         Self {
             tokens: keyed(secret.expose()),
             owners: keyed(derive(secret, b"keystile/v1/owner").expose()),
+            requests: keyed(derive(secret, b"keystile/v1/request").expose()),
         }
     }
 
@@ -45,6 +47,17 @@ impl LookupKey {
         mac.update(tenant.as_bytes());
         mac.update(&[0]);
         mac.update(owner.as_bytes());
+        first_half(&mac.finalize().into_bytes().into())
+    }
+
+    /// A tag that stands for a request of a caller, so that the store learns of neither.
+    pub fn request_tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        let mut mac = self.requests.clone();
+        for part in parts {
+            // The length first: the parts cannot run into each other.
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
         first_half(&mac.finalize().into_bytes().into())
     }
 }
@@ -140,6 +153,18 @@ mod tests {
         assert_eq!(digest.lookup_id().0, digest.as_bytes()[..16]);
         assert!(digest.matches(digest.as_bytes()));
         assert!(!digest.matches(key.digest("ks_live_examplf").as_bytes()));
+    }
+
+    #[test]
+    fn request_tags_are_of_all_their_parts() {
+        let key = LookupKey::new(&SecretBytes::take(&mut [7; 32]));
+        let tag = |parts: &[&str]| {
+            let parts: Vec<_> = parts.iter().map(|part| part.as_bytes()).collect();
+            key.request_tag(&parts)
+        };
+        assert_eq!(tag(&["create", "acme"]), tag(&["create", "acme"]));
+        assert_ne!(tag(&["create", "acme"]), tag(&["createa", "cme"]));
+        assert_ne!(tag(&["create", "acme"]), tag(&["create", "acme", ""]));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Kind {
     Token = 4,
     /// An audit entry.
     Audit = 5,
+    /// What came of a request that may be repeated.
+    Request = 6,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Index,
             Self::Token,
             Self::Audit,
+            Self::Request,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == byte)
@@ -108,7 +111,7 @@ pub struct Place<'a> {
     pub key: &'a str,
     /// Of which generation; 0 where there is none.
     pub generation: u32,
-    /// Under which lookup id it is stored; only for index records.
+    /// Under which lookup id it is stored; only for index records and, with their tag, for requests.
     pub lookup_id: Option<LookupId>,
 }
 

@@ -84,6 +84,11 @@ impl Token {
         Self(SecretString::new(text))
     }
 
+    /// A token that was kept sealed.
+    pub(crate) fn kept(text: String) -> Self {
+        Self(SecretString::new(text))
+    }
+
     /// The text, for the one answer that shows it.
     pub fn expose(&self) -> &str {
         self.0.expose()
@@ -92,7 +97,7 @@ impl Token {
     /// The first characters, to recognise it by.
     pub fn hint(&self) -> String {
         let text = self.0.expose();
-        let shown = text.len() - SECRET_LEN - CHECKSUM_LEN + HINT_LEN;
+        let shown = (text.len() + HINT_LEN).saturating_sub(SECRET_LEN + CHECKSUM_LEN);
         text[..shown].to_owned()
     }
 }
@@ -125,6 +130,11 @@ impl<'a> PresentedToken<'a> {
     /// The text, to be hashed.
     pub fn expose(&self) -> &'a str {
         self.0
+    }
+
+    /// The first characters of a token that another system made, to recognise it by.
+    pub fn imported_hint(&self) -> String {
+        self.0[..HINT_LEN].to_owned()
     }
 }
 

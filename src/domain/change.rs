@@ -23,6 +23,17 @@ pub enum Actor {
     Operator,
 }
 
+impl Actor {
+    /// Who it is in one text, the same each time and different for each.
+    pub fn identity(&self) -> String {
+        match self {
+            Self::Key { tenant, key } => format!("key:{tenant}/{key}"),
+            Self::Certificate { san } => format!("certificate:{san}"),
+            Self::Operator => "operator".to_owned(),
+        }
+    }
+}
+
 /// What was done. The words are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -38,6 +49,8 @@ pub enum Action {
     TenantDeleted,
     /// A key was made.
     KeyCreated,
+    /// The token of another system became a key.
+    KeyImported,
     /// A key's facts were changed.
     KeyUpdated,
     /// A key stopped working for good.
@@ -54,6 +67,7 @@ impl Action {
             Self::TenantResumed => "tenant.resumed",
             Self::TenantDeleted => "tenant.deleted",
             Self::KeyCreated => "key.created",
+            Self::KeyImported => "key.imported",
             Self::KeyUpdated => "key.updated",
             Self::KeyRevoked => "key.revoked",
         }

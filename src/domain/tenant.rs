@@ -24,6 +24,8 @@ pub enum TenantStatus {
 pub struct Tenant {
     /// The identifier; never reused while the tenant exists.
     pub id: TenantId,
+    /// Which making of the identifier: the id of its data key. One made again under an old identifier has another.
+    pub making: u64,
     /// For people.
     pub display_name: DisplayName,
     /// Whether its keys work.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
-use crate::crypto::token::TokenPrefixes;
 use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
@@ -32,6 +31,8 @@ pub struct Incoming<'a> {
     pub(super) target: Target<'a>,
     /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
     pub(super) bad_rule: Option<&'a [u8]>,
+    /// Nobody is waiting for this answer but somebody who wants it explained.
+    pub(super) dry_run: bool,
     pub(super) caller: Caller,
     /// For correlation: the client's or Envoy's id, if it is harmless.
     pub(super) request_id: Option<&'a str>,
@@ -95,11 +96,24 @@ impl<'a> Incoming<'a> {
     }
 
     /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
-    pub(super) fn hide_key_in_request_id(&mut self, prefixes: &TokenPrefixes) {
+    pub(super) fn hide_key_in_request_id(&mut self, holds_token: impl Fn(&[u8]) -> bool) {
         let finder = &self.finder;
         self.request_id = self
             .request_id
-            .filter(|id| !prefixes.appear_in(id.as_bytes()) && !finder.found_in(id.as_bytes()));
+            .filter(|id| !holds_token(id.as_bytes()) && !finder.found_in(id.as_bytes()));
+    }
+
+    /// Where a credential was found, in words.
+    pub(super) fn credential_places(&self) -> String {
+        let headers = self.key_headers.iter().map(|name| format!("header {name}"));
+        let bearer = self
+            .bearer_header
+            .map(|(name, _)| format!("bearer token in {name}"));
+        let parameters = self.key_parameters.iter();
+        let parameters = parameters.map(|name| format!("query parameter {name}"));
+        let cookie = self.cookie_rest.as_ref().map(|_| "cookie".to_owned());
+        let places = headers.chain(bearer).chain(parameters).chain(cookie);
+        places.collect::<Vec<_>>().join(", ")
     }
 
     /// What the route demands.
@@ -308,6 +322,11 @@ impl<'a> Incoming<'a> {
             },
             b"features" => self.rule.features = value.trim(),
             b"scopes" => self.rule.scopes = value.trim(),
+            b"dry_run" => match value.trim() {
+                "true" => self.dry_run = true,
+                "false" => self.dry_run = false,
+                _ => self.bad_rule = Some(name),
+            },
             // What a request costs matters to limits alone.
             b"cost" => {}
             // A misspelt demand must not be a demand dropped.

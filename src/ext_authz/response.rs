@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use crate::authorizer::explain::Checked;
 use crate::authorizer::policy;
 use crate::authorizer::{Authorizer, Grant};
 use crate::cache::{CachedKey, Found};
@@ -45,6 +46,11 @@ impl Answer {
         put(&mut out, 1, status);
         put(&mut out, tag, response);
         put(&mut out, 4, metadata);
+        Self::frame(out)
+    }
+
+    /// Fills in the frame in front of a message.
+    fn frame(mut out: Vec<u8>) -> Self {
         let len = u32::try_from(out.len() - FRAME_LEN)
             .expect("an answer is bounded by its headers, far below 4 GiB");
         out[1..FRAME_LEN].copy_from_slice(&len.to_be_bytes());
@@ -108,6 +114,29 @@ pub fn allow(
 /// With `defer`, Envoy is told of an error instead of a refusal, and its `failure_mode_allow` decides.
 pub fn deny(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bool) -> Answer {
     denied::encode(denial, incoming, defer)
+}
+
+/// The same answer with an account of the rules added to its metadata: of a message field that comes twice, a reader
+/// of protobuf makes one.
+pub fn explained(answer: &Answer, credential: &str, rules: &[Checked]) -> Answer {
+    let mut list = Vec::new();
+    for checked in rules {
+        let mut fields = Vec::new();
+        put_field(&mut fields, "rule", checked.rule.as_str());
+        put_field(&mut fields, "verdict", checked.verdict());
+        put_field(&mut fields, "detail", &checked.detail);
+        let mut value = Vec::new();
+        put(&mut value, 5, &fields); // Value.struct_value
+        put(&mut list, 1, &value); // ListValue.values
+    }
+    let mut value = Vec::new();
+    put(&mut value, 6, &list); // Value.list_value
+    let mut metadata = Vec::new();
+    put_field(&mut metadata, "credential", credential);
+    put_value(&mut metadata, "explain", &value);
+    let mut out = answer.0.to_vec();
+    put(&mut out, 4, &metadata);
+    Answer::frame(out)
 }
 
 /// What is rendered once a tenant: headers and metadata, each without the features and the features alone.

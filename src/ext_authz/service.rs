@@ -104,8 +104,12 @@ impl CheckService {
         };
         if let Some(name) = incoming.bad_rule {
             self.log_bad_rule(name, &incoming);
-            incoming.hide_key_in_request_id(self.authorizer.prefixes());
+            self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
+        }
+        if incoming.dry_run {
+            self.hide_key_in_request_id(&mut incoming);
+            return self.rehearse(&incoming, time_left).await;
         }
         match self
             .authorizer
@@ -124,15 +128,44 @@ impl CheckService {
             Ok(Decision::Deny(denial)) => {
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
-                incoming.hide_key_in_request_id(self.authorizer.prefixes());
+                self.hide_key_in_request_id(&mut incoming);
                 log_denial(&denial, &incoming);
                 response::deny(&denial, Some(&incoming), false)
             }
             Err(outage) => {
                 self.log_outage(&outage);
-                incoming.hide_key_in_request_id(self.authorizer.prefixes());
+                self.hide_key_in_request_id(&mut incoming);
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
                 self.unavailable(&incoming, started, defer)
+            }
+        }
+    }
+
+    fn hide_key_in_request_id(&self, incoming: &mut Incoming<'_>) {
+        incoming.hide_key_in_request_id(|text| self.authorizer.prefixes().appear_in(text));
+    }
+
+    /// Decides as ever, but counts nothing and says how each rule came out.
+    ///
+    /// Asked for by a context extension: those come from the proxy's configuration, never from its clients.
+    async fn rehearse(&self, incoming: &Incoming<'_>, time_left: Option<Duration>) -> Answer {
+        let request = incoming.access_request(time_left);
+        let answer = match self.authorizer.authorize(&request).await {
+            Ok(Decision::Allow(grant)) => {
+                response::allow(&grant, incoming, &self.settings, &self.authorizer)
+            }
+            Ok(Decision::Deny(denial)) => response::deny(&denial, Some(incoming), false),
+            Err(outage) => {
+                self.log_outage(&outage);
+                let denial = Denial::because(DenyReason::AuthorizationUnavailable);
+                return response::deny(&denial, Some(incoming), false);
+            }
+        };
+        match self.authorizer.explain(&request).await {
+            Ok(rules) => response::explained(&answer, &incoming.credential_places(), &rules),
+            Err(outage) => {
+                self.log_outage(&outage);
+                answer
             }
         }
     }
@@ -167,7 +200,7 @@ impl CheckService {
         tracing::warn!(
             mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
             "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
-             keystile.features, keystile.scopes, keystile.cost"
+             keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
         );
     }
 

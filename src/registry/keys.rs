@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::crypto::token::Token;
+use crate::crypto::envelope::DataKey;
+use crate::crypto::token::{PresentedToken, TOKEN_LEN_MAX, TOKEN_LEN_MIN, Token};
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
-use crate::registry::{ATTEMPTS_MAX, Entry, Opened, Registry, RegistryError, check_etag, refused};
+use crate::registry::requests::{Tagged, Verb};
+use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
 use crate::store::records::{self, RecordError};
-use crate::store::{CountChange, Expected, KeyCommit};
+use crate::store::{CommitError, CountChange, Expected, KeyCommit};
 
 /// What a new key is made of.
 #[derive(Clone, Debug)]
@@ -64,6 +66,31 @@ pub struct CreatedKey {
     pub token: Token,
 }
 
+/// Where the token of a new key comes from.
+enum Source<'a> {
+    Fresh,
+    Imported(PresentedToken<'a>),
+}
+
+/// A key to be made.
+struct Making<'a> {
+    new: NewKey,
+    token: Source<'a>,
+    expected: Expected,
+    request: Option<&'a Tagged>,
+}
+
+impl Making<'_> {
+    fn new(new: NewKey) -> Self {
+        Self {
+            new,
+            token: Source::Fresh,
+            expected: Expected::New,
+            request: None,
+        }
+    }
+}
+
 impl Registry {
     /// Makes a key and its token.
     pub async fn create_key(
@@ -72,7 +99,8 @@ impl Registry {
         tenant: &TenantId,
         new: NewKey,
     ) -> Result<CreatedKey, RegistryError> {
-        self.create_key_if(Expected::New, actor, tenant, new).await
+        let opened = self.open(tenant).await?;
+        self.make_key(actor, &opened, Making::new(new)).await
     }
 
     /// Makes the first key of a tenant; [`RegistryError::AlreadyExists`] when it has ever had one.
@@ -82,25 +110,141 @@ impl Registry {
         tenant: &TenantId,
         new: NewKey,
     ) -> Result<CreatedKey, RegistryError> {
-        self.create_key_if(Expected::FirstOfTenant, actor, tenant, new)
-            .await
+        let opened = self.open(tenant).await?;
+        let making = Making {
+            expected: Expected::FirstOfTenant,
+            ..Making::new(new)
+        };
+        self.make_key(actor, &opened, making).await
     }
 
-    async fn create_key_if(
+    /// Makes a key and its token, once: the same request again is answered with the same key and token.
+    pub async fn create_key_once(
         &self,
-        expected: Expected,
         actor: &Actor,
         tenant: &TenantId,
         new: NewKey,
+        request: &RequestId,
+    ) -> Result<CreatedKey, RegistryError> {
+        let opened = self.open(tenant).await?;
+        let request = self.tag(Verb::CreateKey, actor, tenant, request);
+        if let Some(key) = self.key_made_before(&opened, &request).await? {
+            return self.repeat(&opened, key);
+        }
+        let making = Making {
+            request: Some(&request),
+            ..Making::new(new)
+        };
+        match self.make_key(actor, &opened, making).await {
+            // It was made meanwhile, perhaps by this very request.
+            Err(error @ RegistryError::AlreadyExists { .. }) => {
+                match self.key_made_before(&opened, &request).await? {
+                    Some(key) => self.repeat(&opened, key),
+                    None => Err(error),
+                }
+            }
+            made => made,
+        }
+    }
+
+    /// Makes a key of a token that another system made. A token that any key has or had is
+    /// [`RegistryError::AlreadyExists`]. With a request, it is done once.
+    pub async fn import_key(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        new: NewKey,
+        token: &str,
+        request: Option<&RequestId>,
+    ) -> Result<Key, RegistryError> {
+        let token = self.importable(token)?;
+        let opened = self.open(tenant).await?;
+        let request = request.map(|request| self.tag(Verb::ImportKey, actor, tenant, request));
+        if let Some(request) = &request
+            && let Some(key) = self.key_made_before(&opened, request).await?
+        {
+            return Ok(key);
+        }
+        let making = Making {
+            token: Source::Imported(token),
+            request: request.as_ref(),
+            ..Making::new(new)
+        };
+        let made = match self.make_key(actor, &opened, making).await {
+            Ok(made) => Ok(made.key),
+            Err(error @ RegistryError::AlreadyExists { .. }) => match &request {
+                Some(request) => self.key_made_before(&opened, request).await?.ok_or(error),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| match error {
+            RegistryError::AlreadyExists { .. } => RegistryError::AlreadyExists { what: "token" },
+            error => error,
+        })
+    }
+
+    fn importable<'a>(&self, token: &'a str) -> Result<PresentedToken<'a>, RegistryError> {
+        PresentedToken::parse(token.as_bytes(), &self.settings.prefixes).map_err(|_| {
+            RegistryError::Invalid {
+                field: "token",
+                problem: format!(
+                    "must be {TOKEN_LEN_MIN} to {TOKEN_LEN_MAX} characters of A-Z a-z 0-9 - . _ ~ + / and = at \
+                     its end, with the right checksum if it begins like a token of Keystile"
+                ),
+            }
+        })
+    }
+
+    async fn key_made_before(
+        &self,
+        opened: &Opened,
+        request: &Tagged,
+    ) -> Result<Option<Key>, RegistryError> {
+        match self.done(opened, request).await?.and_then(|done| done.key) {
+            Some(id) => self.open_key(opened, &id).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The first answer again: the key, and the token that it was made with.
+    fn repeat(&self, opened: &Opened, key: Key) -> Result<CreatedKey, RegistryError> {
+        let first = key.generations.iter().find(|kept| kept.number == 1);
+        let sealed = first.and_then(|first| first.sealed_token.as_ref());
+        let (Some(vault), Some(sealed)) = (self.vault_key(opened)?, sealed) else {
+            return Err(RegistryError::TokenNotKept {
+                tenant: key.tenant,
+                key: key.id,
+            });
+        };
+        let token = records::open_token(&vault, &key, 1, sealed)?;
+        Ok(CreatedKey { key, token })
+    }
+
+    async fn make_key(
+        &self,
+        actor: &Actor,
+        opened: &Opened,
+        making: Making<'_>,
     ) -> Result<CreatedKey, RegistryError> {
         let now = self.now();
-        check_new(&new, now)?;
-        let opened = self.open(tenant).await?;
-        let token = self.new_token(new.kind);
-        let key = self.assemble(&opened, new, &token, now)?;
+        check_new(&making.new, now)?;
+        let (token, hint, action) = match making.token {
+            Source::Fresh => {
+                let token = self.new_token(making.new.kind);
+                let hint = token.hint();
+                (token, hint, Action::KeyCreated)
+            }
+            Source::Imported(token) => {
+                let hint = token.imported_hint();
+                let token = Token::kept(token.expose().to_owned());
+                (token, hint, Action::KeyImported)
+            }
+        };
+        let key = self.assemble(opened, making.new, &token, hint, now)?;
         let entry = Entry {
             actor,
-            action: Action::KeyCreated,
+            action,
             at: now,
             key: Some(&key.id),
             note: String::new(),
@@ -110,9 +254,17 @@ impl Registry {
             per_owner: u64::MAX,
             total: None,
         };
-        self.commit_key(&opened, &key, expected, count, entry)
-            .await?;
-        Ok(CreatedKey { key, token })
+        let commit = KeyCommit {
+            request: making
+                .request
+                .map(|request| request.row(opened, Some(&key.id), now)),
+            ..self.key_commit(opened, &key, making.expected, count, entry)
+        };
+        match self.store.commit_key(commit).await {
+            Ok(()) => Ok(CreatedKey { key, token }),
+            Err(CommitError::Repeated) => Err(RegistryError::AlreadyExists { what: "key" }),
+            Err(error) => Err(refused("key")(error)),
+        }
     }
 
     fn new_token(&self, kind: KeyKind) -> Token {
@@ -128,6 +280,7 @@ impl Registry {
         opened: &Opened,
         new: NewKey,
         token: &Token,
+        hint: String,
         now: Timestamp,
     ) -> Result<Key, RegistryError> {
         let digest = self.lookup.digest(token.expose());
@@ -154,7 +307,7 @@ impl Registry {
             number: 1,
             lookup_id: digest.lookup_id(),
             digest: *digest.as_bytes(),
-            hint: token.hint(),
+            hint,
             created_at: now,
             retires_at: None,
             sealed_token,
@@ -170,19 +323,9 @@ impl Registry {
         generation: u32,
         token: &Token,
     ) -> Result<Option<Vec<u8>>, RegistryError> {
-        let Some(vault) = self
-            .vault
-            .as_ref()
-            .filter(|_| !opened.wrapped.vault.is_empty())
-        else {
+        let Some(vault_key) = self.vault_key(opened)? else {
             return Ok(None);
         };
-        let vault_key = vault
-            .unwrap(key.tenant.as_str(), &opened.wrapped.vault)
-            .map_err(|source| RecordError::DataKey {
-                tenant: key.tenant.clone(),
-                source,
-            })?;
         Ok(Some(records::seal_token(
             &vault_key,
             key,
@@ -192,13 +335,28 @@ impl Registry {
         )))
     }
 
+    /// The key that tokens of the tenant are kept under; none when there is no vault, or the tenant was made
+    /// without one.
+    fn vault_key(&self, opened: &Opened) -> Result<Option<DataKey>, RegistryError> {
+        let (Some(vault), false) = (&self.vault, opened.wrapped.vault.is_empty()) else {
+            return Ok(None);
+        };
+        let tenant = &opened.tenant.id;
+        let opened = vault.unwrap(tenant.as_str(), &opened.wrapped.vault);
+        let key = opened.map_err(|source| RecordError::DataKey {
+            tenant: tenant.clone(),
+            source,
+        })?;
+        Ok(Some(key))
+    }
+
     /// A key of a tenant.
     pub async fn key(&self, tenant: &TenantId, id: &KeyId) -> Result<Key, RegistryError> {
         let opened = self.open(tenant).await?;
         self.open_key(&opened, id).await
     }
 
-    async fn open_key(&self, opened: &Opened, id: &KeyId) -> Result<Key, RegistryError> {
+    pub(super) async fn open_key(&self, opened: &Opened, id: &KeyId) -> Result<Key, RegistryError> {
         let row = self
             .store
             .key(&opened.tenant.id, id)
@@ -225,58 +383,16 @@ impl Registry {
             .collect()
     }
 
-    /// Makes a key stop working for good, all its generations. Revoking a revoked key changes nothing.
-    pub async fn revoke_key(
-        &self,
-        actor: &Actor,
-        tenant: &TenantId,
-        id: &KeyId,
-        etag: Option<u64>,
-        reason: &Description,
-    ) -> Result<Key, RegistryError> {
-        for attempt in 1.. {
-            let opened = self.open(tenant).await?;
-            let mut key = self.open_key(&opened, id).await?;
-            if !key.is_live() {
-                return Ok(key);
-            }
-            check_etag("key", etag, key.version)?;
-            let expected = Expected::Version(key.version);
-            let at = self.now();
-            key.status = KeyStatus::Revoked {
-                at,
-                reason: reason.clone(),
-            };
-            key.updated_at = at;
-            key.version += 1;
-            let entry = Entry {
-                actor,
-                action: Action::KeyRevoked,
-                at,
-                key: Some(id),
-                note: reason.to_string(),
-            };
-            match self
-                .commit_key(&opened, &key, expected, CountChange::Remove, entry)
-                .await
-            {
-                Err(RegistryError::Conflict { .. }) if etag.is_none() && attempt < ATTEMPTS_MAX => {
-                }
-                result => return result.map(|()| key),
-            }
-        }
-        Err(RegistryError::Conflict { what: "key" })
-    }
-
-    async fn commit_key(
+    /// The commit that puts `key` there.
+    pub(super) fn key_commit(
         &self,
         opened: &Opened,
         key: &Key,
         expected: Expected,
         count: CountChange,
         entry: Entry<'_>,
-    ) -> Result<(), RegistryError> {
-        let commit = KeyCommit {
+    ) -> KeyCommit {
+        KeyCommit {
             tenant: key.tenant.clone(),
             dek_id: opened.data_key.id(),
             expected,
@@ -285,8 +401,8 @@ impl Registry {
             owner_tag: records::owner_tag(&self.lookup, key),
             count,
             audit: Self::audit(&opened.data_key, &key.tenant, entry),
-        };
-        self.store.commit_key(commit).await.map_err(refused("key"))
+            request: None,
+        }
     }
 }
 
@@ -301,25 +417,33 @@ fn new_key_id() -> KeyId {
 }
 
 fn check_new(new: &NewKey, now: Timestamp) -> Result<(), RegistryError> {
-    let invalid = |field, problem| Err(RegistryError::Invalid { field, problem });
-    if new.scopes.len() > SCOPES_MAX {
-        return invalid("scopes", format!("at most {SCOPES_MAX} are allowed"));
-    }
-    if new.networks.len() > NETWORKS_MAX {
-        return invalid("allow_cidrs", format!("at most {NETWORKS_MAX} are allowed"));
-    }
-    if new
-        .features
-        .as_ref()
-        .is_some_and(|features| features.len() > FEATURES_MAX)
-    {
-        return invalid("features", format!("at most {FEATURES_MAX} are allowed"));
-    }
+    check_sizes(&new.scopes, new.features.as_ref(), &new.networks)?;
+    let invalid = |problem: &str| RegistryError::Invalid {
+        field: "expire_time",
+        problem: problem.into(),
+    };
     match new.expires_at {
-        Some(end) if end <= now => invalid("expire_time", "must be in the future".into()),
-        Some(end) if end > Timestamp::MAX => {
-            invalid("expire_time", "must be before the year 10000".into())
-        }
+        Some(end) if end <= now => Err(invalid("must be in the future")),
+        Some(end) if end > Timestamp::MAX => Err(invalid("must be before the year 10000")),
         Some(_) | None => Ok(()),
     }
+}
+
+pub(super) fn check_sizes(
+    scopes: &BTreeSet<Scope>,
+    features: Option<&BTreeSet<Feature>>,
+    networks: &[IpNet],
+) -> Result<(), RegistryError> {
+    let features = features.map_or(0, BTreeSet::len);
+    for (field, len, max) in [
+        ("scopes", scopes.len(), SCOPES_MAX),
+        ("allow_cidrs", networks.len(), NETWORKS_MAX),
+        ("features", features, FEATURES_MAX),
+    ] {
+        if len > max {
+            let problem = format!("at most {max} are allowed");
+            return Err(RegistryError::Invalid { field, problem });
+        }
+    }
+    Ok(())
 }

@@ -6,9 +6,12 @@ use crate::crypto::envelope::DataKey;
 use crate::domain::change::{Action, Actor};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
-use crate::registry::{ATTEMPTS_MAX, Entry, Opened, Registry, RegistryError, check_etag, refused};
+use crate::registry::requests::{Tagged, Verb};
+use crate::registry::{
+    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, etag, refused,
+};
 use crate::store::records::{self, WrappedKeys};
-use crate::store::{Expected, TenantCommit};
+use crate::store::{CommitError, Expected, RequestRow, TenantCommit};
 
 /// What a new tenant is made of.
 #[derive(Clone, Debug)]
@@ -48,9 +51,54 @@ impl Registry {
         actor: &Actor,
         new: NewTenant,
     ) -> Result<Tenant, RegistryError> {
+        self.make_tenant(actor, new, None).await
+    }
+
+    /// Makes a tenant, once: the same request again is answered with the tenant that it made.
+    pub async fn create_tenant_once(
+        &self,
+        actor: &Actor,
+        new: NewTenant,
+        request: &RequestId,
+    ) -> Result<Tenant, RegistryError> {
+        let request = self.tag(Verb::CreateTenant, actor, &new.id, request);
+        let id = new.id.clone();
+        if let Some(made) = self.made_before(&id, &request).await? {
+            return Ok(made);
+        }
+        match self.make_tenant(actor, new, Some(&request)).await {
+            // It was made meanwhile, perhaps by this very request.
+            Err(error @ RegistryError::AlreadyExists { .. }) => {
+                self.made_before(&id, &request).await?.ok_or(error)
+            }
+            made => made,
+        }
+    }
+
+    async fn made_before(
+        &self,
+        id: &TenantId,
+        request: &Tagged,
+    ) -> Result<Option<Tenant>, RegistryError> {
+        let opened = match self.open(id).await {
+            Err(RegistryError::NotFound { .. }) => return Ok(None),
+            opened => opened?,
+        };
+        let done = self.done(&opened, request).await?;
+        Ok(done.map(|_| opened.tenant))
+    }
+
+    async fn make_tenant(
+        &self,
+        actor: &Actor,
+        new: NewTenant,
+        request: Option<&Tagged>,
+    ) -> Result<Tenant, RegistryError> {
         let now = self.now();
+        let (data_key, wrapped) = self.new_data_keys(&new.id);
         let tenant = Tenant {
             id: new.id,
+            making: data_key.id(),
             display_name: new.display_name,
             status: TenantStatus::Active,
             plan: new.plan,
@@ -62,7 +110,11 @@ impl Registry {
             version: 1,
         };
         check_sizes(&tenant)?;
-        let (data_key, wrapped) = self.new_data_keys(&tenant.id);
+        let opened = Opened {
+            tenant,
+            data_key,
+            wrapped,
+        };
         let audit = Entry {
             actor,
             action: Action::TenantCreated,
@@ -70,16 +122,14 @@ impl Registry {
             key: None,
             note: String::new(),
         };
-        let commit = TenantCommit {
-            expected: Expected::New,
-            audit: Self::audit(&data_key, &tenant.id, audit),
-            row: records::seal_tenant(&data_key, &tenant, &wrapped, &mut rand::rng()),
-        };
-        self.store
-            .commit_tenant(commit)
-            .await
-            .map_err(refused("tenant"))?;
-        Ok(tenant)
+        let request = request.map(|request| request.row(&opened, None, now));
+        let commit = commit(&opened, &opened.tenant, Expected::New, audit, request);
+        match self.store.commit_tenant(commit).await {
+            Ok(()) => Ok(opened.tenant),
+            // Only while the tenant is there is the request remembered.
+            Err(CommitError::Repeated) => Err(RegistryError::AlreadyExists { what: "tenant" }),
+            Err(error) => Err(refused("tenant")(error)),
+        }
     }
 
     fn new_data_keys(&self, tenant: &TenantId) -> (DataKey, WrappedKeys) {
@@ -121,7 +171,7 @@ impl Registry {
         &self,
         actor: &Actor,
         id: &TenantId,
-        etag: Option<u64>,
+        etag: Option<Etag>,
         reason: &Description,
     ) -> Result<Tenant, RegistryError> {
         let note = reason.to_string();
@@ -136,7 +186,7 @@ impl Registry {
         &self,
         actor: &Actor,
         id: &TenantId,
-        etag: Option<u64>,
+        etag: Option<Etag>,
     ) -> Result<Tenant, RegistryError> {
         self.change_tenant(
             actor,
@@ -157,14 +207,14 @@ impl Registry {
         &self,
         actor: &Actor,
         id: &TenantId,
-        etag: Option<u64>,
+        etag: Option<Etag>,
         action: Action,
         note: String,
         change: impl Fn(&mut Tenant) + Send + Sync,
     ) -> Result<Tenant, RegistryError> {
         for attempt in 1.. {
             let opened = self.open(id).await?;
-            check_etag("tenant", etag, opened.tenant.version)?;
+            etag::check("tenant", etag, Etag::of_tenant(&opened.tenant))?;
             let mut tenant = opened.tenant.clone();
             change(&mut tenant);
             if tenant == opened.tenant {
@@ -181,7 +231,10 @@ impl Registry {
                 key: None,
                 note: note.clone(),
             };
-            match self.commit_tenant(&opened, &tenant, entry).await {
+            let expected = Expected::Version(opened.tenant.version);
+            let commit = commit(&opened, &tenant, expected, entry, None);
+            let done = self.store.commit_tenant(commit).await;
+            match done.map_err(refused("tenant")) {
                 Err(RegistryError::Conflict { .. }) if etag.is_none() && attempt < ATTEMPTS_MAX => {
                 }
                 result => return result.map(|()| tenant),
@@ -190,37 +243,38 @@ impl Registry {
         Err(RegistryError::Conflict { what: "tenant" })
     }
 
-    async fn commit_tenant(
-        &self,
-        opened: &Opened,
-        tenant: &Tenant,
-        entry: Entry<'_>,
-    ) -> Result<(), RegistryError> {
-        let commit = TenantCommit {
-            expected: Expected::Version(opened.tenant.version),
-            row: records::seal_tenant(&opened.data_key, tenant, &opened.wrapped, &mut rand::rng()),
-            audit: Self::audit(&opened.data_key, &tenant.id, entry),
-        };
-        self.store
-            .commit_tenant(commit)
-            .await
-            .map_err(refused("tenant"))
-    }
-
     /// Deletes a tenant for good: its data keys go first, so that nothing it had can be opened again.
     pub async fn delete_tenant(
         &self,
         actor: &Actor,
         id: &TenantId,
-        etag: u64,
+        etag: Etag,
     ) -> Result<(), RegistryError> {
+        let tenant = self.open(id).await?.tenant;
+        etag::check("tenant", Some(etag), Etag::of_tenant(&tenant))?;
         self.store
-            .delete_tenant(id, etag)
+            .delete_tenant(id, tenant.making, tenant.version)
             .await
             .map_err(refused("tenant"))?;
         // The tenant's own audit is shredded with it: this line is what remains.
         tracing::info!(tenant = %id, actor = ?actor, "tenant deleted");
         Ok(())
+    }
+}
+
+fn commit(
+    opened: &Opened,
+    tenant: &Tenant,
+    expected: Expected,
+    entry: Entry<'_>,
+    request: Option<RequestRow>,
+) -> TenantCommit {
+    let mut rng = rand::rng();
+    TenantCommit {
+        expected,
+        row: records::seal_tenant(&opened.data_key, tenant, &opened.wrapped, &mut rng),
+        audit: Registry::audit(&opened.data_key, &tenant.id, entry),
+        request,
     }
 }
 

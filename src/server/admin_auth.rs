@@ -150,5 +150,5 @@ pub(super) fn router(
         Arc::new(SystemClock),
         &parts.page_token_key(),
     );
-    Ok(routes.add_service(health).prepare().into_axum_router())
+    Ok(admin::router(routes.add_service(health)))
 }

@@ -14,7 +14,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -55,9 +55,12 @@ enum Handed {
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// Connections on their way to one worker, each with its place among all that are open.
+type Queue = mpsc::Sender<(Handed, OwnedSemaphorePermit)>;
+
 /// The threads that answer checks.
 pub(super) struct Workers {
-    queues: Vec<mpsc::Sender<Handed>>,
+    queues: Vec<Queue>,
     finished: Vec<oneshot::Receiver<()>>,
     turn: Arc<AtomicUsize>,
 }
@@ -129,13 +132,14 @@ impl Workers {
 
 async fn deal(
     listener: Listener,
-    queues: Vec<mpsc::Sender<Handed>>,
+    queues: Vec<Queue>,
     turn: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
-    while let Some(socket) = connection::next(&listener, &stop).await {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some((socket, slot)) = connection::next(&listener, &slots, &stop).await {
         let handed = match release(socket) {
-            Ok(handed) => handed,
+            Ok(handed) => (handed, slot),
             Err(error) => {
                 tracing::warn!(%error, "cannot hand a connection to a worker");
                 continue;
@@ -183,7 +187,7 @@ async fn serve(
 }
 
 async fn work(
-    mut incoming: mpsc::Receiver<Handed>,
+    mut incoming: mpsc::Receiver<(Handed, OwnedSemaphorePermit)>,
     check: CheckService,
     health: Arc<Health>,
     stop: CancellationToken,
@@ -194,12 +198,13 @@ async fn work(
     let connections = TaskTracker::new();
     let background = TaskTracker::new();
     let follower = background.spawn(follow);
-    while let Some(handed) = incoming.recv().await {
+    while let Some((handed, slot)) = incoming.recv().await {
         let (service, stop) = (service.clone(), stop.clone());
         connections.spawn(async move {
             if let Err(error) = serve(handed, service, stop).await {
                 tracing::warn!(%error, "a worker could not take a connection");
             }
+            drop(slot);
         });
     }
     connections.close();

@@ -16,12 +16,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::caller::ClientNames;
 use crate::server::listener::{Listener, Socket};
+use crate::server::silence::Listened;
 
 /// Envoy opens one connection a worker; a thousand are many proxies or somebody's mistake.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
@@ -45,10 +46,7 @@ pub(super) async fn accept(
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some(socket) = next(&listener, &stop).await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
+    while let Some((socket, slot)) = next(&listener, &slots, &stop).await {
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
             serve_socket(socket, service, stop).await;
@@ -57,22 +55,27 @@ pub(super) async fn accept(
     }
 }
 
-/// The next connection; `None` when it is time to stop.
-pub(super) async fn next(listener: &Listener, stop: &CancellationToken) -> Option<Socket> {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return None,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(socket) => return Some(socket),
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_REST).await;
+/// The next connection and its place among those that are open; `None` when it is time to stop.
+pub(super) async fn next(
+    listener: &Listener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(Socket, OwnedSemaphorePermit)> {
+    let accepted = async {
+        // No place, no accept: whoever is too many waits in the kernel's queue.
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok(socket) => return Some((socket, slot)),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
             }
         }
-    }
+    };
+    stop.run_until_cancelled(accepted).await.flatten()
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -143,9 +146,14 @@ pub(super) async fn serve<S, B>(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    let (stream, heard) = Listened::new(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = heard.nothing_for(HEADER_TIMEOUT) => {
+            tracing::debug!("closed a connection on which nothing was asked");
+            return;
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await

@@ -149,6 +149,14 @@ struct StoredChange {
     actor_certificate: String,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct StoredRequest {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(bytes = "vec", tag = "2")]
+    content: Vec<u8>,
+}
+
 /// Reads the fields of one record and names the one that is wrong.
 struct Reader(&'static str);
 
@@ -252,8 +260,8 @@ pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The tenant `id` of these bytes.
-pub fn decode_tenant(id: &TenantId, bytes: &[u8]) -> Result<Tenant, DecodeError> {
+/// The tenant `id` of these bytes, which its data key `making` has opened.
+pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant, DecodeError> {
     let read = Reader("tenant");
     let stored: StoredTenant = read.message(bytes)?;
     let metadata = stored.metadata.iter().map(|(name, value)| {
@@ -264,6 +272,7 @@ pub fn decode_tenant(id: &TenantId, bytes: &[u8]) -> Result<Tenant, DecodeError>
     });
     Ok(Tenant {
         id: id.clone(),
+        making,
         display_name: read.name(DisplayName::parse, &stored.display_name)?,
         status: if stored.suspended {
             TenantStatus::Suspended
@@ -441,4 +450,37 @@ pub fn encode_change(change: &Change) -> Vec<u8> {
         note: change.note.clone(),
     }
     .encode_to_vec()
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The key that it made; none when it made the tenant.
+    pub key: Option<KeyId>,
+    /// The hash of what was asked.
+    pub content: [u8; 32],
+}
+
+/// The bytes of what came of a request.
+pub fn encode_done(done: &Done) -> Vec<u8> {
+    StoredRequest {
+        key: done
+            .key
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        content: done.content.to_vec(),
+    }
+    .encode_to_vec()
+}
+
+/// What came of the request of these bytes.
+pub fn decode_done(bytes: &[u8]) -> Result<Done, DecodeError> {
+    let read = Reader("request");
+    let stored: StoredRequest = read.message(bytes)?;
+    let key = (!stored.key.is_empty()).then(|| read.name(KeyId::parse, &stored.key));
+    Ok(Done {
+        key: key.transpose()?,
+        content: read.array(&stored.content)?,
+    })
 }

@@ -3,12 +3,13 @@
 use crate::crypto::digest::LookupKey;
 use crate::crypto::envelope::{self, DataKey, Kind, OpenError, Place};
 use crate::crypto::keyring::{Keyring, UnwrapError};
+use crate::crypto::token::Token;
 use crate::domain::access::KeyAccess;
 use crate::domain::change::Change;
-use crate::domain::key::{Generation, Key};
+use crate::domain::key::{Generation, Key, LookupId};
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::tenant::Tenant;
-use crate::store::codec::{self, DecodeError};
+use crate::store::codec::{self, DecodeError, Done};
 use crate::store::{IndexRow, KeyRow, TenantRow};
 
 /// Why a stored record cannot be used. For the operator; a client hears nothing of it.
@@ -99,7 +100,7 @@ pub fn open_tenant(keyring: &Keyring, row: &TenantRow) -> Result<(Tenant, DataKe
         })?;
     let plain = envelope::open(&data_key, &tenant_place(&row.id), &row.body)
         .map_err(seal_error("tenant"))?;
-    let tenant = codec::decode_tenant(&row.id, &plain)?;
+    let tenant = codec::decode_tenant(&row.id, data_key.id(), &plain)?;
     check_version("tenant", tenant.version, row.version)?;
     Ok((tenant, data_key))
 }
@@ -240,6 +241,51 @@ pub fn seal_token(
         token.as_bytes(),
         rng,
     )
+}
+
+/// Opens a token that [`seal_token`] sealed.
+pub fn open_token(
+    vault_key: &DataKey,
+    key: &Key,
+    generation: u32,
+    sealed: &[u8],
+) -> Result<Token, RecordError> {
+    let place = token_place(&key.tenant, &key.id, generation);
+    let plain = envelope::open(vault_key, &place, sealed).map_err(seal_error("token"))?;
+    let text = std::str::from_utf8(&plain).map_err(|_| seal_error("token")(OpenError::Broken))?;
+    Ok(Token::kept(text.to_owned()))
+}
+
+fn request_place(tenant: &TenantId, tag: [u8; 16]) -> Place<'_> {
+    Place {
+        kind: Kind::Request,
+        lookup_id: Some(LookupId(tag)),
+        ..tenant_place(tenant)
+    }
+}
+
+/// Seals what came of a request.
+pub fn seal_done(
+    data_key: &DataKey,
+    tenant: &TenantId,
+    tag: [u8; 16],
+    done: &Done,
+    rng: &mut impl rand::CryptoRng,
+) -> Vec<u8> {
+    let place = request_place(tenant, tag);
+    envelope::seal(data_key, &place, &codec::encode_done(done), rng)
+}
+
+/// Opens what came of a request.
+pub fn open_done(
+    data_key: &DataKey,
+    tenant: &TenantId,
+    tag: [u8; 16],
+    sealed: &[u8],
+) -> Result<Done, RecordError> {
+    let place = request_place(tenant, tag);
+    let plain = envelope::open(data_key, &place, sealed).map_err(seal_error("request"))?;
+    Ok(codec::decode_done(&plain)?)
 }
 
 /// Seals an audit entry.

@@ -11,6 +11,7 @@
 
 mod open;
 mod overlay;
+mod requests;
 mod tables;
 mod write;
 mod writer;
@@ -24,8 +25,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, Store, StoreError, StoreFuture, StoreInfo,
-    TenantCommit, TenantRow, Watcher,
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 pub use open::{Facts, OpenError};
@@ -189,6 +190,14 @@ impl Store for EmbeddedStore {
         Box::pin(self.scan(move |txn| t::audit(txn, &tenant, limit)))
     }
 
+    fn request<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        tag: [u8; 16],
+    ) -> StoreFuture<'a, Option<RequestRow>> {
+        Box::pin(async move { self.point(|txn| t::request(txn, tenant, tag)) })
+    }
+
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
         Box::pin(self.writer.submit(Request::Tenant(commit)))
     }
@@ -200,13 +209,15 @@ impl Store for EmbeddedStore {
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a TenantId,
+        dek_id: u64,
         expected: u64,
     ) -> StoreFuture<'a, (), CommitError> {
-        let tenant = tenant.clone();
-        Box::pin(
-            self.writer
-                .submit(Request::DeleteTenant { tenant, expected }),
-        )
+        let delete = Request::DeleteTenant {
+            tenant: tenant.clone(),
+            dek_id,
+            expected,
+        };
+        Box::pin(self.writer.submit(delete))
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

@@ -1,5 +1,14 @@
 //! The binary as an operator and as a script use it, against the real admin services.
 
+mod check;
+mod contexts;
+mod errors;
+mod import;
+mod keys;
+mod manual;
+mod watch;
+mod world;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -103,7 +112,10 @@ async fn an_operator_manages_tenants_and_keys() {
         );
         assert!(fail(&stale, 1).contains("changed meanwhile"));
         assert!(run("tenant delete acme --yes").contains("deleted"));
-        assert_eq!(fail("tenant get acme", 1), "error: tenant not found\n");
+        assert_eq!(
+            fail("tenant get acme", 1),
+            "error: tenant not found\nhint: `keystile tenant list` shows those that there are\n"
+        );
         let bad = fail(
             "key create platform --name ci --owner no,comma --scope a,b",
             1,

@@ -397,8 +397,8 @@ fn dumps_core(place: &Place, script: &str, ready: impl Fn() -> bool) -> bool {
 fn a_crash_leaves_no_core_with_keys_in_it() {
     let place = Place::bootstrapped();
     if !dumps_core(&place, "kill -ABRT $$", || false) {
-        // This machine writes no cores at all: what is asserted below shows nothing here, and harms nobody.
-        eprintln!("cores are switched off on this machine");
+        // This machine writes no cores at all: nothing could be seen here.
+        return;
     }
     let serve = "exec \"$0\" serve -c keystile.yaml";
     assert!(!dumps_core(&place, serve, || place.is_ready()));

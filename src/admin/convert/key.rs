@@ -1,9 +1,11 @@
 //! Keys, proto to domain and back.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use tonic::Status;
 
-use crate::admin::convert::{Fields, bad, etag, time_from_proto, time_to_proto};
+use crate::admin::convert::{Fields, bad, time_from_proto, time_to_proto};
 use crate::clock::Timestamp;
 use crate::domain::decision::is_past;
 use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
@@ -11,7 +13,7 @@ use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
-use crate::registry::NewKey;
+use crate::registry::{Etag, NewKey};
 
 /// The longest text of a network is an IPv6 address with its prefix.
 const NETWORK_LEN_MAX: usize = 43;
@@ -56,7 +58,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         key_prefix: current
             .map(|current| current.hint.clone())
             .unwrap_or_default(),
-        etag: etag(key.version, key.created_at),
+        etag: Etag::of_key(key).to_string(),
     }
 }
 
@@ -85,21 +87,26 @@ fn kind_to_proto(kind: KeyKind) -> pb::KeyKind {
 }
 
 pub(in crate::admin) fn new_key(wanted: &pb::Key) -> Result<NewKey, Status> {
+    parse_new(wanted, kind)
+}
+
+/// A key to be made of a token of another system.
+pub(in crate::admin) fn imported_key(wanted: &pb::Key) -> Result<NewKey, Status> {
+    parse_new(wanted, imported_kind)
+}
+
+fn parse_new(
+    wanted: &pb::Key,
+    kind: impl Fn(&mut Fields, i32) -> Option<KeyKind>,
+) -> Result<NewKey, Status> {
     let mut fields = Fields::default();
     let display_name = fields.take("key.display_name", DisplayName::parse(&wanted.display_name));
     let description = fields.take("key.description", Description::parse(&wanted.description));
     let owner = fields.take("key.owner", Owner::parse(&wanted.owner));
     let role = role(&mut fields, wanted.role);
     let kind = kind(&mut fields, wanted.kind);
-    let scopes = fields.set("key.scopes", &wanted.scopes, SCOPES_MAX, Scope::parse);
-    let features = wanted.features.as_ref().map(|list| {
-        fields.set(
-            "key.features.names",
-            &list.names,
-            FEATURES_MAX,
-            Feature::parse,
-        )
-    });
+    let scopes = scopes(&mut fields, wanted);
+    let features = features(&mut fields, wanted);
     let networks = networks(&mut fields, &wanted.allow_cidrs);
     let expires_at = wanted.expire_time.and_then(|time| {
         let parsed = time_from_proto(time);
@@ -122,6 +129,16 @@ pub(in crate::admin) fn new_key(wanted: &pb::Key) -> Result<NewKey, Status> {
         })
     })();
     fields.finish(new)
+}
+
+pub(super) fn scopes(fields: &mut Fields, wanted: &pb::Key) -> BTreeSet<Scope> {
+    fields.set("key.scopes", &wanted.scopes, SCOPES_MAX, Scope::parse)
+}
+
+pub(super) fn features(fields: &mut Fields, wanted: &pb::Key) -> Option<BTreeSet<Feature>> {
+    const FIELD: &str = "key.features.names";
+    let list = wanted.features.as_ref()?;
+    Some(fields.set(FIELD, &list.names, FEATURES_MAX, Feature::parse))
 }
 
 fn role(fields: &mut Fields, number: i32) -> Option<Role> {
@@ -147,7 +164,17 @@ fn kind(fields: &mut Fields, number: i32) -> Option<KeyKind> {
     }
 }
 
-fn networks(fields: &mut Fields, texts: &[String]) -> Vec<IpNet> {
+fn imported_kind(fields: &mut Fields, number: i32) -> Option<KeyKind> {
+    match pb::KeyKind::try_from(number) {
+        Ok(pb::KeyKind::Unspecified | pb::KeyKind::Imported) => Some(KeyKind::Imported),
+        Ok(pb::KeyKind::Live | pb::KeyKind::Test) | Err(_) => {
+            fields.refuse("key.kind", "must be KEY_KIND_IMPORTED or empty");
+            None
+        }
+    }
+}
+
+pub(super) fn networks(fields: &mut Fields, texts: &[String]) -> Vec<IpNet> {
     const FIELD: &str = "key.allow_cidrs";
     if texts.len() > NETWORKS_MAX {
         fields.refuse(FIELD, format!("at most {NETWORKS_MAX} are allowed"));

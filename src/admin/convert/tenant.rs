@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
-use crate::admin::convert::{Fields, bad, etag, time_to_proto};
+use crate::admin::convert::{Fields, bad, masked, time_to_proto};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
 use crate::proto::admin as pb;
-use crate::registry::NewTenant;
+use crate::registry::{Etag, NewTenant};
 
 /// The tenant of a resource name `tenants/{tenant}`.
 pub(in crate::admin) fn tenant_name(field: &str, name: &str) -> Result<TenantId, Status> {
@@ -50,16 +50,16 @@ pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant) -> pb::Tenant {
             .collect(),
         create_time: Some(time_to_proto(tenant.created_at)),
         update_time: Some(time_to_proto(tenant.updated_at)),
-        etag: etag(tenant.version, tenant.created_at),
+        etag: Etag::of_tenant(tenant).to_string(),
     }
 }
 
-pub(in crate::admin) fn new_tenant(request: pb::CreateTenantRequest) -> Result<NewTenant, Status> {
+pub(in crate::admin) fn new_tenant(request: &pb::CreateTenantRequest) -> Result<NewTenant, Status> {
     let mut fields = Fields::default();
     let id = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let mut wanted = request.tenant.unwrap_or_default();
+    let mut wanted = request.tenant.clone().unwrap_or_default();
     if wanted.display_name.is_empty() {
-        wanted.display_name = request.tenant_id;
+        wanted.display_name.clone_from(&request.tenant_id);
     }
     // A bad id that became the display name is reported once, as the id.
     let display_name = match id {
@@ -104,30 +104,9 @@ impl TenantChange {
     /// The change that the mask names.
     pub(in crate::admin) fn parse(wanted: &pb::Tenant, mask: &[String]) -> Result<Self, Status> {
         let mut fields = Fields::default();
-        if mask.is_empty() {
-            fields.refuse("update_mask", "must name at least one field");
-        }
-        if mask.len() > MUTABLE.len() {
-            return Err(bad("update_mask", "names more fields than there are"));
-        }
         let mut change = Self::default();
-        for (at, path) in mask.iter().enumerate() {
-            let paths = match path.as_str() {
-                "*" => &MUTABLE[..],
-                one => std::slice::from_ref(
-                    &MUTABLE[match position(one) {
-                        Some(at) => at,
-                        None => {
-                            let problem = format!("must be one of {} or *", MUTABLE.join(", "));
-                            fields.refuse(format!("update_mask.paths[{at}]"), problem);
-                            continue;
-                        }
-                    }],
-                ),
-            };
-            for path in paths {
-                change.set(&mut fields, path, wanted);
-            }
+        for path in masked(&mut fields, mask, &MUTABLE) {
+            change.set(&mut fields, path, wanted);
         }
         fields.finish(Some(change))
     }
@@ -170,10 +149,6 @@ impl TenantChange {
         let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
         names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
-}
-
-fn position(path: &str) -> Option<usize> {
-    MUTABLE.iter().position(|known| *known == path)
 }
 
 fn display_name(fields: &mut Fields, wanted: &pb::Tenant) -> Option<DisplayName> {
@@ -254,9 +229,10 @@ mod tests {
                 .into(),
                 ..pb::Tenant::default()
             }),
+            ..pb::CreateTenantRequest::default()
         };
         assert_eq!(
-            bad_fields(&new_tenant(request).unwrap_err()),
+            bad_fields(&new_tenant(&request).unwrap_err()),
             [
                 "tenant.display_name",
                 "tenant.plan",
@@ -273,9 +249,9 @@ mod tests {
         for id in ["", "ACME", "аcme", "a/b", "a\u{0}", &"a".repeat(1 << 20)] {
             let request = pb::CreateTenantRequest {
                 tenant_id: id.into(),
-                tenant: None,
+                ..pb::CreateTenantRequest::default()
             };
-            let status = new_tenant(request).unwrap_err();
+            let status = new_tenant(&request).unwrap_err();
             assert_eq!(bad_fields(&status), ["tenant_id"]);
             assert!(status.message().len() < 200);
         }
@@ -285,9 +261,9 @@ mod tests {
     fn a_tenant_without_a_display_name_is_called_by_its_id() {
         let request = pb::CreateTenantRequest {
             tenant_id: "acme".into(),
-            tenant: None,
+            ..pb::CreateTenantRequest::default()
         };
-        assert_eq!(new_tenant(request).unwrap().display_name.as_str(), "acme");
+        assert_eq!(new_tenant(&request).unwrap().display_name.as_str(), "acme");
     }
 
     #[test]

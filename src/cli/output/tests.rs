@@ -23,6 +23,7 @@ fn shown(print: impl FnOnce(&mut Out) -> Result<(), Failure>) -> String {
     let mut out = Out {
         to: Box::new(sink.clone()),
         colours: false,
+        terminal: false,
     };
     print(&mut out).unwrap();
     String::from_utf8(sink.0.lock().clone()).unwrap()

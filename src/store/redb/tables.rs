@@ -4,9 +4,10 @@ use std::ops::Bound;
 
 use redb::{ReadTransaction, TableDefinition};
 
+use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::{InvalidName, KeyId, TenantId};
-use crate::store::{IndexRow, KeyRow, StoreError, TenantRow};
+use crate::store::{IndexRow, KeyRow, RequestRow, StoreError, TenantRow};
 
 /// The version of what is below.
 pub(super) const FORMAT: u32 = 1;
@@ -41,6 +42,15 @@ pub(super) const TOTAL_LIVE: &str = "live_keys";
 
 /// (tenant, sequence number from 1) -> sealed entry
 pub(super) const AUDIT: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("audit");
+
+/// (tenant, tag) -> made at, expires at, sealed body. A file of an earlier version does not have it.
+pub(super) type RequestValue = (i64, i64, &'static [u8]);
+pub(super) const REQUESTS: TableDefinition<'_, (&str, &[u8; 16]), RequestValue> =
+    TableDefinition::new("requests");
+
+/// (expires at, tenant, tag): which requests can be forgotten.
+pub(super) const REQUESTS_DUE: TableDefinition<'_, (i64, &str, &[u8; 16]), ()> =
+    TableDefinition::new("requests_due");
 
 /// `redb` does not say which of its errors pass: what it calls corrupted stays so, the rest may be the disk.
 impl From<redb::Error> for StoreError {
@@ -213,4 +223,26 @@ pub(super) fn audit(
             Ok((at.value().1, value.value().to_vec()))
         })
         .collect()
+}
+
+pub(super) fn request(
+    txn: &ReadTransaction,
+    tenant: &TenantId,
+    tag: [u8; 16],
+) -> Result<Option<RequestRow>, StoreError> {
+    let table = match txn.open_table(REQUESTS) {
+        // The first write makes it.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    let value = table.get((tenant.as_str(), &tag))?;
+    Ok(value.map(|value| {
+        let (made_at, expires_at, body) = value.value();
+        RequestRow {
+            tag,
+            made_at: Timestamp::from_millis(made_at),
+            expires_at: Timestamp::from_millis(expires_at),
+            body: body.to_vec(),
+        }
+    }))
 }

@@ -7,6 +7,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::store::redb::requests::Requests;
 use crate::store::redb::tables as t;
 use crate::store::{
     CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, TenantCommit,
@@ -17,7 +18,11 @@ use crate::store::{
 pub(super) enum Request {
     Tenant(TenantCommit),
     Key(KeyCommit),
-    DeleteTenant { tenant: TenantId, expected: u64 },
+    DeleteTenant {
+        tenant: TenantId,
+        dek_id: u64,
+        expected: u64,
+    },
     RememberKeyring(String),
 }
 
@@ -59,6 +64,7 @@ pub(super) struct Tables<'txn> {
     live: Table<'txn, (&'static str, &'static [u8; 16]), u64>,
     totals: Table<'txn, &'static str, u64>,
     audit: Table<'txn, (&'static str, u64), &'static [u8]>,
+    requests: Requests<'txn>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -73,6 +79,7 @@ impl<'txn> Tables<'txn> {
             live: txn.open_table(t::LIVE)?,
             totals: txn.open_table(t::TOTALS)?,
             audit: txn.open_table(t::AUDIT)?,
+            requests: Requests::open(txn)?,
         })
     }
 
@@ -86,7 +93,11 @@ impl<'txn> Tables<'txn> {
         match request {
             Request::Tenant(commit) => self.write_tenant(commit),
             Request::Key(commit) => self.write_key(commit),
-            Request::DeleteTenant { tenant, expected } => self.delete_tenant(tenant, *expected),
+            Request::DeleteTenant {
+                tenant,
+                dek_id,
+                expected,
+            } => self.delete_tenant(tenant, *dek_id, *expected),
             Request::RememberKeyring(id) => self.remember_keyring(id),
         }
     }
@@ -100,6 +111,8 @@ impl<'txn> Tables<'txn> {
 
     fn write_tenant(&mut self, commit: &TenantCommit) -> Result<Touched, Stop> {
         let row = &commit.row;
+        self.requests
+            .check(row.id.as_str(), commit.request.as_ref())?;
         let current = self.tenant_version(&row.id)?;
         // A tenant made again under an old name starts at version 1 too: only its data key tells them apart.
         let same = current.filter(|(_, dek_id)| *dek_id == row.dek_id);
@@ -117,6 +130,8 @@ impl<'txn> Tables<'txn> {
             row.body.as_slice(),
         );
         self.tenants.insert(row.id.as_str(), value)?;
+        self.requests
+            .write(row.id.as_str(), commit.request.as_ref())?;
         self.append_audit(&row.id, &commit.audit)?;
         Ok(Touched {
             index: Vec::new(),
@@ -143,6 +158,7 @@ impl<'txn> Tables<'txn> {
         if let Some((of_owner, total)) = counts {
             self.set_counts(commit, of_owner, total)?;
         }
+        self.requests.write(tenant, commit.request.as_ref())?;
         self.append_audit(&commit.tenant, &commit.audit)?;
         Ok(touched)
     }
@@ -153,6 +169,7 @@ impl<'txn> Tables<'txn> {
             Some((_, dek_id)) if dek_id == commit.dek_id => {}
             _ => return Err(CommitError::NotFound.into()),
         }
+        self.requests.check(tenant, commit.request.as_ref())?;
         let current = self
             .keys
             .get((tenant, commit.row.id.as_str()))?
@@ -232,9 +249,15 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    fn delete_tenant(&mut self, tenant: &TenantId, expected: u64) -> Result<Touched, Stop> {
+    fn delete_tenant(
+        &mut self,
+        tenant: &TenantId,
+        dek_id: u64,
+        expected: u64,
+    ) -> Result<Touched, Stop> {
         let current = self.tenant_version(tenant)?;
-        expect_version(expected, current.map(|(version, _)| version))?;
+        let same = current.filter(|(_, current)| *current == dek_id);
+        expect_version(expected, same.map(|(version, _)| version))?;
 
         let id = tenant.as_str();
         self.tenants.remove(id)?;
@@ -245,6 +268,7 @@ impl<'txn> Tables<'txn> {
         self.audit.retain_in((id, 0)..(end, 0), |_, _| false)?;
         let index = self.delete_index(id, end)?;
         self.delete_counts(id, end)?;
+        self.requests.delete(id, end)?;
         Ok(Touched {
             index,
             tenant: Some(tenant.clone()),

@@ -128,6 +128,7 @@ fn create_key(tenant: &str, role: pb::Role) -> pb::CreateKeyRequest {
             role: role.into(),
             ..pb::Key::default()
         }),
+        ..pb::CreateKeyRequest::default()
     }
 }
 
@@ -141,7 +142,7 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
             let tenant_id = format!("{tenant}-new");
             let request = pb::CreateTenantRequest {
                 tenant_id,
-                tenant: None,
+                ..pb::CreateTenantRequest::default()
             };
             tenants.create_tenant(request).await.map(drop)
         }

@@ -68,7 +68,7 @@ impl AdminServer {
         let callers = Arc::new(Callers::default());
         let auth = Arc::clone(&callers) as Arc<dyn Authenticate>;
         let routes = admin::routes(registry.clone(), auth, Arc::new(SystemClock), &[7; 32]);
-        let router = routes.prepare().into_axum_router();
+        let router = admin::router(routes);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {

@@ -28,9 +28,9 @@ impl Settings {
 #[derive(Debug)]
 pub(crate) struct Keystile {
     process: Option<Process>,
-    admin_token: String,
+    pub(crate) admin_token: String,
     pub(crate) authz_port: u16,
-    admin_port: u16,
+    pub(crate) admin_port: u16,
     pub(crate) ops_port: u16,
     // Last, so that the directory goes after the program that writes into it.
     dir: TempDir,

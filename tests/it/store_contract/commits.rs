@@ -189,7 +189,7 @@ pub(super) async fn a_refused_commit_writes_nothing_at_all(store: Shared) {
         assert_eq!(contents(&store, &ids).await, before, "{name}");
     }
     for (id, version, expected) in [("acme", 2, "Conflict"), ("nobody", 1, "NotFound")] {
-        let refused = store.delete_tenant(&tenant(id), version).await;
+        let refused = store.delete_tenant(&tenant(id), DEK, version).await;
         assert_eq!(word(refused), expected, "delete {id}");
         assert_eq!(contents(&store, &ids).await, before, "delete {id}");
     }

@@ -24,9 +24,9 @@ pub(super) async fn a_deleted_tenant_leaves_nothing_and_can_be_made_again(store:
     let empty = contents(&store, &ids).await;
     with_tenants(&store, &ids).await;
     fill(&store, "acme", 1).await;
-    store.delete_tenant(&tenant("acme"), 1).await.unwrap();
+    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
     assert_eq!(contents(&store, &ids).await, empty);
-    let again = store.delete_tenant(&tenant("acme"), 1).await;
+    let again = store.delete_tenant(&tenant("acme"), DEK, 1).await;
     assert_eq!(word(again), "NotFound");
 
     let made = under_new_data_key(new_tenant("acme"));
@@ -55,7 +55,7 @@ pub(super) async fn a_deleted_tenant_takes_nothing_of_a_neighbour(store: Shared)
     with_tenants(&store, &["acme"]).await;
     fill(&store, "acme", 1).await;
     assert_ne!(contents(&store, &ids).await, before);
-    store.delete_tenant(&tenant("acme"), 1).await.unwrap();
+    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
     assert_eq!(contents(&store, &ids).await, before);
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn what_was_sealed_for_a_deleted_tenant_does_not_reach_its_succ
 ) {
     let ids = ["acme"];
     with_tenants(&store, &ids).await;
-    store.delete_tenant(&tenant("acme"), 1).await.unwrap();
+    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
     let made = under_new_data_key(new_tenant("acme"));
     store.commit_tenant(made).await.unwrap();
 

@@ -50,6 +50,7 @@ pub(crate) fn new_tenant(id: &str) -> TenantCommit {
             body: format!("{id} v1").into(),
         },
         audit: format!("make {id}").into(),
+        request: None,
     }
 }
 
@@ -81,6 +82,7 @@ pub(crate) fn new_key(of: &str, number: u64) -> KeyCommit {
             total: None,
         },
         audit: format!("create {number}").into(),
+        request: None,
     }
 }
 

@@ -10,8 +10,8 @@ use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, Store, StoreError, StoreFuture, StoreInfo,
-    TenantCommit, TenantRow, Watcher,
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -253,6 +253,14 @@ impl Store for FaultStore {
         self.inner.audit(tenant, limit)
     }
 
+    fn request<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        tag: [u8; 16],
+    ) -> StoreFuture<'a, Option<RequestRow>> {
+        self.inner.request(tenant, tag)
+    }
+
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
         self.inner.commit_tenant(commit)
     }
@@ -264,9 +272,10 @@ impl Store for FaultStore {
     fn delete_tenant<'a>(
         &'a self,
         tenant: &'a TenantId,
+        dek_id: u64,
         expected: u64,
     ) -> StoreFuture<'a, (), CommitError> {
-        self.inner.delete_tenant(tenant, expected)
+        self.inner.delete_tenant(tenant, dek_id, expected)
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

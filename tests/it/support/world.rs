@@ -19,7 +19,7 @@ use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
 use keystile::domain::tenant::TenantStatus;
 use keystile::ext_authz::{self, CheckService};
-use keystile::registry::{self, NewKey, NewTenant, Registry};
+use keystile::registry::{self, Etag, NewKey, NewTenant, Registry};
 use keystile::store::{IndexRow, Store, records};
 use keystile::telemetry::metrics::Metrics;
 
@@ -152,9 +152,9 @@ impl World {
     }
 
     pub(crate) async fn delete_tenant(&self) {
-        let version = self.registry.tenant(&acme()).await.unwrap().version;
+        let current = Etag::of_tenant(&self.registry.tenant(&acme()).await.unwrap());
         self.registry
-            .delete_tenant(&Actor::Operator, &acme(), version)
+            .delete_tenant(&Actor::Operator, &acme(), current)
             .await
             .unwrap();
     }

@@ -80,7 +80,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(&["redb"]),
     ),
     // wiring
-    ("config", &[], AllBut(STORES)),
+    ("config", &["domain"], AllBut(STORES)),
     ("keyfile", &["clock", "config", "crypto"], AllBut(STORES)),
     (
         "server",

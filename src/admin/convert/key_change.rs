@@ -1,0 +1,91 @@
+//! What an update of a key sets.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use tonic::Status;
+
+use crate::admin::convert::key::{features, networks, scopes};
+use crate::admin::convert::{Fields, masked};
+use crate::domain::key::Key;
+use crate::domain::name::{Description, DisplayName, Feature, Scope};
+use crate::proto::admin as pb;
+
+/// What an update sets; what is none stays.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::admin) struct KeyChange {
+    pub(in crate::admin) display_name: Option<DisplayName>,
+    pub(in crate::admin) description: Option<Description>,
+    pub(in crate::admin) scopes: Option<BTreeSet<Scope>>,
+    pub(in crate::admin) features: Option<Option<BTreeSet<Feature>>>,
+    pub(in crate::admin) networks: Option<Vec<IpNet>>,
+}
+
+/// What an update may name in its mask.
+const MUTABLE: [&str; 5] = [
+    "display_name",
+    "description",
+    "scopes",
+    "features",
+    "allow_cidrs",
+];
+
+impl KeyChange {
+    /// The change that the mask names.
+    pub(in crate::admin) fn parse(wanted: &pb::Key, mask: &[String]) -> Result<Self, Status> {
+        let mut fields = Fields::default();
+        let mut change = Self::default();
+        for path in masked(&mut fields, mask, &MUTABLE) {
+            change.set(&mut fields, path, wanted);
+        }
+        fields.finish(Some(change))
+    }
+
+    fn set(&mut self, fields: &mut Fields, path: &str, wanted: &pb::Key) {
+        match path {
+            "display_name" => {
+                let parsed = DisplayName::parse(&wanted.display_name);
+                self.display_name = fields.take("key.display_name", parsed);
+            }
+            "description" => {
+                let parsed = Description::parse(&wanted.description);
+                self.description = fields.take("key.description", parsed);
+            }
+            "scopes" => self.scopes = Some(scopes(fields, wanted)),
+            "features" => self.features = Some(features(fields, wanted)),
+            _ => self.networks = Some(networks(fields, &wanted.allow_cidrs)),
+        }
+    }
+
+    /// Makes the change.
+    pub(in crate::admin) fn apply(&self, key: &mut Key) {
+        if let Some(display_name) = &self.display_name {
+            key.display_name = display_name.clone();
+        }
+        if let Some(description) = &self.description {
+            key.description = description.clone();
+        }
+        if let Some(scopes) = &self.scopes {
+            key.scopes.clone_from(scopes);
+        }
+        if let Some(features) = &self.features {
+            key.features.clone_from(features);
+        }
+        if let Some(networks) = &self.networks {
+            key.networks.clone_from(networks);
+        }
+    }
+
+    /// The fields that it sets, for the audit.
+    pub(in crate::admin) fn note(&self) -> String {
+        let set = [
+            self.display_name.is_some(),
+            self.description.is_some(),
+            self.scopes.is_some(),
+            self.features.is_some(),
+            self.networks.is_some(),
+        ];
+        let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
+        names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}

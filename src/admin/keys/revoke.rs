@@ -1,0 +1,126 @@
+//! Revoking all keys of an owner or a tenant.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use crate::admin::batch;
+use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::convert::{bad, reason, tenant_name};
+use crate::admin::grant;
+use crate::admin::keys::Keys;
+use crate::admin::keys::list::SCAN_MAX;
+use crate::admin::page_token::PAGE_SIZE_MAX;
+use crate::domain::key::Key;
+use crate::domain::name::{Description, KeyId, Owner, TenantId};
+use crate::proto::admin as pb;
+use crate::proto::admin::revoke_all_keys_request::Scope;
+use crate::status::from_registry;
+
+/// What is to be revoked.
+struct Task {
+    caller: Identity,
+    tenant: TenantId,
+    /// None: all owners'.
+    owner: Option<Owner>,
+    reason: Description,
+}
+
+impl Task {
+    fn parse(caller: Identity, request: &pb::RevokeAllKeysRequest) -> Result<Self, Status> {
+        let tenant = tenant_name("parent", &request.parent)?;
+        require(&caller, Permission::OwnKeys, Some(&tenant))?;
+        let owner = match &request.scope {
+            Some(Scope::Owner(owner)) => {
+                let owner = Owner::parse(owner).map_err(|error| bad("owner", error.to_string()))?;
+                Some(owner)
+            }
+            Some(Scope::AllOwners(true)) => None,
+            Some(Scope::AllOwners(false)) => return Err(bad("all_owners", "must be true if sent")),
+            None => return Err(bad("scope", "must be `owner` or `all_owners`")),
+        };
+        if owner.is_none() || owner.as_ref() != caller.owner() || caller.tenant() != Some(&tenant) {
+            require(&caller, Permission::OwnTenant, Some(&tenant))?;
+        }
+        Ok(Self {
+            caller,
+            tenant,
+            owner,
+            reason: reason(&request.reason)?,
+        })
+    }
+
+    fn concerns(&self, key: &Key) -> bool {
+        key.is_live() && self.owner.as_ref().is_none_or(|owner| *owner == key.owner)
+    }
+
+    /// Whether the key stays as it is: the one that the work is done with, or one beyond the caller's role.
+    fn spares(&self, key: &Key) -> bool {
+        self.caller.holds(key) || grant::check_role(&self.caller, key.role).is_err()
+    }
+
+    /// What its page tokens are bound to. An owner has no `?`.
+    fn bound_to(&self) -> String {
+        let owner = self.owner.as_ref().map_or("?", Owner::as_str);
+        format!("tenants/{}/keys:revoke?{owner}", self.tenant)
+    }
+}
+
+impl Keys {
+    pub(super) async fn revoke_all(
+        &self,
+        caller: Identity,
+        request: pb::RevokeAllKeysRequest,
+    ) -> Result<pb::RevokeAllKeysResponse, Status> {
+        let task = Arc::new(Task::parse(caller, &request)?);
+        let bound_to = task.bound_to();
+        let mut after = self.position(&bound_to, &request.page_token)?;
+        let mut answer = pb::RevokeAllKeysResponse::default();
+        let mut looked_at = 0;
+        while looked_at < SCAN_MAX && answer.revoked_count == 0 {
+            let found = self
+                .0
+                .registry
+                .keys(&task.tenant, after.as_ref(), PAGE_SIZE_MAX)
+                .await;
+            let found = found.map_err(from_registry("key"))?;
+            let is_last = found.len() < PAGE_SIZE_MAX;
+            looked_at += found.len();
+            after = found.last().map(|key| key.id.clone()).filter(|_| !is_last);
+            let concerned = found.into_iter().filter(|key| task.concerns(key));
+            let (spared, doomed): (Vec<_>, Vec<_>) = concerned.partition(|key| task.spares(key));
+            answer.skipped_count += count(spared.len());
+            answer.revoked_count += count(self.revoke_each(&task, doomed).await?);
+            if is_last {
+                break;
+            }
+        }
+        let token = |last: KeyId| self.0.pages.seal(&bound_to, last.as_str());
+        answer.next_page_token = after.map(token).unwrap_or_default();
+        Ok(answer)
+    }
+
+    /// Revokes them, and answers how many worked until now.
+    async fn revoke_each(&self, task: &Arc<Task>, keys: Vec<Key>) -> Result<usize, Status> {
+        let done = batch::each(keys, |key| {
+            let (registry, task) = (self.0.registry.clone(), Arc::clone(task));
+            async move {
+                let actor = task.caller.actor();
+                registry
+                    .revoke_key(&actor, &key.tenant, &key.id, None, &task.reason)
+                    .await
+            }
+        });
+        let mut revoked = 0;
+        for result in done.await? {
+            if result.map_err(from_registry("key"))?.was_live {
+                revoked += 1;
+            }
+        }
+        Ok(revoked)
+    }
+}
+
+fn count(len: usize) -> i32 {
+    i32::try_from(len).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,261 @@
+//! How each rule comes out for one request, for `keystile check`. Decides nothing: [`policy::decide`] does, and stops
+//! at the first rule that is broken, where this goes on.
+
+use crate::authorizer::policy::{self, KeyFacts};
+use crate::authorizer::{Authorizer, Outage, facts};
+use crate::clock::Timestamp;
+use crate::crypto::token::PresentedToken;
+use crate::domain::access::TenantAccess;
+use crate::domain::decision::{DenyReason, is_past};
+use crate::domain::request::{AccessRequest, Credential, Mode, parts};
+use crate::domain::tenant::TenantStatus;
+
+/// What a request is held against, in the order in which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// There is one way to read it.
+    Request,
+    /// The route looks for a key at all.
+    Mode,
+    /// It carries one credential.
+    Credential,
+    /// The credential is a key's token, and the key is not revoked.
+    Key,
+    /// The key's tenant is active.
+    Tenant,
+    /// The key is not past its end.
+    Expiry,
+    /// It comes from a network that the key may be used from.
+    Network,
+    /// The key has a feature that the route needs.
+    Feature,
+    /// The key has a scope that the route needs.
+    Scope,
+}
+
+impl Rule {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Mode => "mode",
+            Self::Credential => "credential",
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+            Self::Expiry => "expiry",
+            Self::Network => "network",
+            Self::Feature => "feature",
+            Self::Scope => "scope",
+        }
+    }
+}
+
+/// One rule and how it came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Which rule.
+    pub rule: Rule,
+    /// If it is broken, what a request is refused for.
+    pub broken: Option<DenyReason>,
+    /// In words. Holds nothing of a token.
+    pub detail: String,
+}
+
+impl Checked {
+    fn new(rule: Rule, broken: Option<DenyReason>, detail: impl Into<String>) -> Self {
+        Self {
+            rule,
+            broken,
+            detail: detail.into(),
+        }
+    }
+
+    /// `pass`, or the reason of a refusal.
+    pub fn verdict(&self) -> &'static str {
+        self.broken.map_or("pass", DenyReason::as_str)
+    }
+}
+
+impl Authorizer {
+    /// Holds a request against every rule that can be reached.
+    pub async fn explain(&self, request: &AccessRequest<'_>) -> Result<Vec<Checked>, Outage> {
+        let mut rules = Vec::new();
+        let Some(token) = before_key(request, &mut rules) else {
+            return Ok(rules);
+        };
+        let now = self.clock.now();
+        let unknown = |detail| Checked::new(Rule::Key, Some(DenyReason::InvalidApiKey), detail);
+        if PresentedToken::parse(token, &self.prefixes).is_err() {
+            rules.push(unknown(
+                "malformed: wrong characters, length or checksum; no look-up was made",
+            ));
+        } else if let Some(found) = self.prove(token, now, request.time_left).await? {
+            rules.extend(of_key(
+                found.tenant.access(),
+                &facts(&found.key),
+                request,
+                now,
+            ));
+        } else {
+            rules.push(unknown("no key has this token"));
+        }
+        Ok(rules)
+    }
+}
+
+/// The rules before the key is looked up; the token, if they let it come to that.
+fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Option<&'a [u8]> {
+    let ambiguous = Some(DenyReason::AmbiguousRequest);
+    if let Some(why) = request.ambiguity {
+        rules.push(Checked::new(Rule::Request, ambiguous, why));
+        return None;
+    }
+    rules.push(Checked::new(Rule::Request, None, "one way to read it"));
+    let mode = match request.rule.mode {
+        Mode::Required => "required: a valid key or nothing",
+        Mode::Optional => "optional: a key is checked if there is one",
+        Mode::Off => "off: nothing is checked",
+    };
+    rules.push(Checked::new(Rule::Mode, None, mode));
+    if request.rule.mode == Mode::Off {
+        return None;
+    }
+    let (broken, detail) = match request.credential {
+        Credential::One(token) => {
+            rules.push(Checked::new(Rule::Credential, None, "one"));
+            return Some(token);
+        }
+        Credential::None if policy::takes_anonymous(request) => (None, "none: anonymous"),
+        Credential::None => (Some(DenyReason::MissingApiKey), "none"),
+        Credential::Ambiguous => (ambiguous, "more than one API key"),
+    };
+    rules.push(Checked::new(Rule::Credential, broken, detail));
+    None
+}
+
+/// The rules about a proven key: those of [`policy::decide`], in its order, each of them.
+fn of_key(
+    tenant: &TenantAccess,
+    key: &KeyFacts<'_>,
+    request: &AccessRequest<'_>,
+    now: Timestamp,
+) -> Vec<Checked> {
+    let rule = |rule, good: bool, reason, detail: String| {
+        Checked::new(rule, (!good).then_some(reason), detail)
+    };
+    let known = if key.revoked { "revoked" } else { "known" };
+    let active = matches!(tenant.status, TenantStatus::Active);
+    let status = if active { "active" } else { "suspended" };
+    let end = key
+        .expires_at
+        .map_or_else(|| "never expires".into(), |end| format!("expires {end}"));
+    let mut rules = vec![
+        rule(
+            Rule::Key,
+            !key.revoked,
+            DenyReason::InvalidApiKey,
+            known.into(),
+        ),
+        rule(
+            Rule::Tenant,
+            active,
+            DenyReason::TenantSuspended,
+            status.into(),
+        ),
+        rule(
+            Rule::Expiry,
+            !is_past(key.expires_at, now),
+            DenyReason::ApiKeyExpired,
+            end,
+        ),
+        rule(
+            Rule::Network,
+            policy::is_inside(key.networks, request.source),
+            DenyReason::NetworkNotAllowed,
+            networks(key, request),
+        ),
+    ];
+    rules.extend(parts(request.rule.features).map(|name| {
+        let good = policy::has_feature(tenant, key, name);
+        rule(
+            Rule::Feature,
+            good,
+            DenyReason::FeatureNotEnabled,
+            name.into(),
+        )
+    }));
+    rules.extend(parts(request.rule.scopes).map(|name| {
+        let good = policy::has_scope(key, name);
+        rule(Rule::Scope, good, DenyReason::ScopeNotGranted, name.into())
+    }));
+    rules
+}
+
+fn networks(key: &KeyFacts<'_>, request: &AccessRequest<'_>) -> String {
+    if key.networks.is_empty() {
+        return "from everywhere".into();
+    }
+    let networks: Vec<String> = key.networks.iter().map(ToString::to_string).collect();
+    let source = request.source.map_or_else(
+        || "an unknown address".into(),
+        |address| address.to_string(),
+    );
+    format!("{source}; only from {}", networks.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::name::{DisplayName, TenantId};
+    use crate::domain::request;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    /// The first broken rule is what `decide` refuses for, over every combination of broken rules.
+    #[test]
+    fn the_first_broken_rule_is_the_reason_of_the_decision() {
+        let elsewhere = ["10.0.0.0/8".parse().unwrap()];
+        for broken in 0_u8..64 {
+            let is = |bit: u8| broken & (1 << bit) != 0;
+            let tenant = TenantAccess {
+                id: TenantId::parse("acme").unwrap(),
+                display_name: DisplayName::parse("Acme").unwrap(),
+                status: [TenantStatus::Active, TenantStatus::Suspended][usize::from(is(1))],
+                plan: None,
+                features: Default::default(),
+                metadata: BTreeMap::new(),
+                version: 1,
+            };
+            let key = KeyFacts {
+                revoked: is(0),
+                expires_at: is(2).then_some(NOON),
+                networks: if is(3) { &elsewhere } else { &[] },
+                features: None,
+                scopes: "read",
+            };
+            let request = AccessRequest {
+                rule: request::Rule {
+                    mode: Mode::Required,
+                    features: if is(4) { "images" } else { "" },
+                    scopes: if is(5) { "read,write" } else { "read" },
+                },
+                credential: Credential::None,
+                ambiguity: None,
+                source: None,
+                time_left: None,
+            };
+            let decided = policy::decide(&tenant, &key, &request, NOON);
+            let rules = of_key(&tenant, &key, &request, NOON);
+            let first = rules.iter().find_map(|checked| checked.broken);
+            assert_eq!(
+                first,
+                decided.err().map(|denial| denial.reason),
+                "{rules:?}"
+            );
+            let count = rules.iter().filter(|checked| checked.broken.is_some());
+            assert_eq!(count.count(), broken.count_ones() as usize, "{rules:?}");
+        }
+    }
+}

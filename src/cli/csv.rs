@@ -1,0 +1,150 @@
+//! Tables that people make in other programs: read whole, and every mistake named, before anything is done.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use csv::{ReaderBuilder, StringRecord};
+
+use crate::cli::Failure;
+
+/// A table that does not fit is cut into files, not read into memory.
+const ROWS_MAX: usize = 1_000_000;
+/// More mistakes than this are counted, not shown.
+const SHOWN_MAX: usize = 50;
+
+/// The columns that a table may have, and those that it must.
+pub(super) struct Columns {
+    pub(super) known: &'static [&'static str],
+    pub(super) required: &'static [&'static str],
+}
+
+/// One row.
+pub(super) struct Row<'a> {
+    pub(super) line: u64,
+    header: &'a StringRecord,
+    cells: &'a StringRecord,
+    mistakes: &'a mut Vec<String>,
+}
+
+impl Row<'_> {
+    /// The cell of a column, without the blanks around it; empty if there is no such column.
+    pub(super) fn cell(&self, column: &str) -> &str {
+        let at = self.header.iter().position(|name| name == column);
+        at.and_then(|at| self.cells.get(at)).unwrap_or_default()
+    }
+
+    /// The parts of a cell that holds a list, separated by blanks.
+    pub(super) fn list(&self, column: &str) -> Vec<String> {
+        self.cell(column)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Remembers what is wrong with a cell. The cell itself is not repeated: it may be a token.
+    pub(super) fn mistake(&mut self, column: &str, problem: impl Display) {
+        self.mistakes
+            .push(format!("line {}: {column} {problem}", self.line));
+    }
+
+    /// Remembers it if a cell, or one part of its list, is not acceptable.
+    pub(super) fn check<E: Display>(
+        &mut self,
+        column: &str,
+        values: &[String],
+        parse: impl Fn(&str) -> Result<(), E>,
+    ) {
+        if let Some(problem) = values.iter().find_map(|value| parse(value).err()) {
+            self.mistake(column, problem);
+        }
+    }
+}
+
+/// Reads a table. `row` makes something of each row and may find mistakes in it; with any, all are told.
+pub(super) fn read<T>(
+    path: &Path,
+    columns: &Columns,
+    mut row: impl FnMut(&mut Row<'_>) -> Option<T>,
+) -> Result<Vec<T>, Failure> {
+    let shown = path.display();
+    let from: Box<dyn io::Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot read {shown}"));
+        Box::new(file.map_err(Failure::Failed)?)
+    };
+    let mut table = ReaderBuilder::new().trim(csv::Trim::All).from_reader(from);
+    let header = table.headers().cloned();
+    let header = header.map_err(|error| unreadable(path, &error))?;
+    check_header(path, &header, columns)?;
+    let (mut all, mut mistakes) = (Vec::new(), Vec::new());
+    for cells in table.records() {
+        let cells = cells.map_err(|error| unreadable(path, &error))?;
+        if all.len() == ROWS_MAX {
+            return Err(Failure::failed(anyhow!(
+                "{shown} has more than {ROWS_MAX} rows\nhint: cut it into several files"
+            )));
+        }
+        let line = cells.position().map_or(0, csv::Position::line);
+        all.extend(row(&mut Row {
+            line,
+            header: &header,
+            cells: &cells,
+            mistakes: &mut mistakes,
+        }));
+    }
+    if mistakes.is_empty() {
+        Ok(all)
+    } else {
+        Err(refuse(path, &mistakes))
+    }
+}
+
+fn refuse(path: &Path, mistakes: &[String]) -> Failure {
+    let (count, shown) = (mistakes.len(), path.display());
+    let plural = if count == 1 { "" } else { "s" };
+    let mut text = format!("{shown}: {count} mistake{plural}; nothing was sent");
+    for mistake in mistakes.iter().take(SHOWN_MAX) {
+        text.push_str("\n  ");
+        text.push_str(mistake);
+    }
+    if count > SHOWN_MAX {
+        text.push_str(&format!("\n  … and {} more", count - SHOWN_MAX));
+    }
+    Failure::failed(anyhow!(text))
+}
+
+/// The parser's own words never hold a cell.
+fn unreadable(path: &Path, error: &csv::Error) -> Failure {
+    Failure::failed(anyhow!("cannot read {}: {error}", path.display()))
+}
+
+fn check_header(path: &Path, header: &StringRecord, columns: &Columns) -> Result<(), Failure> {
+    let known = columns.known.join(", ");
+    let shown = path.display();
+    for (at, name) in header.iter().enumerate() {
+        if !columns.known.contains(&name) {
+            // A file without a header would show its first token here.
+            return Err(Failure::failed(anyhow!(
+                "{shown}: column {} has a name that is not known\nhint: the first line names the columns, of {known}",
+                at + 1
+            )));
+        }
+        if header.iter().take(at).any(|before| before == name) {
+            return Err(Failure::failed(anyhow!(
+                "{shown}: two columns are named {name}"
+            )));
+        }
+    }
+    for required in columns.required {
+        if !header.iter().any(|name| name == *required) {
+            return Err(Failure::failed(anyhow!(
+                "{shown}: there is no column {required}\nhint: the first line names the columns, of {known}"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! How each kind of resource is shown: as a row of a list, and whole.
+
+use crate::cli::output::Resource;
+use crate::proto::admin as pb;
+
+/// A time for people: RFC 3339, whole seconds.
+pub(super) fn time(time: Option<&prost_types::Timestamp>) -> String {
+    time.and_then(|time| jiff::Timestamp::from_second(time.seconds).ok())
+        .map(|time| time.to_string())
+        .unwrap_or_default()
+}
+
+/// The word of an enum value: `KEY_STATE_ACTIVE` is `active`.
+pub(super) fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix)
+        .unwrap_or(name)
+        .to_ascii_lowercase()
+}
+
+impl Resource for pb::Tenant {
+    const TYPE: &'static str = "keystile.admin.v1.Tenant";
+    const MANY: &'static str = "tenants";
+    const COLUMNS: &'static [&'static str] =
+        &["TENANT", "NAME", "STATE", "PLAN", "FEATURES", "CREATED"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.tenant_id.clone(),
+            self.display_name.clone(),
+            word(self.state().as_str_name(), "TENANT_STATE_"),
+            self.plan.clone(),
+            self.features.join(", "),
+            time(self.create_time.as_ref()),
+        ]
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        vec![
+            ("tenant", self.tenant_id.clone()),
+            ("display name", self.display_name.clone()),
+            ("state", word(self.state().as_str_name(), "TENANT_STATE_")),
+            ("plan", self.plan.clone()),
+            ("features", self.features.join(", ")),
+            ("denied features", self.denied_features.join(", ")),
+            ("metadata", metadata.collect::<Vec<_>>().join(", ")),
+            ("created", time(self.create_time.as_ref())),
+            ("updated", time(self.update_time.as_ref())),
+            ("etag", self.etag.clone()),
+        ]
+    }
+}
+
+impl Resource for pb::Key {
+    const TYPE: &'static str = "keystile.admin.v1.Key";
+    const MANY: &'static str = "keys";
+    const COLUMNS: &'static [&'static str] =
+        &["KEY", "NAME", "OWNER", "ROLE", "STATE", "TOKEN", "EXPIRES"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.key_id.clone(),
+            self.display_name.clone(),
+            self.owner.clone(),
+            word(self.role().as_str_name(), "ROLE_"),
+            word(self.state().as_str_name(), "KEY_STATE_"),
+            format!("{}...", self.key_prefix),
+            self.expire_time
+                .as_ref()
+                .map_or_else(|| "never".into(), |end| time(Some(end))),
+        ]
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let features = match &self.features {
+            Some(list) if list.names.is_empty() => "none".into(),
+            Some(list) => list.names.join(", "),
+            None => String::new(),
+        };
+        vec![
+            ("key", self.key_id.clone()),
+            ("tenant", self.tenant_id.clone()),
+            ("name", self.display_name.clone()),
+            ("description", self.description.clone()),
+            ("owner", self.owner.clone()),
+            ("role", word(self.role().as_str_name(), "ROLE_")),
+            ("kind", word(self.kind().as_str_name(), "KEY_KIND_")),
+            ("state", word(self.state().as_str_name(), "KEY_STATE_")),
+            ("scopes", self.scopes.join(", ")),
+            ("only features", features),
+            ("only networks", self.allow_cidrs.join(", ")),
+            ("token begins", self.key_prefix.clone()),
+            ("expires", time(self.expire_time.as_ref())),
+            ("created", time(self.create_time.as_ref())),
+            ("updated", time(self.update_time.as_ref())),
+            ("revoked", time(self.revoke_time.as_ref())),
+            ("revoked because", self.revoke_reason.clone()),
+            ("etag", self.etag.clone()),
+        ]
+    }
+}

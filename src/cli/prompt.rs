@@ -1,0 +1,128 @@
+//! Asking people: a secret without an echo, a word that shows they mean it.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::anyhow;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::cli::Failure;
+use crate::crypto::token::TOKEN_LEN_MAX;
+
+/// What a terminal sends for Ctrl-C, Ctrl-D and the erase keys while it does not interpret them.
+const INTERRUPT: u8 = 0x03;
+const END: u8 = 0x04;
+const ERASE: [u8; 2] = [0x08, 0x7f];
+
+/// Goes on only when somebody types `word`, or `yes` says that nobody has to be asked.
+pub(super) fn confirm(what: &str, word: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::Usage(anyhow!(
+            "this {what}, and that cannot be undone\nhint: add --yes to do it without being asked"
+        )));
+    }
+    write!(
+        io::stderr(),
+        "This {what}, for good. Type {word} to go on: "
+    )?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    if line.trim() == word {
+        Ok(())
+    } else {
+        Err(Failure::failed(anyhow!("nothing was done")))
+    }
+}
+
+/// A token from a file, or from standard input when that is `-`.
+pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let shown = path.display();
+    let read = if path == Path::new("-") {
+        read_line_of(io::stdin().lock())
+    } else {
+        std::fs::File::open(path).and_then(read_line_of)
+    };
+    let text = read.map_err(|error| {
+        let error = anyhow::Error::new(error);
+        Failure::Failed(error.context(format!("cannot read the API key from {shown}")))
+    })?;
+    text.ok_or_else(|| {
+        Failure::failed(anyhow!(
+            "{shown} does not hold an API key: it must have one line of at most {TOKEN_LEN_MAX} characters"
+        ))
+    })
+}
+
+/// One line of the length that a token may have; none if it is something else.
+fn read_line_of(from: impl io::Read) -> io::Result<Option<Zeroizing<String>>> {
+    // Room for a line end; more than that is another file.
+    let limit = TOKEN_LEN_MAX + 2;
+    let mut text = Zeroizing::new(Vec::with_capacity(limit + 1));
+    from.take(u64::try_from(limit + 1).unwrap_or(u64::MAX))
+        .read_to_end(&mut text)?;
+    let line = std::str::from_utf8(&text).unwrap_or_default().trim();
+    let fits = text.len() <= limit && !line.is_empty() && !line.contains(['\n', '\r']);
+    Ok(fits.then(|| Zeroizing::new(line.to_owned())))
+}
+
+/// A token that somebody types or pastes, without showing it; from a pipe, its first line.
+pub(super) fn secret(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    if !io::stdin().is_terminal() {
+        return token_from(Path::new("-"));
+    }
+    write!(io::stderr(), "{prompt}")?;
+    let typed = Silence::new()?.line();
+    writeln!(io::stderr())?;
+    match typed? {
+        Some(line) if !line.is_empty() => Ok(line),
+        Some(_) => Err(Failure::failed(anyhow!("no API key was given"))),
+        None => Err(Failure::failed(anyhow!("interrupted"))),
+    }
+}
+
+/// A terminal that shows nothing of what is typed, until this is dropped.
+struct Silence(Termios);
+
+impl Silence {
+    fn new() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut quiet = before.clone();
+        // Signals off too: a Ctrl-C that ended us here would leave the terminal mute.
+        quiet
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self(before))
+    }
+
+    /// What is typed up to the end of the line; none if it is given up.
+    fn line(&self) -> io::Result<Option<Zeroizing<String>>> {
+        let mut typed = Zeroizing::new(Vec::with_capacity(TOKEN_LEN_MAX));
+        let mut input = io::stdin().lock();
+        let mut byte = [0];
+        while typed.len() < TOKEN_LEN_MAX {
+            if input.read(&mut byte)? == 0 {
+                break;
+            }
+            match byte[0] {
+                INTERRUPT => return Ok(None),
+                b'\n' | b'\r' | END => break,
+                erase if ERASE.contains(&erase) => drop(typed.pop()),
+                other => typed.push(other),
+            }
+        }
+        let text = std::str::from_utf8(&typed).unwrap_or_default();
+        Ok(Some(Zeroizing::new(text.trim().to_owned())))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // There is nothing more to be done about a terminal that has gone.
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0).ok();
+    }
+}

@@ -1,0 +1,36 @@
+//! Ids for creates: a create that is sent again because the answer was lost must not make a second thing.
+
+use rand::Rng as _;
+
+/// A UUID of version 4.
+pub(super) fn new() -> String {
+    let mut bytes = [0; 16];
+    rand::rng().fill_bytes(&mut bytes);
+    of(bytes)
+}
+
+fn of(mut bytes: [u8; 16]) -> String {
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    let cut = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    cut.join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_is_a_uuid_of_version_4() {
+        assert_eq!(
+            super::of([0xff; 16]),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
+        assert_ne!(super::new(), super::new());
+    }
+}

@@ -1,0 +1,86 @@
+//! Etags: which state of a record a caller has seen.
+
+use std::fmt;
+
+use crate::domain::key::Key;
+use crate::domain::tenant::Tenant;
+use crate::registry::RegistryError;
+
+/// A state of one record: opaque to who holds it. It names the version and the making, so that the etag of a
+/// deleted tenant does not fit one that was made again under its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Etag {
+    version: u64,
+    making: u64,
+}
+
+impl Etag {
+    /// The state that a tenant is in.
+    pub fn of_tenant(tenant: &Tenant) -> Self {
+        Self {
+            version: tenant.version,
+            making: tenant.making,
+        }
+    }
+
+    /// The state that a key is in. Its id is random, so it is made once.
+    pub fn of_key(key: &Key) -> Self {
+        Self {
+            version: key.version,
+            making: key.created_at.as_millis().unsigned_abs(),
+        }
+    }
+
+    /// The etag of that text, written as we write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (version, making) = text.split_once('-')?;
+        let etag = Self {
+            version: u64::from_str_radix(version, 16).ok()?,
+            making: u64::from_str_radix(making, 16).ok()?,
+        };
+        (etag.to_string() == text).then_some(etag)
+    }
+}
+
+impl fmt::Display for Etag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.version, self.making)
+    }
+}
+
+/// Whether the etag that a caller sent, if any, is the record's.
+pub(super) fn check(
+    what: &'static str,
+    expected: Option<Etag>,
+    current: Etag,
+) -> Result<(), RegistryError> {
+    match expected {
+        Some(expected) if expected != current => Err(RegistryError::Conflict { what }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etag_fits_one_version_of_one_making() {
+        let current = Etag {
+            version: 3,
+            making: 0xabc,
+        };
+        assert_eq!(Etag::parse(&current.to_string()), Some(current));
+        assert!(check("tenant", None, current).is_ok());
+        assert!(check("tenant", Some(current), current).is_ok());
+        for other in ["2-abc", "3-abd"] {
+            let other = Etag::parse(other).unwrap();
+            assert!(check("tenant", Some(other), current).is_err(), "{other}");
+        }
+        for forged in [
+            "", "3", "3-", "-abc", "+3-abc", "03-abc", "3-ABC", "3-abc-1",
+        ] {
+            assert_eq!(Etag::parse(forged), None, "{forged}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Changes of keys that are there.
+
+use crate::clock::Timestamp;
+use crate::domain::change::{Action, Actor};
+use crate::domain::key::{Key, KeyStatus};
+use crate::domain::name::{Description, KeyId, TenantId};
+use crate::registry::keys::check_sizes;
+use crate::registry::{ATTEMPTS_MAX, Entry, Etag, Registry, RegistryError, etag, refused};
+use crate::store::{CountChange, Expected};
+
+/// What a revocation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The key as it now is.
+    pub key: Key,
+    /// Whether it worked until now.
+    pub was_live: bool,
+}
+
+/// What is done to a key.
+struct Edit<'a, F> {
+    actor: &'a Actor,
+    action: Action,
+    count: CountChange,
+    note: String,
+    etag: Option<Etag>,
+    change: F,
+}
+
+impl Registry {
+    /// Changes a key: with an etag, once, against that version; without, against whatever is there.
+    /// A change that changes nothing writes nothing. A revoked key is [`RegistryError::KeyRevoked`].
+    ///
+    /// `change` leaves identity, owner, role, status, expiry and generations as they are.
+    pub async fn update_key(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        id: &KeyId,
+        etag: Option<Etag>,
+        note: String,
+        change: impl Fn(&mut Key) + Send + Sync,
+    ) -> Result<Key, RegistryError> {
+        let edit = Edit {
+            actor,
+            action: Action::KeyUpdated,
+            count: CountChange::None,
+            note,
+            etag,
+            change: |key: &mut Key, _| change(key),
+        };
+        match self.edit_key(tenant, id, edit).await? {
+            Ok(key) => Ok(key),
+            Err(_) => Err(RegistryError::KeyRevoked),
+        }
+    }
+
+    /// Makes a key stop working for good, all its generations. Revoking a revoked key changes nothing.
+    pub async fn revoke_key(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        id: &KeyId,
+        etag: Option<Etag>,
+        reason: &Description,
+    ) -> Result<Revoked, RegistryError> {
+        let edit = Edit {
+            actor,
+            action: Action::KeyRevoked,
+            count: CountChange::Remove,
+            note: reason.to_string(),
+            etag,
+            change: |key: &mut Key, at| {
+                let reason = reason.clone();
+                key.status = KeyStatus::Revoked { at, reason };
+            },
+        };
+        let (key, was_live) = match self.edit_key(tenant, id, edit).await? {
+            Ok(key) => (key, true),
+            Err(revoked) => (revoked, false),
+        };
+        Ok(Revoked { key, was_live })
+    }
+
+    /// The key as it now is; as an error, when it is revoked and stays as it is.
+    async fn edit_key<F: Fn(&mut Key, Timestamp) + Send + Sync>(
+        &self,
+        tenant: &TenantId,
+        id: &KeyId,
+        edit: Edit<'_, F>,
+    ) -> Result<Result<Key, Key>, RegistryError> {
+        for attempt in 1.. {
+            let opened = self.open(tenant).await?;
+            let current = self.open_key(&opened, id).await?;
+            if !current.is_live() {
+                return Ok(Err(current));
+            }
+            etag::check("key", edit.etag, Etag::of_key(&current))?;
+            let at = self.now();
+            let mut key = current.clone();
+            (edit.change)(&mut key, at);
+            if key == current {
+                return Ok(Ok(key));
+            }
+            check_sizes(&key.scopes, key.features.as_ref(), &key.networks)?;
+            key.updated_at = at;
+            key.version += 1;
+            let entry = Entry {
+                actor: edit.actor,
+                action: edit.action,
+                at,
+                key: Some(id),
+                note: edit.note.clone(),
+            };
+            let expected = Expected::Version(current.version);
+            let commit = self.key_commit(&opened, &key, expected, edit.count, entry);
+            match self.store.commit_key(commit).await.map_err(refused("key")) {
+                Err(RegistryError::Conflict { .. })
+                    if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
+                result => return result.map(|()| Ok(key)),
+            }
+        }
+        Err(RegistryError::Conflict { what: "key" })
+    }
+}

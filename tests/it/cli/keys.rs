@@ -1,0 +1,68 @@
+//! `keystile key update`, `revoke-all` and `verify`, and the forms of output.
+
+use super::world::Account;
+
+#[test]
+fn a_key_is_changed_verified_and_revoked_with_its_owners_others() {
+    let account = Account::admin();
+    account.done("tenant create shop --feature images");
+    let make = |owner: &str| {
+        let line = format!("key create shop --name k --owner {owner} --scope read -o json");
+        account.run(&line).json()
+    };
+    let key = make("alice");
+    let id = key["key"]["key_id"].as_str().unwrap();
+    make("alice");
+    make("bob");
+    let line = format!(
+        "key update shop {id} --scope write --remove-scope read --name renamed --feature images -o json"
+    );
+    let changed = account.run(&line).json();
+    assert_eq!(changed["scopes"], serde_json::json!(["write"]));
+    assert_eq!(changed["display_name"], "renamed");
+    assert_eq!(changed["features"]["names"], serde_json::json!(["images"]));
+
+    let token = key["plaintext"].as_str().unwrap();
+    let verified = account.run_with("key verify --token-file - -o json", token);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert_eq!(verified.json()["key"]["key_id"], id);
+    assert!(
+        !verified.out.contains(token),
+        "a token is never shown again"
+    );
+
+    let gone = account.done("key revoke-all shop --owner alice --reason left --yes");
+    assert_eq!(gone, "2 keys revoked for good\n");
+    let revoked = account.run_with("key verify --token-file - -o json", token);
+    assert_eq!(revoked.code, Some(1));
+    assert_eq!(revoked.json()["reason"], "invalid_api_key");
+    let left = "key list shop --filter 'state = ACTIVE' -o json";
+    assert_eq!(account.run(left).json()["keys"][0]["owner"], "bob");
+    let all = account.run("key revoke-all shop --yes -o json").json();
+    assert_eq!(all["revoked_count"], 1);
+}
+
+#[test]
+fn lists_have_a_limit_pages_and_a_filter() {
+    let account = Account::admin();
+    for at in 0..5 {
+        account.done(&format!("tenant create paged-{at} --plan paged"));
+    }
+    let list = "tenant list --filter 'plan = paged' -o name --page-size 2";
+    assert_eq!(account.done(list).lines().count(), 5);
+    let some = account.done(&format!("{list} --limit 3"));
+    assert_eq!(some, "tenants/paged-0\ntenants/paged-1\ntenants/paged-2\n");
+}
+
+#[test]
+fn yaml_says_what_json_says() {
+    let account = Account::admin();
+    account.done("tenant create forms --display-name 'a: \"b\" # c' --metadata on=yes");
+    let json = account.run("tenant get forms -o json").json();
+    let yaml = account.done("tenant get forms -o yaml");
+    let parsed: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!(parsed, json);
+    let made = account.done("key create forms --name k -o yaml");
+    let made: serde_json::Value = serde_saphyr::from_str(&made).unwrap();
+    assert!(made["plaintext"].as_str().unwrap().starts_with("ks_live_"));
+}
