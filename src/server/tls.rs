@@ -7,8 +7,6 @@ mod client;
 mod files;
 mod handshake;
 mod reload;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,7 +1,14 @@
 //! The admin API as a client sees it, over a loopback connection.
 
+mod api_doc;
+mod batches;
+mod hostile;
 mod isolation;
+mod key_changes;
+mod requests;
+mod scale;
 pub(crate) mod server;
+mod wire;
 
 use keystile::admin::MESSAGE_BYTES_MAX;
 use keystile::admin::caller::AuthFailure;

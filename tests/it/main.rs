@@ -24,4 +24,5 @@ mod signed_context;
 mod store_contract;
 mod support;
 mod tidy;
+mod tls;
 mod tour;

@@ -8,6 +8,7 @@ mod counts;
 mod deletion;
 mod load;
 mod reading;
+mod requests;
 mod watching;
 pub(crate) mod world;
 
@@ -85,6 +86,12 @@ for_each_store! {
     reading::a_point_read_sees_a_commit_that_has_returned,
     reading::the_first_keyring_is_remembered,
     reading::it_answers_a_ping_and_says_what_it_is,
+    requests::a_request_is_remembered_with_the_commit_that_does_it,
+    requests::a_request_that_was_done_is_refused_and_writes_nothing,
+    requests::of_many_commits_of_one_request_one_is_done,
+    requests::an_expired_request_can_be_done_again_and_goes_in_time,
+    requests::a_request_of_another_tenant_is_another_request,
+    requests::a_refused_commit_does_not_use_its_request_up,
     watching::a_watcher_has_been_told_when_a_commit_returns,
     watching::a_watcher_is_not_told_of_a_refused_commit,
     watching::every_watcher_is_told_from_when_it_watches,

@@ -1,6 +1,7 @@
 //! Every RPC, every role, own and other tenant: what is allowed, refused, or not even there.
 
 use keystile::proto::admin as pb;
+use prost::Message as _;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -24,6 +25,7 @@ type Row = (&'static str, [Outcome; 2], [Outcome; 2], [Outcome; 2]);
 const TABLE: &[Row] = &[
     //                  user               tenant_admin       global_admin
     ("CreateTenant",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("BatchCreateTenants", [Denied, Denied], [Denied, Denied], [Allowed, Allowed]),
     ("GetTenant",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("ListTenants",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("UpdateTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
@@ -31,9 +33,20 @@ const TABLE: &[Row] = &[
     ("ResumeTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("CreateKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("CreateAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("BatchCreateKeys", [Denied, Hidden], [Allowed, Hidden],  [Allowed, Allowed]),
+    ("BatchOfMany",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("ImportKeys",    [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("ImportAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("GetKey",        [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("ListKeys",      [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("UpdateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("UpdateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevokeAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("RevokeAllKeys", [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevokeAllOfOne", [Denied, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
+    ("VerifyKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
 ];
 
@@ -111,8 +124,8 @@ fn outcome(answer: Result<(), Status>) -> Outcome {
 }
 
 /// A key of the tenant that belongs to nobody who calls.
-async fn some_key(server: &AdminServer, tenant: &str) -> String {
-    let request = create_key(tenant, pb::Role::User);
+async fn some_key(server: &AdminServer, tenant: &str, role: pb::Role) -> String {
+    let request = create_key(tenant, role);
     match server.keys("own-global_admin").create_key(request).await {
         Ok(made) => made.into_inner().key.unwrap().name,
         Err(_) => format!("tenants/{tenant}/keys/abcd2345"),
@@ -130,6 +143,33 @@ fn create_key(tenant: &str, role: pb::Role) -> pb::CreateKeyRequest {
         }),
         ..pb::CreateKeyRequest::default()
     }
+}
+
+fn role_of(rpc: &str) -> pb::Role {
+    if rpc.ends_with("Admin") {
+        pb::Role::GlobalAdmin
+    } else {
+        pb::Role::User
+    }
+}
+
+/// The error of one request of a batch as the error of a call.
+fn as_status(error: &tonic_types::Status) -> Status {
+    let details = error.encode_to_vec().into();
+    Status::with_details(Code::from_i32(error.code), error.message.clone(), details)
+}
+
+fn status_of_unknown(answer: &pb::VerifyKeyResponse) -> Status {
+    assert!(!answer.valid);
+    Status::with_error_details(
+        Code::NotFound,
+        answer.reason.clone(),
+        tonic_types::ErrorDetails::with_error_info(
+            answer.reason.clone(),
+            "test",
+            [(String::new(), String::new())],
+        ),
+    )
 }
 
 async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Result<(), Status> {
@@ -198,8 +238,96 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
             .create_key(create_key(tenant, pb::Role::GlobalAdmin))
             .await
             .map(drop),
+        "BatchCreateTenants" => {
+            let request = pb::CreateTenantRequest {
+                tenant_id: format!("{tenant}-new"),
+                ..pb::CreateTenantRequest::default()
+            };
+            let requests = vec![request];
+            let batch = pb::BatchCreateTenantsRequest { requests };
+            let answer = tenants.batch_create_tenants(batch).await?.into_inner();
+            match answer.results.into_iter().next().unwrap().result.unwrap() {
+                pb::batch_create_tenants_result::Result::Tenant(_) => Ok(()),
+                pb::batch_create_tenants_result::Result::Error(error) => Err(as_status(&error)),
+            }
+        }
+        "BatchCreateKeys" | "BatchOfMany" => {
+            let parent = match rpc {
+                "BatchOfMany" => "tenants/-".to_owned(),
+                _ => name,
+            };
+            let requests = vec![create_key(tenant, pb::Role::User)];
+            let batch = pb::BatchCreateKeysRequest { parent, requests };
+            let answer = keys.batch_create_keys(batch).await?.into_inner();
+            match answer.results.into_iter().next().unwrap().result.unwrap() {
+                pb::batch_create_keys_result::Result::Created(_) => Ok(()),
+                pb::batch_create_keys_result::Result::Error(error) => Err(as_status(&error)),
+            }
+        }
+        "ImportKeys" | "ImportAdmin" => {
+            let role = match rpc {
+                "ImportAdmin" => pb::Role::GlobalAdmin,
+                _ => pb::Role::User,
+            };
+            let request = pb::ImportKeyRequest {
+                key: create_key(tenant, role).key,
+                token: "a-token-of-another-system".into(),
+                ..pb::ImportKeyRequest::default()
+            };
+            let batch = pb::ImportKeysRequest {
+                parent: name,
+                requests: vec![request],
+            };
+            let answer = keys.import_keys(batch).await?.into_inner();
+            match answer.results.into_iter().next().unwrap().result.unwrap() {
+                pb::import_key_result::Result::Key(_) => Ok(()),
+                pb::import_key_result::Result::Error(error) => Err(as_status(&error)),
+            }
+        }
+        "UpdateKey" | "UpdateAdmin" => {
+            let name = some_key(server, tenant, role_of(rpc)).await;
+            let request = pb::UpdateKeyRequest {
+                key: Some(pb::Key {
+                    name,
+                    description: "changed".into(),
+                    ..pb::Key::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: vec!["description".into()],
+                }),
+            };
+            keys.update_key(request).await.map(drop)
+        }
+        "RevokeAllKeys" | "RevokeAllOfOne" | "RevokeAllOfMine" => {
+            use pb::revoke_all_keys_request::Scope;
+            let request = pb::RevokeAllKeysRequest {
+                parent: name,
+                scope: Some(match rpc {
+                    "RevokeAllKeys" => Scope::AllOwners(true),
+                    "RevokeAllOfOne" => Scope::Owner("somebody".into()),
+                    _ => Scope::Owner(format!("{}-owner", token.split_once('-').unwrap().1)),
+                }),
+                ..pb::RevokeAllKeysRequest::default()
+            };
+            keys.revoke_all_keys(request).await.map(drop)
+        }
+        "VerifyKey" => {
+            let request = create_key(tenant, pb::Role::User);
+            let made = server.keys("own-global_admin").create_key(request).await;
+            let token = made.map(|made| made.into_inner().plaintext);
+            let request = pb::VerifyKeyRequest {
+                token: token.unwrap_or_else(|_| "no-such-token-anywhere".into()),
+                ..pb::VerifyKeyRequest::default()
+            };
+            let answer = keys.verify_key(request).await?.into_inner();
+            match answer.key {
+                Some(_) => Ok(()),
+                // What is hidden is as unknown as what is not there.
+                None => Err(status_of_unknown(&answer)),
+            }
+        }
         "GetKey" => {
-            let name = some_key(server, tenant).await;
+            let name = some_key(server, tenant, pb::Role::User).await;
             keys.get_key(pb::GetKeyRequest { name }).await.map(drop)
         }
         "ListKeys" => {
@@ -209,8 +337,8 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
             };
             keys.list_keys(request).await.map(drop)
         }
-        "RevokeKey" => {
-            let name = some_key(server, tenant).await;
+        "RevokeKey" | "RevokeAdmin" => {
+            let name = some_key(server, tenant, role_of(rpc)).await;
             let request = pb::RevokeKeyRequest {
                 name,
                 etag,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::{Buf as _, BufMut as _};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -17,8 +18,10 @@ use keystile::domain::role::Role;
 use keystile::proto::admin::key_service_client::KeyServiceClient;
 use keystile::proto::admin::tenant_service_client::TenantServiceClient;
 use keystile::registry::{NewKey, NewTenant, Registry, Settings};
+use keystile::store::Store;
 use keystile::store::redb::EmbeddedStore;
 use parking_lot::Mutex;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -38,6 +41,8 @@ impl Authenticate for Callers {
 pub(crate) struct AdminServer {
     pub(crate) address: SocketAddr,
     pub(crate) registry: Registry,
+    /// What the records of the store are sealed with.
+    pub(crate) data: Arc<Keyring>,
     callers: Arc<Callers>,
     channel: Channel,
     serving: tokio::task::JoinHandle<()>,
@@ -64,7 +69,17 @@ impl tonic::service::Interceptor for AsCaller {
 
 impl AdminServer {
     pub(crate) async fn start() -> Self {
-        let registry = registry();
+        Self::over(Arc::new(EmbeddedStore::in_memory().unwrap()), true).await
+    }
+
+    /// A server over that store; tokens are kept when it has a vault.
+    pub(crate) async fn over(store: Arc<dyn Store>, vault: bool) -> Self {
+        let data = Arc::new(Keyring::generate(
+            Ring::Data,
+            SystemClock.now(),
+            &mut rand::rng(),
+        ));
+        let registry = registry(store, Arc::clone(&data), vault);
         let callers = Arc::new(Callers::default());
         let auth = Arc::clone(&callers) as Arc<dyn Authenticate>;
         let routes = admin::routes(registry.clone(), auth, Arc::new(SystemClock), &[7; 32]);
@@ -89,6 +104,7 @@ impl AdminServer {
         Self {
             address,
             registry,
+            data,
             callers,
             channel,
             serving,
@@ -127,8 +143,67 @@ impl AdminServer {
         KeyServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
     }
 
+    /// Sends bytes as the message of a method, whatever they are, and answers those that come back.
+    pub(crate) async fn raw(
+        &self,
+        token: &str,
+        method: &str,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>, Status> {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let mut request = Request::new(message);
+        let token: MetadataValue<Ascii> = token.parse().unwrap();
+        request.metadata_mut().insert("x-api-key", token);
+        let answer = client
+            .server_streaming(request, method.parse().unwrap(), Bytes)
+            .await?;
+        let first = answer.into_inner().message().await?;
+        Ok(first.unwrap_or_default())
+    }
+
     pub(crate) fn anonymous(&self) -> TenantServiceClient<Channel> {
         TenantServiceClient::new(self.channel.clone())
+    }
+}
+
+/// Messages as they are on the wire.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut message = vec![0; buffer.remaining()];
+        buffer.copy_to_slice(&mut message);
+        Ok(Some(message))
     }
 }
 
@@ -144,15 +219,14 @@ fn caller(tenant: &str, key: KeyId, owner: Owner, role: Role) -> Identity {
     }
 }
 
-fn registry() -> Registry {
+fn registry(store: Arc<dyn Store>, data: Arc<Keyring>, vault: bool) -> Registry {
     let now = SystemClock.now();
-    let ring = |ring| Arc::new(Keyring::generate(ring, now, &mut rand::rng()));
-    let data = ring(Ring::Data);
+    let vault = vault.then(|| Arc::new(Keyring::generate(Ring::Vault, now, &mut rand::rng())));
     let lookup = Arc::new(data.lookup_key().unwrap());
     Registry::new(
-        Arc::new(EmbeddedStore::in_memory().unwrap()),
+        store,
         data,
-        Some(ring(Ring::Vault)),
+        vault,
         lookup,
         Arc::new(SystemClock),
         Settings::default(),

@@ -15,7 +15,19 @@ use super::{http1, wait_for};
 pub(crate) enum Endpoint {
     Port(u16),
     Socket(PathBuf),
+    Tls(u16, TlsFiles),
 }
+
+/// What a client of TLS has in files. Its connections are short, so that there are many handshakes.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsFiles {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// Requests on one TLS connection, before the next is made.
+const REQUESTS_PER_TLS_CONNECTION: u32 = 3;
 
 /// One listener: a name, the cluster that decides, and what differs from the plain configuration.
 #[derive(Debug)]
@@ -209,7 +221,7 @@ fn access_log(path: &Path) -> Value {
 
 fn cluster(name: &str, at: &Endpoint) -> Value {
     let address = match at {
-        Endpoint::Port(port) => socket_address(*port),
+        Endpoint::Port(port) | Endpoint::Tls(port, _) => socket_address(*port),
         Endpoint::Socket(path) => json!({"pipe": {"path": path}}),
     };
     let endpoint = json!({"endpoint": {"address": address}});
@@ -222,7 +234,12 @@ fn cluster(name: &str, at: &Endpoint) -> Value {
         },
     });
     if name != "upstream" {
-        let http2 = json!({"explicit_http_config": {"http2_protocol_options": {}}});
+        let mut http2 = json!({"explicit_http_config": {"http2_protocol_options": {}}});
+        if let Endpoint::Tls(_, files) = at {
+            cluster["transport_socket"] = transport_socket(files);
+            http2["common_http_protocol_options"] =
+                json!({"max_requests_per_connection": REQUESTS_PER_TLS_CONNECTION});
+        }
         cluster["typed_extension_protocol_options"] = json!({
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": with_type(
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -231,6 +248,25 @@ fn cluster(name: &str, at: &Endpoint) -> Value {
         });
     }
     cluster
+}
+
+fn transport_socket(files: &TlsFiles) -> Value {
+    let context = json!({
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_certificates": [{
+                "certificate_chain": {"filename": files.cert},
+                "private_key": {"filename": files.key},
+            }],
+            "validation_context": {
+                "trusted_ca": {"filename": files.ca},
+                "match_typed_subject_alt_names":
+                    [{"san_type": "IP_ADDRESS", "matcher": {"exact": "127.0.0.1"}}],
+            },
+        },
+    });
+    let name = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
+    json!({"name": "tls", "typed_config": with_type(name, context)})
 }
 
 fn with_type(name: &str, mut value: Value) -> Value {

@@ -71,6 +71,8 @@ pub(super) async fn what_was_sealed_for_a_deleted_tenant_does_not_reach_its_succ
     let before = contents(&store, &ids).await;
     let late_key = store.commit_key(new_key("acme", 1)).await;
     assert_eq!(word(late_key), "NotFound");
+    let late_delete = store.delete_tenant(&tenant("acme"), DEK, 1).await;
+    assert_eq!(word(late_delete), "NotFound");
     let late_change = store.commit_tenant(suspend(&new_tenant("acme"))).await;
     assert_eq!(word(late_change), "NotFound");
     assert_eq!(contents(&store, &ids).await, before);
