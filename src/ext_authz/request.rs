@@ -116,14 +116,6 @@ impl<'a> Incoming<'a> {
         places.collect::<Vec<_>>().join(", ")
     }
 
-    /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
-    pub(super) fn hide_key_in_request_id(&mut self, prefixes: &TokenPrefixes) {
-        let finder = &self.finder;
-        self.request_id = self
-            .request_id
-            .filter(|id| !prefixes.appear_in(id.as_bytes()) && !finder.found_in(id.as_bytes()));
-    }
-
     /// What the route demands.
     pub fn rule(&self) -> &Rule<'a> {
         &self.rule
