@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use zeroize::Zeroizing;
@@ -28,6 +28,8 @@ const BATCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long to wait before a call is sent again: this, then twice as long each time, up to a bound.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How often a call is sent again though the connection was lost: with the pauses, time enough for a restart.
+const LOST_MAX: u32 = 4;
 
 /// How every client command is told where to go and how to answer.
 #[derive(Debug, clap::Args)]
@@ -115,8 +117,19 @@ impl Address {
 
     /// Connects.
     pub(super) async fn dial(&self, tls: &TlsArgs, patience: Duration) -> Result<Channel, Failure> {
-        let endpoint = tls.endpoint(&self.uri)?.connect_timeout(patience);
-        endpoint.connect().await.map_err(|error| {
+        let endpoint = Endpoint::from_shared(self.uri.clone()).map_err(Failure::failed)?;
+        let connected = match endpoint.uri().scheme_str() {
+            Some("https") => {
+                let address = endpoint.uri().clone();
+                tls.connector()?.connect(address, patience).await
+            }
+            Some("http") => {
+                tls.refuse_plain_text()?;
+                endpoint.connect_timeout(patience).connect().await
+            }
+            Some(_) | None => endpoint.connect_timeout(patience).connect().await,
+        };
+        connected.map_err(|error| {
             let cause = tls::cause(&error)
                 .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
             Failure::failed(anyhow!("cannot reach {}: {cause}", self.shown))
@@ -160,7 +173,7 @@ impl Client {
     pub(super) async fn open(target: Target, args: &ClientArgs) -> Result<Self, Failure> {
         let bearer = bearer(target.token.as_deref(), args.timeout)?;
         Ok(Self {
-            channel: target.address.dial(&args.tls, args.timeout).await?,
+            channel: target.address.dial(&target.tls, args.timeout).await?,
             bearer,
             address: target.address,
         })
@@ -183,13 +196,19 @@ impl Client {
     {
         let end = tokio::time::Instant::now() + self.bearer.deadline;
         let mut pause = BACKOFF;
+        let mut lost = 0;
         loop {
             let status = match tokio::time::timeout_at(end, send(request.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(""),
             };
-            if status.code() != Code::Unavailable || tokio::time::Instant::now() + pause >= end {
+            // A server that says that it is unavailable will be back; of one that says nothing we are less sure.
+            lost += u32::from(status.get_details_error_info().is_none());
+            // A certificate that was refused will be refused again.
+            let again = status.code() == Code::Unavailable && tls_cause(&status).is_none() && lost <= LOST_MAX;
+            let too_late = tokio::time::Instant::now() + pause >= end;
+            if !again || too_late {
                 return Err(self.refused(status));
             }
             tokio::time::sleep(pause).await;
@@ -282,8 +301,7 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             Some(advice) => format!("{message}\nhint: {advice}"),
             None => message,
         },
-        // Nobody but our own deadline cancels a call of ours.
-        (Code::DeadlineExceeded | Code::Cancelled, None) => format!(
+        (_, None) if is_late(status) => format!(
             "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
             deadline.as_secs_f32()
         ),
@@ -295,7 +313,13 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             format!("cannot talk to {address}: {cause}")
         }
         (Code::Unavailable, None) => {
-            format!("lost the connection to {address}\nhint: is `keystile serve` still running?")
+            let cause = status
+                .source()
+                .map(|source| format!(": {}", printable(&io_cause(source))));
+            format!(
+                "lost the connection to {address}{}\nhint: is `keystile serve` still running there, and does it want TLS?",
+                cause.unwrap_or_default()
+            )
         }
         (code, None) => {
             let cause = status.source().map_or_else(|| message.clone(), io_cause);
@@ -305,6 +329,12 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             )
         }
     }
+}
+
+/// Whether there was no answer in time, here or there. A call is cancelled by a broken connection too.
+pub(super) fn is_late(status: &Status) -> bool {
+    let expired = status.code() == Code::Cancelled && status.message() == "Timeout expired";
+    status.code() == Code::DeadlineExceeded || expired
 }
 
 fn with_fields(message: String, details: &ErrorDetails) -> String {
@@ -414,7 +444,7 @@ mod tests {
             ),
             (
                 Status::unavailable(""),
-                "lost the connection to a:1\nhint: is `keystile serve` still running?",
+                "lost the connection to a:1\nhint: is `keystile serve` still running there, and does it want TLS?",
             ),
         ] {
             assert_eq!(explained(&status), lines);

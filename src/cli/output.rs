@@ -71,9 +71,8 @@ impl Out {
             write!(self.to, "{now}")?;
         } else {
             let known: std::collections::HashSet<&str> = before.lines().collect();
-            let new = now.lines().filter(|line| !known.contains(line));
-            new.map(|line| writeln!(self.to, "{line}"))
-                .collect::<io::Result<()>>()?;
+            let mut new = now.lines().filter(|line| !known.contains(line));
+            new.try_for_each(|line| writeln!(self.to, "{line}"))?;
         }
         Ok(self.to.flush()?)
     }

@@ -75,7 +75,9 @@ pub(super) fn secret(prompt: &str) -> Result<Zeroizing<String>, Failure> {
         return token_from(Path::new("-"));
     }
     write!(io::stderr(), "{prompt}")?;
-    let typed = Silence::new()?.line();
+    let silence = Silence::new()?;
+    let typed = Silence::line();
+    drop(silence);
     writeln!(io::stderr())?;
     match typed? {
         Some(line) if !line.is_empty() => Ok(line),
@@ -100,7 +102,7 @@ impl Silence {
     }
 
     /// What is typed up to the end of the line; none if it is given up.
-    fn line(&self) -> io::Result<Option<Zeroizing<String>>> {
+    fn line() -> io::Result<Option<Zeroizing<String>>> {
         let mut typed = Zeroizing::new(Vec::with_capacity(TOKEN_LEN_MAX));
         let mut input = io::stdin().lock();
         let mut byte = [0];

@@ -118,7 +118,7 @@ impl ImportArgs {
 
     fn one(&self, now: Timestamp) -> Result<pb::ImportKeyRequest, Failure> {
         let path = self.token_file.as_deref();
-        let token = prompt::token_from(path.unwrap_or("-".as_ref()))?;
+        let token = prompt::token_from(path.unwrap_or_else(|| "-".as_ref()))?;
         let name = self.name.as_deref().unwrap_or_default();
         Ok(pb::ImportKeyRequest {
             key: Some(self.facts.key(name, now)),

@@ -1,6 +1,6 @@
 //! `keystile login` and `keystile context`.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 
 use super::world::{Account, admin, server};
 
