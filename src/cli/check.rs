@@ -16,7 +16,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use zeroize::Zeroizing;
 
-use crate::cli::client::{Address, io_cause, tls_cause};
+use crate::cli::client::{Address, io_cause, is_late, tls_cause};
 use crate::cli::output::{Form, Out, printable};
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Failure, block_on, prompt, tell_hint};
@@ -168,7 +168,7 @@ async fn send(args: &CheckArgs, request: CheckRequest) -> Result<CheckResponse, 
 fn failed(args: &CheckArgs, status: &Status) -> Failure {
     let address = &args.addr.shown;
     Failure::failed(match status.code() {
-        Code::DeadlineExceeded | Code::Cancelled => anyhow!(
+        _ if is_late(status) => anyhow!(
             "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
             args.timeout.as_secs_f32()
         ),

@@ -28,6 +28,8 @@ const BATCH_DEADLINE: Duration = Duration::from_secs(60);
 /// How long to wait before a call is sent again: this, then twice as long each time, up to a bound.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How often a call is sent again though the connection was lost: with the pauses, time enough for a restart.
+const LOST_MAX: u32 = 4;
 
 /// How every client command is told where to go and how to answer.
 #[derive(Debug, clap::Args)]
@@ -171,7 +173,7 @@ impl Client {
     pub(super) async fn open(target: Target, args: &ClientArgs) -> Result<Self, Failure> {
         let bearer = bearer(target.token.as_deref(), args.timeout)?;
         Ok(Self {
-            channel: target.address.dial(&args.tls, args.timeout).await?,
+            channel: target.address.dial(&target.tls, args.timeout).await?,
             bearer,
             address: target.address,
         })
@@ -194,15 +196,21 @@ impl Client {
     {
         let end = tokio::time::Instant::now() + self.bearer.deadline;
         let mut pause = BACKOFF;
+        let mut lost = 0;
         loop {
             let status = match tokio::time::timeout_at(end, send(request.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(""),
             };
-            let too_late = tokio::time::Instant::now() + pause >= end;
+            // A server that says that it is unavailable will be back; of one that says nothing we are less sure.
+            lost += u32::from(status.get_details_error_info().is_none());
             // A certificate that was refused will be refused again.
-            if status.code() != Code::Unavailable || tls_cause(&status).is_some() || too_late {
+            let again = status.code() == Code::Unavailable
+                && tls_cause(&status).is_none()
+                && lost <= LOST_MAX;
+            let too_late = tokio::time::Instant::now() + pause >= end;
+            if !again || too_late {
                 return Err(self.refused(status));
             }
             tokio::time::sleep(pause).await;
@@ -295,8 +303,7 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             Some(advice) => format!("{message}\nhint: {advice}"),
             None => message,
         },
-        // Nobody but our own deadline cancels a call of ours.
-        (Code::DeadlineExceeded | Code::Cancelled, None) => format!(
+        (_, None) if is_late(status) => format!(
             "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
             deadline.as_secs_f32()
         ),
@@ -308,7 +315,13 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             format!("cannot talk to {address}: {cause}")
         }
         (Code::Unavailable, None) => {
-            format!("lost the connection to {address}\nhint: is `keystile serve` still running?")
+            let cause = status
+                .source()
+                .map(|source| format!(": {}", printable(&io_cause(source))));
+            format!(
+                "lost the connection to {address}{}\nhint: is `keystile serve` still running there, and does it want TLS?",
+                cause.unwrap_or_default()
+            )
         }
         (code, None) => {
             let cause = status.source().map_or_else(|| message.clone(), io_cause);
@@ -318,6 +331,12 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             )
         }
     }
+}
+
+/// Whether there was no answer in time, here or there. A call is cancelled by a broken connection too.
+pub(super) fn is_late(status: &Status) -> bool {
+    let expired = status.code() == Code::Cancelled && status.message() == "Timeout expired";
+    status.code() == Code::DeadlineExceeded || expired
 }
 
 fn with_fields(message: String, details: &ErrorDetails) -> String {
@@ -427,7 +446,7 @@ mod tests {
             ),
             (
                 Status::unavailable(""),
-                "lost the connection to a:1\nhint: is `keystile serve` still running?",
+                "lost the connection to a:1\nhint: is `keystile serve` still running there, and does it want TLS?",
             ),
         ] {
             assert_eq!(explained(&status), lines);

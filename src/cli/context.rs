@@ -81,10 +81,14 @@ pub(super) fn login(args: &LoginArgs, out: &mut Out) -> Result<(), Failure> {
         None => prompt::secret(&format!("API key for {}: ", address.shown))?,
     };
     let written = address.written();
-    let who = block_on(who_is(args, Target::new(address, token.clone())))?;
+    let before = known.map(|known| known.tls.clone()).unwrap_or_default();
+    let tls = args.client.tls.or(&before);
+    let files = tls.files()?;
+    let who = block_on(who_is(args, Target::new(address, token.clone(), tls)))?;
     let context = Context {
         addr: written,
         api_key: ApiKey(token),
+        tls: files,
     };
     contexts.contexts.insert(name.to_owned(), context);
     contexts.current = Some(name.to_owned());

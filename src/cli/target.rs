@@ -9,6 +9,7 @@ use crate::cli::Failure;
 use crate::cli::client::{Address, ClientArgs};
 use crate::cli::context::file::{Context, Contexts};
 use crate::cli::prompt;
+use crate::cli::tls::{TlsArgs, TlsFiles};
 use crate::config;
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9002";
@@ -20,12 +21,14 @@ const CONTEXT_VARIABLE: &str = "KEYSTILE_CONTEXT";
 pub(super) struct Target {
     pub(super) address: Address,
     pub(super) token: Option<Zeroizing<String>>,
+    pub(super) tls: TlsArgs,
 }
 
 impl Target {
-    pub(super) fn new(address: Address, token: Zeroizing<String>) -> Self {
+    pub(super) fn new(address: Address, token: Zeroizing<String>, tls: TlsArgs) -> Self {
         Self {
             address,
+            tls,
             token: Some(token),
         }
     }
@@ -46,7 +49,13 @@ impl Target {
             None
         };
         let (address, token) = given.choose(found.as_ref())?;
-        Ok(Self { address, token })
+        let own = found.as_ref().filter(|found| found.address == address);
+        let tls = own.map_or_else(|| args.tls.clone(), |found| args.tls.or(&found.tls));
+        Ok(Self {
+            address,
+            token,
+            tls,
+        })
     }
 }
 
@@ -70,6 +79,7 @@ struct Found {
     name: String,
     address: Address,
     token: Zeroizing<String>,
+    tls: TlsFiles,
 }
 
 fn context(flag: Option<String>) -> Result<Option<Found>, Failure> {
@@ -86,6 +96,7 @@ fn context(flag: Option<String>) -> Result<Option<Found>, Failure> {
     Ok(Some(Found {
         address: address_of(&name, &context)?,
         token: context.api_key.0,
+        tls: context.tls,
         name,
     }))
 }
@@ -288,6 +299,7 @@ mod tests {
                 name: "prod".into(),
                 address: address("ctx:1"),
                 token: secret("ctx"),
+                tls: TlsFiles::default(),
             });
             let chosen = given.choose(found.as_ref());
             match (chosen, expected_key) {

@@ -269,7 +269,7 @@ async fn update(client: &Client, args: &UpdateArgs) -> Result<pb::Tenant, Failur
     let paths = change(&mut tenant, args);
     if paths.is_empty() {
         return Err(Failure::usage(
-            "nothing to change: name a field, for example --plan pro",
+            "nothing to change\nhint: name a field, for example --plan pro",
         ));
     }
     if !args.etag.etag.is_empty() {

@@ -31,7 +31,47 @@ pub(super) struct TlsArgs {
     tls_key: Option<PathBuf>,
 }
 
+/// The files of a context.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsFiles {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cert: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<PathBuf>,
+}
+
 impl TlsArgs {
+    /// The files, for a context to keep: to be found from every folder.
+    pub(super) fn files(&self) -> io::Result<TlsFiles> {
+        let absolute =
+            |file: &Option<PathBuf>| file.as_deref().map(std::path::absolute).transpose();
+        Ok(TlsFiles {
+            ca: absolute(&self.tls_ca)?,
+            cert: absolute(&self.tls_cert)?,
+            key: absolute(&self.tls_key)?,
+        })
+    }
+
+    /// These, or the files of a context if there are none.
+    pub(super) fn or(&self, files: &TlsFiles) -> Self {
+        if self.files_given() {
+            return self.clone();
+        }
+        Self {
+            tls_ca: files.ca.clone(),
+            tls_cert: files.cert.clone(),
+            tls_key: files.key.clone(),
+        }
+    }
+
+    fn files_given(&self) -> bool {
+        let given = [&self.tls_ca, &self.tls_cert, &self.tls_key];
+        given.iter().any(|file| file.is_some())
+    }
+
     /// Whether a certificate says who we are, so that an API key need not.
     pub(super) fn identifies_us(&self) -> bool {
         self.tls_cert.is_some()
@@ -62,8 +102,7 @@ impl TlsArgs {
 
     /// Whoever names these files believes that the connection is protected.
     pub(super) fn refuse_plain_text(&self) -> Result<(), Failure> {
-        let given = [&self.tls_ca, &self.tls_cert, &self.tls_key];
-        match given.iter().any(|file| file.is_some()) {
+        match self.files_given() {
             true => Err(Failure::usage(
                 "--tls-ca, --tls-cert and --tls-key are for https:// addresses; write --addr https://host:port",
             )),

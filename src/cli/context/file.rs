@@ -13,6 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
+use crate::cli::tls::TlsFiles;
 use crate::config;
 
 /// Far more than anybody's contexts; a guard against the wrong file.
@@ -35,6 +36,8 @@ pub(in crate::cli) struct Contexts {
 pub(in crate::cli) struct Context {
     pub(in crate::cli) addr: String,
     pub(in crate::cli) api_key: ApiKey,
+    #[serde(default)]
+    pub(in crate::cli) tls: TlsFiles,
 }
 
 /// A token at rest in the file. Never shown.
@@ -86,22 +89,27 @@ impl Contexts {
                 "nowhere to keep contexts\nhint: set XDG_CONFIG_HOME or HOME"
             ))
         })?;
-        write(&path, &self.text())
+        let text = self.text().map_err(Failure::failed)?;
+        write(&path, &text)
             .with_context(|| format!("cannot write {}", path.display()))
             .map_err(Failure::Failed)?;
         Ok(path)
     }
 
-    fn text(&self) -> Zeroizing<String> {
+    fn text(&self) -> serde_json::Result<Zeroizing<String>> {
         let entry = |(name, context): (&String, &Context)| {
-            let Context { addr, api_key } = context;
-            let value = json!({"addr": addr, "api_key": api_key.0.as_str()});
-            (name.clone(), value)
+            let Context { addr, api_key, tls } = context;
+            let mut value = json!({"addr": addr, "api_key": api_key.0.as_str()});
+            if *tls != TlsFiles::default() {
+                value["tls"] = serde_json::to_value(tls)?;
+            }
+            Ok((name.clone(), value))
         };
-        let contexts: serde_json::Map<_, _> = self.contexts.iter().map(entry).collect();
-        Zeroizing::new(config::yaml(
-            &json!({"current": self.current, "contexts": contexts}),
-        ))
+        let contexts: serde_json::Result<serde_json::Map<_, _>> =
+            self.contexts.iter().map(entry).collect();
+        Ok(Zeroizing::new(config::yaml(
+            &json!({"current": self.current, "contexts": contexts?}),
+        )))
     }
 }
 
@@ -174,12 +182,14 @@ mod tests {
             let context = Context {
                 addr: addr.into(),
                 api_key: ApiKey(Zeroizing::new("ks_live_hunter2+/=".into())),
+                tls: serde_json::from_str(r#"{"ca": "/etc/ca 1.pem"}"#).unwrap(),
             };
             contexts.contexts.insert(name.into(), context);
         }
-        let again = parse(&contexts.text()).unwrap();
+        let again = parse(&contexts.text().unwrap()).unwrap();
         assert_eq!(again.current.as_deref(), Some("on"));
         assert_eq!(again.contexts["on"].addr, "unix:/run/a b.sock");
+        assert_eq!(again.contexts["on"].tls, contexts.contexts["on"].tls);
         let key = &again.contexts["0x1"].api_key;
         assert_eq!(key.0.as_str(), "ks_live_hunter2+/=");
         assert!(!format!("{again:?}").contains("hunter2"));
