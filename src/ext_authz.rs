@@ -12,6 +12,7 @@ pub mod request;
 pub mod reserved;
 pub mod response;
 pub mod service;
+pub mod signed;
 #[cfg(test)]
 mod testing;
 mod wire;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// When we cannot decide: leave it to Envoy's `failure_mode_allow` instead of refusing.
     pub defer_on_outage: bool,
+    /// The signed token that upstreams get, if any.
+    pub signed_context: Option<signed::SignedContext>,
 }
 
 impl Default for Settings {
@@ -44,6 +47,7 @@ impl Default for Settings {
             headers: reserved::ReservedHeaders::new("x-tenant-", "x-api-key-"),
             max_message_bytes: 4 << 20,
             defer_on_outage: false,
+            signed_context: None,
         }
     }
 }

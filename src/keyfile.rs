@@ -19,10 +19,12 @@ use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring, UnwrapEr
 #[derive(Debug, thiserror::Error)]
 pub enum KeyfileError {
     /// There is no such file.
-    #[error("there is no keyring at {}: make one with `keystile keyring init --dir {}`", path.display(), folder(path).display())]
+    #[error("there is no keyring at {}: make one with `keystile keyring init --dir {}{}`", path.display(), folder(path).display(), named(*ring))]
     Missing {
         /// Where it should be.
         path: PathBuf,
+        /// Which.
+        ring: Ring,
     },
     /// It is a folder, a device or a pipe.
     #[error("{} is {kind}, but a keyring file is needed", path.display())]
@@ -131,12 +133,20 @@ fn folder(path: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
+/// `init` alone makes what every installation needs.
+fn named(ring: Ring) -> &'static str {
+    match ring {
+        Ring::Data | Ring::Vault => "",
+        Ring::Signing => " --ring signing",
+    }
+}
+
 fn advice(source: &KeyringError) -> &'static str {
     match source {
         KeyringError::CutShort | KeyringError::Damaged | KeyringError::Line { .. } => {
             " (restore it from its backup)"
         }
-        KeyringError::OtherRing { .. } => " (are `data` and `vault` swapped in the config?)",
+        KeyringError::OtherRing { .. } => " (are the files of `keyring` swapped in the config?)",
         KeyringError::NotAKeyring | KeyringError::NotASingleKey => "",
     }
 }
@@ -170,7 +180,7 @@ fn from_variable(
 
 /// Reads a keyring file.
 pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
-    let bytes = read(path)?;
+    let bytes = read(path, ring)?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| KeyfileError::NotText { path: path.into() })?;
     Keyring::parse(text, ring).map_err(|source| KeyfileError::Content {
@@ -179,7 +189,7 @@ pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
     })
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
+fn read(path: &Path, ring: Ring) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
     let unreadable = |source| KeyfileError::Unreadable {
         path: path.into(),
         source,
@@ -190,7 +200,10 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)
         .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => KeyfileError::Missing { path: path.into() },
+            io::ErrorKind::NotFound => KeyfileError::Missing {
+                path: path.into(),
+                ring,
+            },
             _ => unreadable(source),
         })?;
     // Asked of the open file, so that nobody can swap it between question and use.
@@ -265,7 +278,7 @@ pub fn init(
 pub fn rotate(dir: &Path, ring: Ring, now: Timestamp) -> Result<(PathBuf, Keyring), KeyfileError> {
     let path = dir.join(file_name(ring));
     if !dir.is_dir() {
-        return Err(KeyfileError::Missing { path });
+        return Err(KeyfileError::Missing { path, ring });
     }
     let _lock = lock(dir)?;
     let mut keyring = load_file(&path, ring)?;

@@ -24,7 +24,7 @@ use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
 pub use etag::Etag;
-pub use key_changes::Revoked;
+pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use requests::RequestId;
 pub use tenants::NewTenant;

@@ -11,7 +11,9 @@ mod listener;
 mod ops;
 pub mod parts;
 mod signal;
+mod signing;
 mod silence;
+mod stamp;
 mod tls;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use connection::HttpService;
 use health::Health;
 use listener::Listener;
 use parts::Parts;
+use signing::SigningKeys;
 use tls::Reloader;
 pub use tls::{TlsFileError, TlsMistakes};
 
@@ -72,6 +75,7 @@ pub async fn run(
     let health = Health::new();
     let starting = health.not_ready_until("started");
     let tls = tls::Listeners::load(config, SystemClock.now())?;
+    let signing = SigningKeys::load(config)?;
     say_plain_text(config);
     let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
@@ -79,12 +83,16 @@ pub async fn run(
     let reloader = Reloader::new(&tls, Arc::new(SystemClock));
     tls::observe(&metrics, &tls, &reloader);
     tasks.spawn(reloader.run(signal::hangups()?, stop.clone()));
+    if let Some(signing) = &signing {
+        signing.observe(&metrics);
+        tasks.spawn(signing.follow(signal::hangups()?, stop.clone()));
+    }
 
     let mut workers = None;
     if let Some(authz) = &config.authz {
         let running = Workers::start(
             authz.workers,
-            &parts.check_service(config, &metrics),
+            &parts.check_service(config, &metrics, signing.as_ref()),
             &health,
             &stop,
         )?;
@@ -99,7 +107,7 @@ pub async fn run(
     }
     // Probes and metrics are answered to the end: the drain itself is something to see.
     let (ops_tasks, ops_stop) = (TaskTracker::new(), CancellationToken::new());
-    let ops = ops::router(Arc::clone(&health), Arc::clone(&metrics));
+    let ops = ops::router(&health, &metrics, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
     parts

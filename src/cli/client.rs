@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use zeroize::Zeroizing;
@@ -117,8 +117,19 @@ impl Address {
 
     /// Connects.
     pub(super) async fn dial(&self, tls: &TlsArgs, patience: Duration) -> Result<Channel, Failure> {
-        let endpoint = tls.endpoint(&self.uri)?.connect_timeout(patience);
-        endpoint.connect().await.map_err(|error| {
+        let endpoint = Endpoint::from_shared(self.uri.clone()).map_err(Failure::failed)?;
+        let connected = match endpoint.uri().scheme_str() {
+            Some("https") => {
+                let address = endpoint.uri().clone();
+                tls.connector()?.connect(address, patience).await
+            }
+            Some("http") => {
+                tls.refuse_plain_text()?;
+                endpoint.connect_timeout(patience).connect().await
+            }
+            Some(_) | None => endpoint.connect_timeout(patience).connect().await,
+        };
+        connected.map_err(|error| {
             let cause = tls::cause(&error)
                 .unwrap_or_else(|| format!("{}; is `keystile serve` running?", io_cause(&error)));
             Failure::failed(anyhow!("cannot reach {}: {cause}", self.shown))
@@ -194,8 +205,12 @@ impl Client {
             };
             // A server that says that it is unavailable will be back; of one that says nothing we are less sure.
             lost += u32::from(status.get_details_error_info().is_none());
-            let again = status.code() == Code::Unavailable && lost <= LOST_MAX;
-            if !again || tokio::time::Instant::now() + pause >= end {
+            // A certificate that was refused will be refused again.
+            let again = status.code() == Code::Unavailable
+                && tls_cause(&status).is_none()
+                && lost <= LOST_MAX;
+            let too_late = tokio::time::Instant::now() + pause >= end;
+            if !again || too_late {
                 return Err(self.refused(status));
             }
             tokio::time::sleep(pause).await;

@@ -8,6 +8,7 @@ use crate::cli::Failure;
 use crate::cli::output::{self, Form, Out};
 use crate::clock::{Clock as _, SystemClock};
 use crate::crypto::keyring::{Keyring, Ring};
+use crate::crypto::signing;
 use crate::keyfile::{self, KeyfileError};
 
 #[derive(Debug, clap::Args)]
@@ -22,9 +23,11 @@ enum KeyringCommand {
     #[command(
         after_help = "Keep a backup of these files: what is sealed with a lost keyring is lost.
 A sidecar needs data.keyring alone; keep vault.keyring on the control plane.
+The keyring for the signed context (docs/SIGNED_CONTEXT.md) is made when it is named.
 
-Example:
-  keystile keyring init --dir keys"
+Examples:
+  keystile keyring init --dir keys
+  keystile keyring init --dir keys --ring signing"
     )]
     Init {
         #[command(flatten)]
@@ -37,10 +40,11 @@ Example:
     #[command(
         after_help = "The old versions stay, to open what they sealed. Give the new data.keyring to every sidecar before
 the control plane is restarted with it: a sidecar without the new version cannot open what it seals.
+A new version of signing.keyring is taken up without a restart, and signs ten minutes after it was made.
 
 Examples:
   keystile keyring rotate --dir keys
-  keystile keyring rotate --dir keys --ring vault"
+  keystile keyring rotate --dir keys --ring signing"
     )]
     Rotate {
         #[command(flatten)]
@@ -63,7 +67,7 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 struct DirArg {
-    /// The folder of data.keyring and vault.keyring
+    /// The folder of data.keyring, vault.keyring and signing.keyring
     #[arg(long)]
     dir: PathBuf,
 }
@@ -74,9 +78,13 @@ enum RingArg {
     Data,
     /// Opens kept tokens; the control plane alone has it
     Vault,
+    /// Signs the tenant's context for upstreams
+    Signing,
 }
 
+/// What every installation needs.
 const BOTH: [Ring; 2] = [Ring::Data, Ring::Vault];
+const ALL: [Ring; 3] = [Ring::Data, Ring::Vault, Ring::Signing];
 
 pub(super) fn run(args: &KeyringArgs, out: &mut Out) -> Result<(), Failure> {
     match &args.command {
@@ -90,6 +98,7 @@ fn only(ring: RingArg) -> Vec<Ring> {
     match ring {
         RingArg::Data => vec![Ring::Data],
         RingArg::Vault => vec![Ring::Vault],
+        RingArg::Signing => vec![Ring::Signing],
     }
 }
 
@@ -113,6 +122,7 @@ fn failure(error: KeyfileError) -> Failure {
 
 fn init(dir: &Path, ring: Option<RingArg>, out: &mut Out) -> Result<(), Failure> {
     let rings = ring.map_or_else(|| BOTH.to_vec(), only);
+    let seals = rings.iter().any(|ring| *ring != Ring::Signing);
     let made = keyfile::init(dir, &rings, SystemClock.now()).map_err(failure)?;
     for (path, keyring) in made {
         out.line(format_args!(
@@ -121,7 +131,10 @@ fn init(dir: &Path, ring: Option<RingArg>, out: &mut Out) -> Result<(), Failure>
             keyring.id()
         ))?;
     }
-    out.line("Keep a backup: what is sealed with a lost keyring is lost.")
+    if seals {
+        out.line("Keep a backup: what is sealed with a lost keyring is lost.")?;
+    }
+    Ok(())
 }
 
 fn rotate(dir: &Path, ring: Option<RingArg>, out: &mut Out) -> Result<(), Failure> {
@@ -130,17 +143,22 @@ fn rotate(dir: &Path, ring: Option<RingArg>, out: &mut Out) -> Result<(), Failur
         let (path, keyring) = keyfile::rotate(dir, ring, SystemClock.now()).map_err(failure)?;
         let active = keyring.versions().into_iter().find(|info| info.active);
         let version = active.map(|info| info.version).unwrap_or_default();
-        out.line(format_args!(
-            "{}: version {version} is active, older ones still open",
-            path.display()
-        ))?;
+        let what = match ring {
+            Ring::Data | Ring::Vault => "is active, older ones still open".to_owned(),
+            Ring::Signing => format!(
+                "signs in {} minutes; until then it is published and the one before signs",
+                signing::LEAD.as_secs() / 60
+            ),
+        };
+        out.line(format_args!("{}: version {version} {what}", path.display()))?;
     }
     Ok(())
 }
 
-/// The rings whose files are in the folder; both when there are none, so that the first is reported as missing.
+/// The rings whose files are in the folder; when there are none, those that should be, so that the first is reported
+/// as missing.
 fn present(dir: &Path) -> Vec<Ring> {
-    let found: Vec<Ring> = BOTH
+    let found: Vec<Ring> = ALL
         .into_iter()
         .filter(|ring| dir.join(keyfile::file_name(*ring)).exists())
         .collect();
@@ -201,7 +219,12 @@ fn show(dir: &Path, form: Form, out: &mut Out) -> Result<(), Failure> {
                 keyring.id
             ))?;
             keyring.versions.iter().try_for_each(|info| {
-                let state = if info.active { "active" } else { "opens only" };
+                let state = match (keyring.ring, info.active) {
+                    ("signing", true) => "newest",
+                    ("signing", false) => "older",
+                    (_, true) => "active",
+                    (_, false) => "opens only",
+                };
                 out.line(format_args!(
                     "  version {}  {state}  made {}",
                     info.version, info.create_time

@@ -1,18 +1,21 @@
 //! Talking TLS to a control plane: whom to trust, and the certificate that says who we are.
 
+mod connector;
+
 use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use rustls::{AlertDescription, CertificateError};
-use rustls_pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
+pub(super) use connector::Connector;
 
 /// Files for `https://` addresses.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -74,24 +77,31 @@ impl TlsArgs {
         self.tls_cert.is_some()
     }
 
-    /// How to reach `uri`.
-    pub(super) fn endpoint(&self, uri: &str) -> Result<Endpoint, Failure> {
-        let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(Failure::failed)?;
-        if uri.starts_with("unix:") {
-            return Ok(endpoint);
-        }
-        if !uri.starts_with("https:") {
-            return self.refuse_plain_text().map(|()| endpoint);
-        }
-        let config = self.client_config()?;
-        let secured = endpoint.tls_config(config);
-        secured
-            .context("cannot use the files of --tls-ca, --tls-cert and --tls-key")
-            .map_err(Failure::Failed)
+    /// How to speak TLS; an error when the files cannot be used.
+    pub(super) fn connector(&self) -> Result<Connector, Failure> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(Failure::failed)?
+            .with_root_certificates(self.roots()?);
+        let mut config = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => builder
+                .with_client_auth_cert(certificates(cert)?, private_key(key)?)
+                .context("cannot use --tls-cert with --tls-key")
+                .map_err(Failure::Failed)?,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::usage(
+                    "--tls-cert and --tls-key belong together; give both",
+                ));
+            }
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Connector::new(config))
     }
 
     /// Whoever names these files believes that the connection is protected.
-    fn refuse_plain_text(&self) -> Result<(), Failure> {
+    pub(super) fn refuse_plain_text(&self) -> Result<(), Failure> {
         match self.files_given() {
             true => Err(Failure::usage(
                 "--tls-ca, --tls-cert and --tls-key are for https:// addresses; write --addr https://host:port",
@@ -100,34 +110,46 @@ impl TlsArgs {
         }
     }
 
-    fn client_config(&self) -> Result<ClientTlsConfig, Failure> {
-        let config = match &self.tls_ca {
-            Some(path) => ClientTlsConfig::new().ca_certificate(ca(path)?),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
-        match (&self.tls_cert, &self.tls_key) {
-            (None, None) => Ok(config),
-            (Some(cert), Some(key)) => {
-                let (cert, key) = (read(cert)?, read(key)?);
-                Ok(config.identity(Identity::from_pem(&*cert, &*key)))
+    fn roots(&self) -> Result<RootCertStore, Failure> {
+        let mut roots = RootCertStore::empty();
+        match &self.tls_ca {
+            Some(path) => {
+                for root in certificates(path)? {
+                    let added = roots.add(root);
+                    added
+                        .with_context(|| format!("cannot use {}", path.display()))
+                        .map_err(Failure::Failed)?;
+                }
             }
-            (Some(_), None) | (None, Some(_)) => Err(Failure::usage(
-                "--tls-cert and --tls-key belong together; give both",
-            )),
+            // One bad file among the system's many is no reason to trust none of them.
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
         }
+        Ok(roots)
     }
 }
 
-fn ca(path: &Path) -> Result<Certificate, Failure> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let pem = read(path)?;
-    let readable = CertificateDer::pem_slice_iter(&pem).filter(Result::is_ok);
-    if readable.count() == 0 {
-        return Err(Failure::failed(anyhow!(
-            "{} holds no certificate: it must be PEM text with a `BEGIN CERTIFICATE` line",
-            path.display()
-        )));
-    }
-    Ok(Certificate::from_pem(&*pem))
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    found
+        .ok()
+        .filter(|all| !all.is_empty())
+        .ok_or_else(|| not_pem(path, "certificate", "CERTIFICATE"))
+}
+
+/// The cause of a failure is not told: it could repeat the key.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| not_pem(path, "private key without a passphrase", "PRIVATE KEY"))
+}
+
+fn not_pem(path: &Path, what: &str, label: &str) -> Failure {
+    Failure::failed(anyhow!(
+        "{} holds no {what}: it must be PEM text with a `BEGIN {label}` line",
+        path.display()
+    ))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -141,17 +163,18 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 pub(super) fn cause(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // An I/O error skips what it wraps when asked for its source.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(|io| io.get_ref())
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let wrapped = error.downcast_ref::<io::Error>().and_then(of_io);
         if let Some(tls) = wrapped.or_else(|| error.downcast_ref()) {
             return Some(explain(tls));
         }
         next = error.source();
     }
     None
+}
+
+/// An I/O error skips what it wraps when asked for its source.
+fn of_io(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn explain(error: &rustls::Error) -> String {

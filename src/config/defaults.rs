@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits, RawOps,
-    RawShutdown, RawTokens, RawUnixSocket,
+    RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
 };
 
 /// Text that this crate wrote itself and a test parses.
@@ -52,6 +52,17 @@ impl Default for RawAuthz {
             key_header_prefix: known("x-api-key-"),
             max_message_bytes: ByteSize(4 << 20),
             store_timeout: HumanDuration(Duration::from_millis(40)),
+            signed_context: None,
+        }
+    }
+}
+
+impl Default for RawSignedContext {
+    fn default() -> Self {
+        Self {
+            issuer: known("keystile"),
+            audience: Vec::new(),
+            ttl: seconds(60),
         }
     }
 }

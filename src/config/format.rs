@@ -6,7 +6,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SanText, SocketMode, TenantName, TokenPrefix, VariableName,
+    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 
 pub(super) struct Format {
@@ -60,6 +60,11 @@ pub(super) const FORMATS: &[Format] = &[
         name: "token-prefix",
         example: "a token prefix such as `ks_live`",
         check: parses::<TokenPrefix>,
+    },
+    Format {
+        name: "token-party",
+        example: "a name or URL such as `keystile`",
+        check: parses::<TokenParty>,
     },
     Format {
         name: "variable-name",

@@ -13,7 +13,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SanText, SocketMode, TenantName, TokenPrefix, VariableName,
+    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 use super::{ClientRole, LogFormat, LogLevel, OnOutage, Profile, SecretRetention, TlsVersion};
 
@@ -43,7 +43,7 @@ section! {
         /// The admin API (gRPC). Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub admin: Option<RawAdmin>,
-        /// `/healthz`, `/readyz` and `/metrics`. Absent: off.
+        /// `/healthz`, `/readyz`, `/metrics` and, with `keyring.signing`, `/.well-known/jwks.json`. Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ops: Option<RawOps>,
         /// Where tenants and keys are kept.
@@ -117,6 +117,23 @@ section! {
         /// Longest wait for the store in one check.
         #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
         pub store_timeout: HumanDuration,
+        /// A signed, short-lived token for upstreams that trust no network (docs/SIGNED_CONTEXT.md). Absent: none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub signed_context: Option<RawSignedContext>,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawSignedContext {
+        /// The `iss` claim. Give each installation its own.
+        pub issuer: TokenParty,
+        /// The `aud` claim. Empty: the host of the request, without its port.
+        #[schemars(length(max = 16), extend("uniqueItems" = true))]
+        pub audience: Vec<TokenParty>,
+        /// How long a token is valid.
+        #[schemars(extend("x-minimum" = "10s", "x-maximum" = "5m"))]
+        pub ttl: HumanDuration,
     }
 }
 
@@ -264,6 +281,10 @@ section! {
         /// `tokens.secret_retention` is `none`. One of `file` and `env`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub vault: Option<RawKeyringSource>,
+        /// Signs the token of `authz.signed_context`; its public half is at `/.well-known/jwks.json` of `ops`. One of
+        /// `file` and `env`. A file may change while the process runs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub signing: Option<RawKeyringSource>,
     }
 }
 

@@ -76,6 +76,7 @@ fn what_is_not_written_has_the_documented_default() {
             key_header_prefix: "x-api-key-".to_owned(),
             max_message_bytes: 4 * 1024 * 1024,
             store_timeout: Duration::from_millis(40),
+            signed_context: None,
         }),
         admin: Some(AdminConfig {
             listen: vec![tcp("127.0.0.1:9002")],
@@ -96,6 +97,7 @@ fn what_is_not_written_has_the_documented_default() {
         keyring: KeyringConfig {
             data: KeyringSource::File("data.keyring".into()),
             vault: Some(KeyringSource::Env("VAULT_KEK".to_owned())),
+            signing: None,
         },
         cache: CacheConfig {
             ttl: Duration::from_secs(60),
@@ -155,7 +157,8 @@ authz:
   credentials: [{query: api_key}, {cookie: key}, {header: X-Key}, {bearer: Authorization}]
   max_message_bytes: 65536
   store_timeout: 1s
-keyring: {data: {env: KEYSTILE_KEK}}
+  signed_context: {issuer: "https://keys.example", audience: [orders, billing], ttl: 30s}
+keyring: {data: {env: KEYSTILE_KEK}, signing: {file: keys/signing.keyring}}
 plans: {pro: {features: [export, images]}}
 failure_policy: {store_outage: defer}
 telemetry: {log: {level: trace, format: json}}
@@ -185,6 +188,18 @@ shutdown: {drain_timeout: 0s}
     assert_eq!(
         config.keyring.data,
         KeyringSource::Env("KEYSTILE_KEK".to_owned())
+    );
+    assert_eq!(
+        authz.signed_context,
+        Some(SignedContextConfig {
+            issuer: "https://keys.example".to_owned(),
+            audience: vec!["orders".to_owned(), "billing".to_owned()],
+            ttl: Duration::from_secs(30),
+        })
+    );
+    assert_eq!(
+        config.keyring.signing,
+        Some(KeyringSource::File("keys/signing.keyring".into()))
     );
     let pro: Vec<&String> = config.plans["pro"].features.iter().collect();
     assert_eq!(pro, ["export", "images"]);

@@ -118,6 +118,11 @@ checked_text!(
     pub(super) TokenPrefix, "token-prefix", "^[a-z0-9]+(_[a-z0-9]+)*$", parse_token_prefix
 );
 checked_text!(
+    /// Who makes or reads a token.
+    pub(super) TokenParty, "token-party", "^[!-~]{1,255}$",
+    |text| keep(text, 255, "a name or URL (1 to 255 visible ASCII characters)", |c| c.is_ascii_graphic())
+);
+checked_text!(
     /// Name of an environment variable.
     pub(super) VariableName, "variable-name", "^[A-Za-z_][A-Za-z0-9_]{0,59}$", parse_variable_name
 );

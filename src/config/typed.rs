@@ -9,8 +9,8 @@ use super::text::{FilePath, SanText};
 use super::{
     AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
     CredentialSource, FailurePolicy, KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource,
-    LogConfig, OpsConfig, Plan, ShutdownConfig, StoreConfig, TenantKeyLimits, TlsConfig,
-    TokenConfig, UnixSocketConfig,
+    LogConfig, OpsConfig, Plan, ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits,
+    TlsConfig, TokenConfig, UnixSocketConfig,
 };
 
 /// `None` only for what `validate` refuses.
@@ -18,6 +18,7 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
     let keyring = KeyringConfig {
         data: raw.keyring.data.and_then(keyring_source)?,
         vault: raw.keyring.vault.and_then(keyring_source),
+        signing: raw.keyring.signing.and_then(keyring_source),
     };
     Some(Config {
         profile: raw.profile,
@@ -85,6 +86,11 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
         key_header_prefix: raw.key_header_prefix.to_string(),
         max_message_bytes: raw.max_message_bytes.0,
         store_timeout,
+        signed_context: raw.signed_context.map(|signed| SignedContextConfig {
+            issuer: signed.issuer.to_string(),
+            audience: signed.audience.iter().map(ToString::to_string).collect(),
+            ttl: signed.ttl.0,
+        }),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     check_listeners(raw, &mut mistakes);
     tls::check(raw, &mut mistakes);
     check_keyring(raw, &mut mistakes);
+    check_signing(raw, &mut mistakes);
     check_files(raw, &mut mistakes);
     if let Some(authz) = &raw.authz {
         check_credentials(authz, &mut mistakes);
@@ -80,6 +81,33 @@ fn check_keyring(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let Some(signing) = &raw.keyring.signing else {
+        let wanted = raw
+            .authz
+            .as_ref()
+            .and_then(|authz| authz.signed_context.as_ref());
+        if wanted.is_some() {
+            let message = "is missing: `authz.signed_context` signs with it; `keystile keyring init --ring signing` makes one, then write `signing: {file: keys/signing.keyring}`";
+            mistakes.push(Mistake::new("keyring.signing", message).with("authz.signed_context"));
+        }
+        return;
+    };
+    let others = [("data", &raw.keyring.data), ("vault", &raw.keyring.vault)];
+    for (name, other) in others {
+        let same = |other: &RawKeyringSource| signing.env.is_some() && signing.env == other.env;
+        if other.as_ref().is_some_and(same) {
+            let other = format!("keyring.{name}.env");
+            mistakes.push(signing_seals("keyring.signing.env", &other));
+        }
+    }
+}
+
+fn signing_seals(signing: &str, other: &str) -> Mistake {
+    let message = format!("is the same as {other}: a key that seals may not sign; make another");
+    Mistake::new(signing, message).with(other)
+}
+
 fn vault_is_data(vault: &str, data: &str) -> Mistake {
     let message = format!(
         "is the same as {data}: every sidecar has that one, and none may open the vault; make another"
@@ -93,15 +121,25 @@ fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
         let path = source.as_ref().and_then(|source| source.file.as_ref());
         path.map(plain_path)
     };
-    let (store, data, vault) = (
+    let (store, data, vault, signing) = (
         plain_path(&raw.store.embedded.path),
         file(&raw.keyring.data),
         file(&raw.keyring.vault),
+        file(&raw.keyring.signing),
     );
     if data.is_some() && data == vault {
         mistakes.push(vault_is_data("keyring.vault.file", "keyring.data.file"));
     }
-    for (path, file) in [("keyring.data.file", data), ("keyring.vault.file", vault)] {
+    for (path, other) in [("keyring.data.file", &data), ("keyring.vault.file", &vault)] {
+        if signing.is_some() && signing == *other {
+            mistakes.push(signing_seals("keyring.signing.file", path));
+        }
+    }
+    for (path, file) in [
+        ("keyring.data.file", data),
+        ("keyring.vault.file", vault),
+        ("keyring.signing.file", signing),
+    ] {
         if file.as_ref() == Some(&store) {
             mistakes.push(
                 Mistake::new(path, "is the store's own file (store.embedded.path)")

@@ -1,6 +1,7 @@
 //! Keyrings: versioned key-encryption keys (KEKs), one active, the rest open only.
 //!
-//! There are two of them, `data` and `vault`. A keyring wraps data keys; it never touches a record.
+//! Two of them, `data` and `vault`, wrap data keys; they never touch a record. A third, `signing`, has the same form
+//! and no KEKs in it: its versions sign (`signing`).
 //! Its file is text, a line a fact, with a checksum at the end so that a cut or mistyped file is told apart
 //! from a foreign one. Files are read and written by `keyfile`; here is only their content.
 
@@ -15,19 +16,22 @@ use crate::clock::Timestamp;
 use crate::crypto::digest::{LookupKey, derive};
 use crate::crypto::envelope::{self, DataKey, OpenError};
 use crate::crypto::secret::SecretBytes;
+use crate::crypto::signing;
 
 const FORMAT: &str = "keystile-keyring v1";
 /// A keyring with 1,000 versions is smaller than this.
 pub const FILE_LEN_MAX: usize = 256 * 1024;
 const WRAPPED_VERSION: u8 = 1;
 
-/// Which of the two keyrings.
+/// Which of the keyrings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ring {
     /// Opens records; every sidecar has it.
     Data,
     /// Opens kept tokens; the control plane alone has it.
     Vault,
+    /// Signs the tenant's context for upstreams; wraps nothing. See `signing`.
+    Signing,
 }
 
 impl Ring {
@@ -36,11 +40,12 @@ impl Ring {
         match self {
             Self::Data => "data",
             Self::Vault => "vault",
+            Self::Signing => "signing",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Data, Self::Vault]
+        [Self::Data, Self::Vault, Self::Signing]
             .into_iter()
             .find(|ring| ring.as_str() == text)
     }
@@ -167,7 +172,8 @@ impl Keyring {
         })
     }
 
-    /// Adds a version and makes it the active one.
+    /// Adds a version and makes it the active one. What a data keyring has ever wrapped stays readable for ever; of a
+    /// signing keyring, versions whose signatures have all expired are forgotten.
     pub fn rotate(&mut self, now: Timestamp, rng: &mut impl rand::CryptoRng) -> u32 {
         let version = self.keks.last_key_value().map_or(1, |(last, _)| last + 1);
         self.keks.insert(
@@ -178,10 +184,19 @@ impl Keyring {
             },
         );
         self.active = version;
+        if self.ring == Ring::Signing {
+            let oldest = signing::oldest_of_use(&self.versions(), now);
+            self.keks = self.keks.split_off(&oldest);
+        }
         version
     }
 
-    /// Which of the two it is.
+    /// When each version was made, and its key; oldest first. Every use is a place to review.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (Timestamp, &SecretBytes)> {
+        self.keks.values().map(|kek| (kek.created_at, &kek.secret))
+    }
+
+    /// Which of them it is.
     pub fn ring(&self) -> Ring {
         self.ring
     }

@@ -28,6 +28,7 @@ pub struct Incoming<'a> {
     rule: Rule<'a>,
     source: Option<IpAddr>,
     ambiguity: Option<&'static str>,
+    pub(super) target: Target<'a>,
     /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
     pub(super) bad_rule: Option<&'a [u8]>,
     /// Nobody is waiting for this answer but somebody who wants it explained.
@@ -49,13 +50,21 @@ pub struct Incoming<'a> {
     pub(super) cookie_rest: Option<Vec<u8>>,
 }
 
+/// What is asked for, as it will reach the upstream unless a route rewrites it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Target<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) authority: &'a [u8],
+    /// With its query; empty for CONNECT.
+    pub(super) path: &'a [u8],
+}
+
 /// What is seen of the headers before all of them have been seen.
 #[derive(Default)]
 struct Scan<'a> {
     method_seen: bool,
     single_seen: u8,
     cookies: Vec<u8>,
-    path: &'a [u8],
     stream_id: &'a [u8],
 }
 
@@ -166,7 +175,9 @@ impl<'a> Incoming<'a> {
                     let (name, value) = entry(bytes)?;
                     self.read_header(name, value, settings, scan);
                 }
-                4 => scan.path = bytes,
+                2 => self.target.method = bytes,
+                4 => self.target.path = bytes,
+                5 => self.target.authority = bytes,
                 13 => self.read_header_map(bytes, settings, scan)?,
                 _ => {}
             }
@@ -331,7 +342,7 @@ impl<'a> Incoming<'a> {
         }
         for source in &settings.credentials {
             match source {
-                Source::Query(name) => self.read_query(scan.path, name),
+                Source::Query(name) => self.read_query(self.target.path, name),
                 Source::Cookie(name) => self.read_cookies(&scan.cookies, name),
                 Source::Header(_) | Source::Bearer(_) => {}
             }

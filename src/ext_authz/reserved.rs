@@ -3,6 +3,8 @@
 /// Ends of the names under the tenant prefix that every allow sets or removes.
 pub(super) const TENANT_NAMES: [&str; 6] =
     ["id", "name", "plan", "features", "rate-limit", "token"];
+/// Where among them the signed token is.
+pub(super) const TOKEN: usize = 5;
 /// Ends of the names under the key prefix that every allow sets or removes.
 pub(super) const KEY_NAMES: [&str; 3] = ["id", "owner", "scopes"];
 /// Before the name of a metadata entry, under the tenant prefix.

@@ -20,7 +20,7 @@ use crate::domain::decision::{Denial, Keyless};
 use crate::domain::name::Feature;
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
-use crate::ext_authz::reserved::{ReservedHeaders, is_settable};
+use crate::ext_authz::reserved::{ReservedHeaders, TOKEN, is_settable};
 use crate::ext_authz::wire::{field_len, put, put_head, put_number};
 
 /// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`
@@ -78,11 +78,21 @@ pub fn allow(
     let mut ok = Vec::with_capacity(768);
     let mut metadata = Vec::with_capacity(256);
     match grant {
-        Grant::Key(found) => put_context(&mut ok, &mut metadata, found, incoming, settings),
+        Grant::Key(found) => {
+            let token = settings
+                .signed_context
+                .as_ref()
+                .and_then(|signed| signed.token(found, &incoming.target, authorizer.now()));
+            let token = token.as_deref();
+            put_context(&mut ok, &mut metadata, found, token, &settings.headers);
+            remove_forged(&mut ok, incoming, |name| {
+                is_set(name, &settings.headers, found, token.is_some())
+            });
+        }
         Grant::Keyless(keyless) => {
             remove_all(&mut ok, settings.headers.tenant());
             remove_all(&mut ok, settings.headers.key());
-            remove_forged(&mut ok, incoming, &settings.headers, None);
+            remove_forged(&mut ok, incoming, |_| false);
             put_field(&mut metadata, "reason", keyless.as_str());
         }
     }
@@ -131,7 +141,7 @@ pub fn explained(answer: &Answer, credential: &str, rules: &[Checked]) -> Answer
 
 /// What is rendered once a tenant: headers and metadata, each without the features and the features alone.
 fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
-    let [id, name, plan, _, rate_limit, token] = headers.tenant();
+    let [id, name, plan, _, rate_limit, _] = headers.tenant();
     let mut fixed = Vec::with_capacity(256);
     set_header(&mut fixed, id, tenant.id.as_str());
     set_header(&mut fixed, name, &sanitise(tenant.display_name.as_str()));
@@ -140,7 +150,6 @@ fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
         None => remove_header(&mut fixed, plan),
     }
     remove_header(&mut fixed, rate_limit);
-    remove_header(&mut fixed, token);
     for (name, value) in &tenant.metadata {
         let header = headers.metadata(name.as_str());
         if value.as_str().is_empty() {
@@ -192,11 +201,10 @@ fn put_context(
     ok: &mut Vec<u8>,
     metadata: &mut Vec<u8>,
     found: &Found,
-    incoming: &Incoming<'_>,
-    settings: &Settings,
+    token: Option<&str>,
+    headers: &ReservedHeaders,
 ) {
     let Found { key, tenant } = found;
-    let headers = &settings.headers;
     let [fixed, features_header, facts, features_metadata] =
         tenant.rendered(|tenant| render(tenant, headers));
     ok.extend_from_slice(fixed);
@@ -210,6 +218,11 @@ fn put_context(
         ok.extend_from_slice(features_header);
         metadata.extend_from_slice(features_metadata);
     }
+    let token_header = &headers.tenant()[TOKEN];
+    match token {
+        Some(token) => set_header(ok, token_header, token),
+        None => remove_header(ok, token_header),
+    }
     let [id, owner, scopes] = headers.key();
     set_header(ok, id, key.key());
     set_header(ok, owner, key.owner());
@@ -218,28 +231,27 @@ fn put_context(
     } else {
         set_header(ok, scopes, &sanitise(key.scopes()));
     }
-    remove_forged(ok, incoming, headers, Some(found));
     put_field(metadata, "key_id", key.key());
     put_field(metadata, "reason", "allowed");
 }
 
 /// Removes every header of the client's that could pass for one of ours and that we do not overwrite.
-fn remove_forged(
-    ok: &mut Vec<u8>,
-    incoming: &Incoming<'_>,
-    headers: &ReservedHeaders,
-    found: Option<&Found>,
-) {
+fn remove_forged(ok: &mut Vec<u8>, incoming: &Incoming<'_>, is_set: impl Fn(&str) -> bool) {
     for name in &incoming.forged {
         // A name that is both set and removed ends up removed.
-        if !found.is_some_and(|found| is_set(name, headers, found)) {
+        if !is_set(name) {
             remove_header(ok, name);
         }
     }
 }
 
 /// Whether [`put_context`] sets a header of this name.
-fn is_set(name: &str, headers: &ReservedHeaders, Found { key, tenant }: &Found) -> bool {
+fn is_set(
+    name: &str,
+    headers: &ReservedHeaders,
+    Found { key, tenant }: &Found,
+    has_token: bool,
+) -> bool {
     let tenant = tenant.access();
     if let Some(at) = headers
         .tenant()
@@ -252,7 +264,7 @@ fn is_set(name: &str, headers: &ReservedHeaders, Found { key, tenant }: &Found) 
             tenant.plan.is_some(),
             has_features(tenant, key),
             false,
-            false,
+            has_token,
         ][at];
     }
     if let Some(at) = headers

@@ -39,6 +39,10 @@ fn features(names: &[&str]) -> BTreeSet<Feature> {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub(super) async fn with(settings: Settings) -> Self {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory().unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let data = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
@@ -90,7 +94,7 @@ impl World {
             timeout,
         ));
         Self {
-            service: CheckService::new(authorizer, Settings::default(), Metrics::new().unwrap()),
+            service: CheckService::new(authorizer, settings, Metrics::new().unwrap()),
             token: created.token.expose().to_owned(),
             key_id: created.key.id.to_string(),
         }
@@ -126,7 +130,9 @@ pub(super) fn message(headers: &[(&str, &str)], extensions: &[(&str, &str)]) -> 
     };
     let http = HttpRequest {
         headers: owned(headers),
-        path: "/".into(),
+        method: "GET".into(),
+        host: "API.example.com:8443".into(),
+        path: "/v1/orders?page=2".into(),
         ..Default::default()
     };
     let attributes = AttributeContext {

@@ -8,12 +8,12 @@ use crate::registry::keys::check_sizes;
 use crate::registry::{ATTEMPTS_MAX, Entry, Etag, Registry, RegistryError, etag, refused};
 use crate::store::{CountChange, Expected};
 
-/// What a revocation came to.
+/// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
+pub struct Edited {
     /// The key as it now is.
     pub key: Key,
-    /// Whether it worked until now.
+    /// Whether it worked until now. If not, it is as it was.
     pub was_live: bool,
 }
 
@@ -49,9 +49,11 @@ impl Registry {
             etag,
             change: |key: &mut Key, _| change(key),
         };
-        match self.edit_key(tenant, id, edit).await? {
-            Ok(key) => Ok(key),
-            Err(_) => Err(RegistryError::KeyRevoked),
+        let edited = self.edit_key(tenant, id, edit).await?;
+        if edited.was_live {
+            Ok(edited.key)
+        } else {
+            Err(RegistryError::KeyRevoked)
         }
     }
 
@@ -63,7 +65,7 @@ impl Registry {
         id: &KeyId,
         etag: Option<Etag>,
         reason: &Description,
-    ) -> Result<Revoked, RegistryError> {
+    ) -> Result<Edited, RegistryError> {
         let edit = Edit {
             actor,
             action: Action::KeyRevoked,
@@ -75,32 +77,29 @@ impl Registry {
                 key.status = KeyStatus::Revoked { at, reason };
             },
         };
-        let (key, was_live) = match self.edit_key(tenant, id, edit).await? {
-            Ok(key) => (key, true),
-            Err(revoked) => (revoked, false),
-        };
-        Ok(Revoked { key, was_live })
+        self.edit_key(tenant, id, edit).await
     }
 
-    /// The key as it now is; as an error, when it is revoked and stays as it is.
+    /// Edits a key that works; one that is revoked stays as it is.
     async fn edit_key<F: Fn(&mut Key, Timestamp) + Send + Sync>(
         &self,
         tenant: &TenantId,
         id: &KeyId,
         edit: Edit<'_, F>,
-    ) -> Result<Result<Key, Key>, RegistryError> {
+    ) -> Result<Edited, RegistryError> {
         for attempt in 1.. {
             let opened = self.open(tenant).await?;
             let current = self.open_key(&opened, id).await?;
+            let edited = |key, was_live| Edited { key, was_live };
             if !current.is_live() {
-                return Ok(Err(current));
+                return Ok(edited(current, false));
             }
             etag::check("key", edit.etag, Etag::of_key(&current))?;
             let at = self.now();
             let mut key = current.clone();
             (edit.change)(&mut key, at);
             if key == current {
-                return Ok(Ok(key));
+                return Ok(edited(key, true));
             }
             check_sizes(&key.scopes, key.features.as_ref(), &key.networks)?;
             key.updated_at = at;
@@ -117,8 +116,7 @@ impl Registry {
             match self.store.commit_key(commit).await.map_err(refused("key")) {
                 Err(RegistryError::Conflict { .. })
                     if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
-                Ok(()) => return Ok(Ok(key)),
-                Err(error) => return Err(error),
+                result => return result.map(|()| edited(key, true)),
             }
         }
         Err(RegistryError::Conflict { what: "key" })

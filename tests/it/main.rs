@@ -20,6 +20,7 @@ mod harness;
 mod outage;
 mod secrets_never_leak;
 mod server;
+mod signed_context;
 mod store_contract;
 mod support;
 mod tidy;

@@ -71,6 +71,18 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "keyring.vault.env: is the same as keyring.data.env: every sidecar has that one, and none may open the vault; make another",
         ),
         (
+            "authz: {signed_context: {}}",
+            "keyring.signing: is missing: `authz.signed_context` signs with it; `keystile keyring init --ring signing` makes one, then write `signing: {file: keys/signing.keyring}`",
+        ),
+        (
+            "keyring: {data: {file: a}, signing: {file: ./a}}",
+            "keyring.signing.file: is the same as keyring.data.file: a key that seals may not sign; make another",
+        ),
+        (
+            "keyring: {data: {env: A}, vault: {env: B}, signing: {env: B}}",
+            "keyring.signing.env: is the same as keyring.vault.env: a key that seals may not sign; make another",
+        ),
+        (
             "keyring: {data: {file: keystile.redb}}",
             "keyring.data.file: is the store's own file (store.embedded.path)",
         ),
@@ -88,6 +100,8 @@ fn what_only_looks_like_a_contradiction_is_accepted() {
         "authz: {listen: [\"127.0.0.1:9001\", \"127.0.0.2:9001\", \"[::1]:9001\"]}",
         "authz: {credentials: [{query: a}, {cookie: a}, {header: a}]}",
         "cache: {ttl: 1h}",
+        // The control plane publishes what sidecars sign with.
+        "admin: {}\ntokens: {secret_retention: none}\nkeyring: {data: {file: a}, signing: {file: b}}",
     ] {
         load(&file_with(snippet), &[]);
     }

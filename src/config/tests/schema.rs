@@ -52,12 +52,12 @@ fn docs_configuration_md_is_current() {
 /// A configuration in which every section is there.
 fn full() -> Value {
     let yaml = "
-authz: {}
+authz: {signed_context: {}}
 admin:
   tls: {cert_file: a.crt, key_file: a.key, client_ca_file: ca.crt, client_sans: [\"dns:a\"]}
   client_roles: [{san: \"dns:a\", role: tenant_admin, tenant: acme}]
 ops: {}
-keyring: {data: {file: a}, vault: {env: B}}
+keyring: {data: {file: a}, vault: {env: B}, signing: {file: c}}
 plans: {pro: {features: [images]}}
 api_keys:
   tenant_limits: [{tenant_id: acme, max_keys_per_user: 3}]

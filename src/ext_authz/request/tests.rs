@@ -231,13 +231,14 @@ proptest! {
         let _read = Incoming::read(&bytes, &Settings::default()).is_ok();
     }
 
-    /// Ours and the generated reader agree on what is protobuf, but for text that is not UTF-8, which we take.
+    /// Whatever the generated types can hold is read. Encoded anew first: prost takes a map entry whatever its
+    /// wire type says, which no writer sends and the specification does not allow.
     #[test]
     fn what_the_generated_types_accept_is_accepted(mut message in Just(headers(&[PSEUDO, ("x-api-key", "K")])), at: prop::sample::Index, byte: u8) {
         let at = at.index(message.len());
         message[at] = byte;
-        if CheckRequest::decode(message.as_slice()).is_ok() {
-            prop_assert!(Incoming::read(&message, &Settings::default()).is_ok());
+        if let Ok(decoded) = CheckRequest::decode(message.as_slice()) {
+            prop_assert!(Incoming::read(&decoded.encode_to_vec(), &Settings::default()).is_ok());
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::{CertificateError, OtherError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,6 +20,9 @@ use crate::server::tls::{Tls, certificate};
 
 /// A client that is slower than this is not a client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a refused client has to hear why.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,25 +81,32 @@ impl Tls {
     ) -> Option<(TlsStream<TcpStream>, Vec<San>)> {
         let peer = stream.peer_addr().ok();
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.load().config));
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+        let accepting = acceptor.accept(stream).into_fallible();
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting);
         let ended = tokio::select! {
             () = stop.cancelled() => return None,
             ended = handshake => ended,
         };
-        let error = match ended {
+        let (error, stream) = match ended {
             Ok(Ok(stream)) => {
                 self.handshakes.count(Outcome::Done);
                 let sans = peer_names(&stream);
                 return Some((stream, sans));
             }
-            Ok(Err(error)) => error,
+            Ok(Err(refused)) => refused,
             Err(_) => {
                 self.handshakes.count(Outcome::TimedOut);
                 tracing::debug!(listener = self.listener, ?peer, "a handshake took too long");
                 return None;
             }
         };
-        let (outcome, cause) = explain(&error);
+        self.refused(&error, peer);
+        linger(stream).await;
+        None
+    }
+
+    fn refused(&self, error: &io::Error, peer: Option<SocketAddr>) {
+        let (outcome, cause) = explain(error);
         self.handshakes.count(outcome);
         let listener = self.listener;
         if matches!(outcome, Outcome::Failed) {
@@ -103,7 +115,21 @@ impl Tls {
         } else {
             tracing::warn!(listener, ?peer, error = cause, "a client was refused");
         }
-        None
+    }
+}
+
+/// Waits for the client to close. Closing first, with something of the client's unread, would reset the
+/// connection, and the alert that says why it was refused could be lost with it.
+async fn linger(mut stream: TcpStream) {
+    let until_closed = async {
+        stream.shutdown().await?;
+        let mut ignored = [0; 1024];
+        while stream.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    match tokio::time::timeout(LINGER, until_closed).await {
+        // However it ends: nobody is served here.
+        Ok(Ok(()) | Err(_)) | Err(_) => {}
     }
 }
 

@@ -1,8 +1,5 @@
 //! Looks after certificates while they are served: takes new files, and warns before the old ones end.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::TlsConfig;
+use crate::server::stamp::FileStamp;
 use crate::server::tls::handshake::Outcome;
 use crate::server::tls::{Listeners, Tls};
 use crate::telemetry::metrics::Metrics;
@@ -24,37 +22,16 @@ const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// From when on a certificate is warned about.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Which files these are, as far as can be told without reading them. Symbolic links are followed, so that a
-/// link to another file is another file.
+/// Which files these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Vec<Option<FileStamp>>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
 
 impl Stamp {
     pub(super) fn of(files: &TlsConfig) -> Self {
         let client_ca = files.client_ca_file.as_deref();
         let paths = [Some(&*files.cert_file), Some(&*files.key_file), client_ca];
-        Self(paths.into_iter().flatten().map(stamp).collect())
+        Self(paths.into_iter().flatten().map(FileStamp::of).collect())
     }
-}
-
-fn stamp(path: &Path) -> Option<FileStamp> {
-    let facts = fs::metadata(path).ok()?;
-    Some(FileStamp {
-        device: facts.dev(),
-        inode: facts.ino(),
-        len: facts.len(),
-        modified: (facts.mtime(), facts.mtime_nsec()),
-        changed: (facts.ctime(), facts.ctime_nsec()),
-    })
 }
 
 /// How many reloads there were.

@@ -20,8 +20,9 @@ gRPC on `admin.listen` (default `127.0.0.1:9002`), with [reflection](https://grp
 health. Clients: [`examples/python`](../examples/python), [`examples/admin_client.rs`](../examples/admin_client.rs),
 and `keystile` itself.
 
-- **Who calls:** an API key as `authorization: Bearer KEY` or `x-api-key: KEY`, exactly one. What a caller may not
-  reach is NOT_FOUND, as if it did not exist. Nobody gives what they do not have.
+- **Who calls:** an API key as `authorization: Bearer KEY` or `x-api-key: KEY`, exactly one; or, without
+  one, a client certificate that `admin.client_roles` gives a role. What a caller may not reach is NOT_FOUND, as if it
+  did not exist. Nobody gives what they do not have.
 - **Errors** carry a `google.rpc.ErrorInfo` of the domain `keystile` with a stable reason, and a
   `google.rpc.BadRequest` with the path of each field that is not acceptable. UNAVAILABLE carries a `RetryInfo`.
 - **Etags** change with every change of a resource. Send one back to be refused, with ABORTED, when somebody else was

@@ -152,7 +152,7 @@ fn text_of(path: &[FieldDescriptor]) -> String {
     names.join(".")
 }
 
-/// Puts the value at the end of the path; into the first element of a list, in place of all keys and values of a map.
+/// Puts the value at the end of the path; into the first element of a list, as the key of one entry of a map and the value of another.
 fn set(message: &mut DynamicMessage, path: &[FieldDescriptor], value: &Value) {
     let (field, rest) = path.split_first().unwrap();
     if !rest.is_empty() {
@@ -169,7 +169,12 @@ fn set(message: &mut DynamicMessage, path: &[FieldDescriptor], value: &Value) {
     let value = match field.cardinality() {
         Cardinality::Repeated if field.is_map() => {
             let text = value.as_str().unwrap_or_default().to_owned();
-            Value::Map([(MapKey::String(text), value.clone())].into())
+            let (name, ok) = (text.chars().take(64).collect(), Value::String("ok".into()));
+            let entries = [
+                (MapKey::String(name), ok),
+                (MapKey::String("k".into()), value.clone()),
+            ];
+            Value::Map(entries.into())
         }
         Cardinality::Repeated => Value::List(vec![value.clone()]),
         Cardinality::Optional | Cardinality::Required => value.clone(),

@@ -19,6 +19,12 @@ pub(crate) struct Settings {
     pub(crate) more: &'static str,
 }
 
+impl Settings {
+    fn signs(&self) -> bool {
+        self.authz.contains("signed_context")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Keystile {
     process: Option<Process>,
@@ -60,6 +66,9 @@ impl Keystile {
         let path = keystile.config_path();
         fs::write(path, keystile.config(settings)).expect("write the config");
         keystile.cli(&["keyring", "init", "--dir", "keys"]);
+        if settings.signs() {
+            keystile.cli(&["keyring", "init", "--dir", "keys", "--ring", "signing"]);
+        }
         let first = keystile.cli_json(&["bootstrap", "-c", "keystile.yaml", "-o", "json"]);
         first["plaintext"]
             .as_str()
@@ -80,6 +89,16 @@ impl Keystile {
             (reply.status == 200).then_some(())
         });
         self.process = Some(process);
+    }
+
+    /// Sends a signal that does not end it, such as HUP.
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.as_ref().expect("it runs").signal(name);
+    }
+
+    /// What it has said since it was started.
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().expect("it runs").log()
     }
 
     /// SIGTERM; the exit code.
@@ -104,6 +123,10 @@ impl Keystile {
         let Settings { authz, more } = settings;
         let (dir, authz_port) = (self.dir().display(), self.authz_port);
         let (admin_port, ops_port) = (self.admin_port, self.ops_port);
+        let signing = match settings.signs() {
+            true => format!(", signing: {{file: {dir}/keys/signing.keyring}}"),
+            false => String::new(),
+        };
         format!(
             r#"authz:
   listen: ["127.0.0.1:{authz_port}", "unix:{dir}/authz.sock"]
@@ -112,7 +135,7 @@ impl Keystile {
 admin: {{listen: ["127.0.0.1:{admin_port}"]}}
 ops: {{listen: ["127.0.0.1:{ops_port}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
-keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}}}
+keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}{signing}}}
 plans: {{pro: {{features: [images]}}}}
 api_keys: {{min_expiry_days: 0}}
 {more}

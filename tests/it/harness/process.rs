@@ -82,13 +82,17 @@ impl Process {
         }
     }
 
-    /// SIGTERM, then the exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = wait_for("the pid file", || fs::read_to_string(&self.pid_file).ok());
         // The shell's own: a plain Debian has no program of that name.
-        let kill = format!("kill -TERM {}", pid.trim());
+        let kill = format!("kill -{name} {}", pid.trim());
         let sent = Command::new("sh").args(["-c", &kill]).status();
         assert!(sent.expect("run sh").success(), "cannot signal {pid}");
+    }
+
+    /// SIGTERM, then the exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        self.signal("TERM");
         let status = wait_for("an end after SIGTERM", || {
             self.guard.try_wait().expect("look at the program")
         });

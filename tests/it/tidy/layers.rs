@@ -24,6 +24,7 @@ const CRYPTO: &[&str] = &[
     "aes_gcm",
     "crc32fast",
     "data_encoding",
+    "ed25519_dalek",
     "hkdf",
     "hmac",
     "rand",
@@ -70,7 +71,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ("status", &["registry"], AllBut(&["redb"])),
     (
         "ext_authz",
-        &["authorizer", "domain", "telemetry"],
+        &["authorizer", "clock", "crypto", "domain", "telemetry"],
         AllBut(&["axum", "redb", "tonic"]),
     ),
     (
@@ -125,6 +126,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "src/ext_authz/response.rs",
         "cache",
         "a grant holds the cached key and tenant, and a tenant's headers are rendered once and kept with it",
+    ),
+    (
+        "src/ext_authz/signed.rs",
+        "cache",
+        "a grant holds the cached key and tenant, and the token says who they are",
     ),
     (
         "src/status.rs",
