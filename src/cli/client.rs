@@ -289,7 +289,8 @@ pub(super) fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// What TLS has to do with a call that failed.
 pub(super) fn tls_cause(status: &Status) -> Option<String> {
-    status.source().and_then(tls::cause)
+    let known = status.source().and_then(tls::cause);
+    known.or_else(|| tls::cause_in_words(status.message()))
 }
 
 /// A line that says what is wrong, and one that says what to do.
