@@ -159,6 +159,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         .map_err(Failure::Failed)
 }
 
+const WANTS_CERTIFICATE: &str =
+    "it asks for a client certificate; give one with --tls-cert and --tls-key";
+const REFUSED_CERTIFICATE: &str =
+    "it refused our client certificate; see the server's log, and `client_sans` there";
+
 /// What TLS says about a failed connection, and what to do about it. `None`: TLS has no part in it.
 pub(super) fn cause(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
@@ -170,6 +175,27 @@ pub(super) fn cause(error: &(dyn Error + 'static)) -> Option<String> {
         next = error.source();
     }
     None
+}
+
+/// The same from the words that HTTP/2 makes of an alert when it comes after the handshake, as TLS 1.3 allows.
+pub(super) fn cause_in_words(message: &str) -> Option<String> {
+    let (_, alert) = message.split_once("received fatal alert: ")?;
+    let refused = [
+        "CertificateUnknown",
+        "BadCertificate",
+        "UnknownCA",
+        "DecryptError",
+        "CertificateExpired",
+        "AccessDenied",
+    ];
+    if alert.starts_with("CertificateRequired") || alert.starts_with("HandshakeFailure") {
+        Some(WANTS_CERTIFICATE.to_owned())
+    } else {
+        refused
+            .iter()
+            .any(|name| alert.starts_with(name))
+            .then(|| REFUSED_CERTIFICATE.to_owned())
+    }
 }
 
 /// An I/O error skips what it wraps when asked for its source.
@@ -192,7 +218,7 @@ fn explain(error: &rustls::Error) -> String {
         InvalidMessage(_) => "it does not speak TLS; try http:// instead of https://",
         AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        ) => "it asks for a client certificate; give one with --tls-cert and --tls-key",
+        ) => WANTS_CERTIFICATE,
         AlertReceived(
             AlertDescription::CertificateUnknown
             | AlertDescription::BadCertificate
@@ -200,7 +226,7 @@ fn explain(error: &rustls::Error) -> String {
             | AlertDescription::DecryptError
             | AlertDescription::CertificateExpired
             | AlertDescription::AccessDenied,
-        ) => "it refused our client certificate; see the server's log, and `client_sans` there",
+        ) => REFUSED_CERTIFICATE,
         other => return format!("TLS failed: {other}"),
     };
     text.to_owned()

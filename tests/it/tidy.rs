@@ -141,13 +141,15 @@ fn only_clock_reads_the_time_of_day() {
 #[test]
 fn only_server_and_cli_start_tasks_and_threads() {
     hold(
-        "tasks and threads are started by `server` and `cli`, and by the embedded store for its own file",
-        // The store's writer is joined when the store is dropped; its scans are awaited by who asked.
+        "tasks and threads are started by `server` and `cli`, by the embedded store for its own file, and by a batch for its items",
+        // The store's writer is joined when the store is dropped; its scans are awaited by who asked. A batch's
+        // tasks end with the call that it serves.
         only_in(
             &[
                 "src/server",
                 "src/cli",
                 "src/store/redb/writer.rs",
+                "src/admin/batch.rs",
                 "src/store/redb.rs",
             ],
             &[

@@ -165,6 +165,8 @@ fn a_misspelt_rule_is_told_apart_from_no_rule() {
     for (name, value, bad) in [
         ("keystile.mode", "off", false),
         ("keystile.cost", "5", false),
+        ("keystile.dry_run", "true", false),
+        ("keystile.dry_run", "perhaps", true),
         ("keystile.mode", "offf", true),
         ("keystile.scope", "read", true),
         ("scope", "read", false),

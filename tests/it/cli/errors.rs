@@ -199,7 +199,7 @@ fn what_the_server_refuses_comes_with_what_to_do() {
         (
             "tenant create RÄT".to_owned(),
             1,
-            "error: tenant_id: must be 1 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit",
+            "error: tenant_id: tenant id must be 1 to 63 characters of a-z, 0-9 and -, starting and ending with a letter or digit",
         ),
     ] {
         check(&account.run(&line), "", code, expected);
@@ -271,6 +271,6 @@ fn bad_usage_is_exit_code_2() {
         &bad,
         "",
         2,
-        "error: KEYSTILE_ADDR: is not host:port, http://host:port or unix:/path",
+        "error: KEYSTILE_ADDR: is not host:port, http(s)://host:port or unix:/path",
     );
 }

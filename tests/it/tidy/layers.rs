@@ -68,7 +68,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ),
     // protocols
     ("proto", &[], ANY),
-    ("status", &["registry"], AllBut(&["redb"])),
+    ("status", &["domain", "registry"], AllBut(&["redb"])),
     (
         "ext_authz",
         &["authorizer", "clock", "crypto", "domain", "telemetry"],
@@ -76,7 +76,14 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ),
     (
         "admin",
-        &["clock", "domain", "proto", "registry", "status"],
+        &[
+            "authorizer",
+            "clock",
+            "domain",
+            "proto",
+            "registry",
+            "status",
+        ],
         AllBut(&["redb"]),
     ),
     // wiring
@@ -108,6 +115,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "config",
             "crypto",
             "domain",
+            "ext_authz",
             "keyfile",
             "proto",
             "registry",
