@@ -290,8 +290,16 @@ pub(super) fn io_cause(error: &(dyn std::error::Error + 'static)) -> String {
 /// What TLS has to do with a call that failed.
 pub(super) fn tls_cause(status: &Status) -> Option<String> {
     let first = status.source()?;
-    let words = || std::iter::successors(Some(first), |error| error.source());
-    tls::cause(first).or_else(|| words().find_map(|error| tls::cause_in_words(&error.to_string())))
+    tls::cause(first).or_else(|| {
+        let mut next = Some(first);
+        while let Some(error) = next {
+            if let Some(cause) = tls::cause_in_words(&error.to_string()) {
+                return Some(cause);
+            }
+            next = error.source();
+        }
+        None
+    })
 }
 
 /// A line that says what is wrong, and one that says what to do.
