@@ -49,7 +49,7 @@ const ROWS: &[Row] = &[
                 "tls.crt",
                 &format!("{}{}", s.ca.pem, s.ca.server().cert),
                 0o644,
-            )
+            );
         },
         "the private key in tls.key does not belong to the first certificate in tls.crt",
     ),
@@ -70,7 +70,7 @@ const ROWS: &[Row] = &[
                 "tls.crt",
                 "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",
                 0o644,
-            )
+            );
         },
         "certificate 1 in tls.crt cannot be read: write the whole file again: it is not an X.509 certificate",
     ),
@@ -82,7 +82,7 @@ const ROWS: &[Row] = &[
     (
         "an encrypted key",
         |s| {
-            s.write("tls.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\naGVsbG8=\n-----END ENCRYPTED PRIVATE KEY-----\n", 0o600)
+            s.write("tls.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\naGVsbG8=\n-----END ENCRYPTED PRIVATE KEY-----\n", 0o600);
         },
         "the private key in tls.key is encrypted: store it without a passphrase, in a file that only its owner can read",
     ),
@@ -93,7 +93,7 @@ const ROWS: &[Row] = &[
                 "tls.key",
                 "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n",
                 0o600,
-            )
+            );
         },
         "the private key in tls.key cannot be used: make an RSA, ECDSA (P-256, P-384) or Ed25519 key",
     ),
