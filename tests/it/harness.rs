@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what an answer should be; the tables do.
 
+pub(crate) mod ca;
 pub(crate) mod envoy;
 pub(crate) mod grpc;
 pub(crate) mod http1;

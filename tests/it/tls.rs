@@ -1,7 +1,6 @@
 //! TLS as clients, operators and a real Envoy meet it.
 
 mod admin;
-mod ca;
 mod cli;
 mod clients;
 mod envoy;
@@ -22,9 +21,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::harness::ca::{Ca, Pair};
 use crate::harness::{PATIENCE, wait_for};
 use crate::support::program::{Place, Running};
-use ca::{Ca, Pair};
 
 /// The client that the configurations here let in.
 const ENVOY: &str = "spiffe://mesh/ns/web/sa/envoy";

@@ -5,8 +5,8 @@ use keystile::proto::admin::tenant_service_client::TenantServiceClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::ca::Pair;
 use super::{MUTUAL, Secured};
+use crate::harness::ca::Pair;
 use crate::support::program::{Place, Running};
 
 const ROLES: &str = "client_roles: [{san: \"dns:admin.mesh\", role: global_admin}, \

@@ -1,7 +1,7 @@
 //! The client commands over TLS, and what they say when it does not work.
 
-use super::ca::Ca;
 use super::{ENVOY, MUTUAL, Secured};
+use crate::harness::ca::Ca;
 use crate::support::program::Place;
 
 const ROLE: &str = "client_roles: [{san: \"dns:admin.mesh\", role: global_admin}]";

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use rustls::version::{TLS12, TLS13};
 
-use super::ca::{Ca, Pair};
 use super::{ENVOY, MUTUAL, Secured, handshake, said};
+use crate::harness::ca::{Ca, Pair};
 use crate::harness::{PATIENCE, wait_for};
 use crate::support::client;
 use crate::support::program::Place;

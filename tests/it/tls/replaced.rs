@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::ca::{Ca, Pair};
 use super::{ENVOY, MUTUAL, Secured, TLS13, handshake, said, served};
 use crate::harness::PATIENCE;
+use crate::harness::ca::{Ca, Pair};
 use crate::support::client;
 use crate::support::program::Place;
 

@@ -8,26 +8,26 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub(super) struct Ca {
-    pub(super) pem: String,
-    pub(super) der: CertificateDer<'static>,
+pub(crate) struct Ca {
+    pub(crate) pem: String,
+    pub(crate) der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
-pub(super) struct Pair {
-    pub(super) cert: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
 impl Pair {
-    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         let all = CertificateDer::pem_slice_iter(self.cert.as_bytes());
         all.map(Result::unwrap).collect()
     }
 
-    pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 }
@@ -37,7 +37,7 @@ fn loopback() -> SanType {
 }
 
 impl Ca {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -51,12 +51,12 @@ impl Ca {
     }
 
     /// A new certificate for 127.0.0.1.
-    pub(super) fn server(&self) -> Pair {
+    pub(crate) fn server(&self) -> Pair {
         self.server_between((2020, 2120))
     }
 
     /// The same, valid from the first of January to the first of January.
-    pub(super) fn server_between(&self, (from, until): (i32, i32)) -> Pair {
+    pub(crate) fn server_between(&self, (from, until): (i32, i32)) -> Pair {
         self.issue(loopback(), |params| {
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(until, 1, 1);
@@ -64,17 +64,17 @@ impl Ca {
     }
 
     /// The same, from some time ago and for a few days more.
-    pub(super) fn server_for_days(&self, days: u64) -> Pair {
+    pub(crate) fn server_for_days(&self, days: u64) -> Pair {
         let until = SystemTime::now() + Duration::from_secs(days * 24 * 60 * 60);
         self.issue(loopback(), |params| params.not_after = until.into())
     }
 
     /// A new certificate for this URI.
-    pub(super) fn client(&self, uri: &str) -> Pair {
+    pub(crate) fn client(&self, uri: &str) -> Pair {
         self.issue(SanType::URI(uri.try_into().unwrap()), |_| {})
     }
 
-    pub(super) fn dns_client(&self, name: &str) -> Pair {
+    pub(crate) fn dns_client(&self, name: &str) -> Pair {
         self.issue(SanType::DnsName(name.try_into().unwrap()), |_| {})
     }
 
