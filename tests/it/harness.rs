@@ -1,4 +1,4 @@
-//! Starts the real programs (Keystile, Envoy) and speaks to them byte by byte.
+//! Starts the real programs (Keystile, Envoy, Redis) and speaks to them byte by byte.
 //!
 //! Nothing here knows what an answer should be; the tables do.
 
@@ -8,6 +8,7 @@ pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod keystile;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod upstream;
 
 use std::net::TcpListener;

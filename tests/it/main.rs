@@ -18,6 +18,7 @@ mod crash;
 mod envoy;
 mod harness;
 mod outage;
+mod redis;
 mod secrets_never_leak;
 mod server;
 mod signed_context;

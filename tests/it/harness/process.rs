@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::wait_for;
 
@@ -13,12 +13,12 @@ const GUARD: &str = r#"
 pid_file=$1; shift
 exec 3<&0
 "$@" </dev/null 3<&- & pid=$!
-{ read -r _ <&3; kill -KILL "$pid"; } 2>/dev/null & reader=$!
+{ read -r _ <&3; : >"$pid_file.over"; kill -KILL "$pid"; } 2>/dev/null & reader=$!
 echo "$pid" >"$pid_file.new"; mv "$pid_file.new" "$pid_file"
 wait "$pid"; code=$?
 kill "$reader" 2>/dev/null
-# 128 + SIGKILL: nobody is left to look at the directory.
-if [ "$code" = 137 ]; then rm -rf "$PWD"; fi
+# Nobody is left to look at the directory.
+if [ -e "$pid_file.over" ]; then rm -rf "$PWD"; fi
 exit "$code"
 "#;
 
@@ -45,6 +45,8 @@ impl Process {
     ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let pid_file = dir.join(format!("{name}.pid"));
+        // One of an earlier start would name a program that has ended.
+        fs::remove_file(&pid_file).unwrap_or_default();
         let out = File::create(&log).expect("create the log");
         let mut command = Command::new("sh");
         command
@@ -92,11 +94,19 @@ impl Process {
 
     /// SIGTERM, then the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
-        self.signal("TERM");
-        let status = wait_for("an end after SIGTERM", || {
+        self.end("TERM").code()
+    }
+
+    /// SIGKILL; the directory stays as the program left it.
+    pub(crate) fn kill(mut self) {
+        self.end("KILL");
+    }
+
+    fn end(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        wait_for("an end after a signal", || {
             self.guard.try_wait().expect("look at the program")
-        });
-        status.code()
+        })
     }
 }
 
