@@ -4,6 +4,10 @@
 //! used while it is younger than `ttl` and nothing has told of a change; then it is loaded again. When the store
 //! does not answer, an entry is used up to `max_stale`, unless a change of it is known.
 //!
+//! Where changes can go unheard (a store on another machine), everything in memory is in doubt after such a time and
+//! is loaded again at its next use; while changes go unheard, nothing is used without asking. If the store does not
+//! answer then, what is in doubt is used up to `max_stale` as well: no change of it is known.
+//!
 //! A load that was under way when a change was told may have read the state before it: it still answers those who
 //! asked before, and is neither kept nor shared with those who ask after.
 #![warn(missing_docs)]
@@ -14,7 +18,7 @@ mod load;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -121,7 +125,14 @@ pub struct Cache {
     key_flights: Mutex<Flights<LookupId, load::KeyResult>>,
     tenant_flights: Mutex<Flights<TenantId, load::TenantResult>>,
     counters: Counters,
+    /// Counts the times between two gaps in hearing of changes; [`DEAF`] during one.
+    hearing: AtomicU32,
+    /// The number of the time to come after the next gap.
+    next_hearing: AtomicU32,
 }
+
+/// Changes go unheard: nothing that is read now may be used again without asking.
+const DEAF: u32 = 0;
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,6 +159,8 @@ impl Cache {
             key_flights: Mutex::default(),
             tenant_flights: Mutex::default(),
             counters: Counters::default(),
+            hearing: AtomicU32::new(1),
+            next_hearing: AtomicU32::new(2),
         });
         store.watch(Arc::new(Ears(Arc::downgrade(&cache))));
         cache
@@ -191,7 +204,8 @@ impl Cache {
 
     fn peek(&self, id: LookupId, now: Timestamp) -> Peek {
         let Some(key) = self.keys.get(&id) else {
-            let known = self.unknown.get(&id).is_some_and(|until| now < until);
+            let known = self.unknown.get(&id).is_some_and(|until| now < until)
+                && self.hearing.load(Ordering::Acquire) != DEAF;
             return if known {
                 Peek::Unknown
             } else {
@@ -209,13 +223,21 @@ impl Cache {
 
     fn is_current(&self, key: &CachedKey, tenant: &CachedTenant, now: Timestamp) -> bool {
         !key.is_suspect()
+            && self.is_beyond_doubt(key.heard_in())
             && now.since(key.loaded_at()) < self.settings.ttl
             && self.is_tenant_current(tenant, now)
     }
 
     fn is_tenant_current(&self, tenant: &CachedTenant, now: Timestamp) -> bool {
         let loaded_at = Timestamp::from_millis(tenant.loaded_at.load(Ordering::Relaxed));
-        !tenant.suspect.load(Ordering::Acquire) && now.since(loaded_at) < self.settings.ttl
+        !tenant.suspect.load(Ordering::Acquire)
+            && self.is_beyond_doubt(tenant.heard_in.load(Ordering::Relaxed))
+            && now.since(loaded_at) < self.settings.ttl
+    }
+
+    /// Whether every change since then has been heard.
+    fn is_beyond_doubt(&self, heard_in: u32) -> bool {
+        heard_in != DEAF && heard_in == self.hearing.load(Ordering::Acquire)
     }
 
     fn slot(&self, id: &TenantId) -> Arc<TenantSlot> {
@@ -259,9 +281,34 @@ impl Watcher for Ears {
             cache.tenant_changed(tenant);
         }
     }
+
+    fn deaf(&self) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.hearing.store(DEAF, Ordering::Release);
+        }
+    }
+
+    fn hearing(&self) {
+        if let Some(cache) = self.0.upgrade() {
+            cache.hear_again();
+        }
+    }
 }
 
 impl Cache {
+    fn hear_again(&self) {
+        // What is under way may have been read before. Cut off first: what begins from here on is heard of.
+        let mut keys = self.key_flights.lock();
+        keys.cut_all();
+        self.tenant_flights.lock().cut_all();
+        self.unknown.clear();
+        let next = self
+            .next_hearing
+            .fetch_add(1, Ordering::Relaxed)
+            .max(DEAF + 1);
+        self.hearing.store(next, Ordering::Release);
+    }
+
     fn index_changed(&self, lookup_id: LookupId) {
         // Flights first: once they are cut off, no older state can arrive behind what is done next.
         let mut flights = self.key_flights.lock();

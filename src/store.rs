@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod records;
 pub mod redb;
+pub mod redis;
 
 use std::fmt;
 use std::future::Future;
@@ -216,6 +217,10 @@ pub trait Watcher: Send + Sync + 'static {
     fn index_changed(&self, lookup_id: LookupId);
     /// A tenant was written or removed.
     fn tenant_changed(&self, tenant: &TenantId);
+    /// From now on changes may go unheard.
+    fn deaf(&self);
+    /// All changes are heard from now on. What was read before may have changed unheard.
+    fn hearing(&self);
 }
 
 /// A place for records.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use crate::cache::DEAF;
 use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::domain::access::{KeyAccess, TenantAccess};
@@ -29,6 +30,8 @@ pub struct CachedKey {
     expires_at: i64,
     version: u64,
     loaded_at: AtomicI64,
+    /// In which time of hearing all changes it was loaded.
+    heard_in: AtomicU32,
     generation: u32,
     key_len: u8,
     owner_len: u8,
@@ -78,6 +81,7 @@ impl CachedKey {
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
             version: access.version,
             loaded_at: AtomicI64::new(now.as_millis()),
+            heard_in: AtomicU32::new(DEAF),
             generation: access.generation,
             role: access.role,
             revoked: access.revoked,
@@ -162,8 +166,13 @@ impl CachedKey {
         Timestamp::from_millis(self.loaded_at.load(Ordering::Relaxed))
     }
 
-    pub(super) fn confirm(&self, now: Timestamp) {
+    pub(super) fn heard_in(&self) -> u32 {
+        self.heard_in.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn confirm(&self, now: Timestamp, heard_in: u32) {
         self.loaded_at.store(now.as_millis(), Ordering::Relaxed);
+        self.heard_in.store(heard_in, Ordering::Relaxed);
         self.suspect.store(false, Ordering::Release);
     }
 
@@ -193,6 +202,8 @@ pub struct CachedTenant {
     access: TenantAccess,
     pub(super) data_key: DataKey,
     pub(super) loaded_at: AtomicI64,
+    /// In which time of hearing all changes it was loaded.
+    pub(super) heard_in: AtomicU32,
     pub(super) suspect: AtomicBool,
     /// What a protocol has rendered of it, kept so that it is rendered once.
     rendered: OnceLock<[Bytes; 4]>,
@@ -210,6 +221,7 @@ impl CachedTenant {
             access,
             data_key,
             loaded_at: AtomicI64::new(now.as_millis()),
+            heard_in: AtomicU32::new(DEAF),
             suspect: AtomicBool::new(false),
             rendered: OnceLock::new(),
         }

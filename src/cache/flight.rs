@@ -44,6 +44,11 @@ impl<K: Hash + Eq, V> Flights<K, V> {
         self.0.remove(key);
     }
 
+    /// The same for all keys.
+    pub(super) fn cut_all(&mut self) {
+        self.0.clear();
+    }
+
     /// The load that `cell` belongs to, unless it was cut off or has landed.
     fn current(&mut self, key: &K, cell: &Arc<OnceCell<V>>) -> Option<&mut Flight<V>> {
         self.0

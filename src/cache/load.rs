@@ -116,7 +116,7 @@ impl Cache {
     fn keep(&self, flight: &Joined<'_, LookupId, KeyResult>, result: &KeyResult, now: Timestamp) {
         flight.land(|id| match result {
             Ok(Some(key)) => {
-                key.confirm(now);
+                key.confirm(now, self.hearing.load(Ordering::Acquire));
                 self.keys.insert(*id, Arc::clone(key));
             }
             Ok(None) => {
@@ -184,6 +184,10 @@ impl Cache {
             .clone();
         flight.land(|_| {
             if let Ok(tenant) = &result {
+                if let Some(tenant) = tenant {
+                    let heard_in = self.hearing.load(Ordering::Acquire);
+                    tenant.heard_in.store(heard_in, Ordering::Relaxed);
+                }
                 slot.state.store(tenant.clone());
             }
         });

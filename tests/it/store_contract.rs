@@ -12,10 +12,15 @@ mod requests;
 mod watching;
 pub(crate) mod world;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use keystile::store::Store;
 use keystile::store::redb::EmbeddedStore;
+use keystile::store::redis::{Access, Address, RedisStore, Settings, Topology};
+
+use crate::harness::redis::RedisServer;
+use crate::harness::redis::cluster::RedisCluster;
+use crate::harness::redis::sentinel::{self, RedisSentinel};
 
 /// An empty store, and what must outlive it.
 struct Place {
@@ -23,14 +28,71 @@ struct Place {
     _folder: Option<tempfile::TempDir>,
 }
 
-fn in_memory() -> Place {
+async fn in_memory() -> Place {
     Place {
         store: Arc::new(EmbeddedStore::in_memory().unwrap()),
         _folder: None,
     }
 }
 
-fn on_file() -> Place {
+async fn on_redis() -> Place {
+    static SERVER: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+    over_redis(Topology::Standalone(redis_address(SERVER.port()))).await
+}
+
+async fn on_sentinel() -> Place {
+    static SERVERS: LazyLock<RedisSentinel> = LazyLock::new(RedisSentinel::start);
+    over_redis(sentinel_topology(&SERVERS)).await
+}
+
+async fn on_cluster() -> Place {
+    static SERVERS: LazyLock<RedisCluster> = LazyLock::new(RedisCluster::start);
+    over_redis(cluster_topology(&SERVERS)).await
+}
+
+pub(crate) fn redis_address(port: u16) -> Address {
+    Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port,
+    }
+}
+
+fn addresses(urls: &[String]) -> Vec<Address> {
+    let port = |url: &String| url.rsplit(':').next().unwrap().parse().unwrap();
+    urls.iter().map(|url| redis_address(port(url))).collect()
+}
+
+pub(crate) fn sentinel_topology(servers: &RedisSentinel) -> Topology {
+    Topology::Sentinel {
+        sentinels: addresses(&servers.sentinel_addresses()),
+        service: sentinel::NAME.to_owned(),
+        login: Default::default(),
+    }
+}
+
+pub(crate) fn cluster_topology(servers: &RedisCluster) -> Topology {
+    Topology::Cluster {
+        nodes: addresses(&servers.urls()),
+    }
+}
+
+/// A store that shares its servers with others and no name with any.
+async fn over_redis(topology: Topology) -> Place {
+    let settings = Settings {
+        topology,
+        prefix: format!("t{:x}:", rand::random::<u64>()),
+        ..Settings::standalone(redis_address(1))
+    };
+    let store = RedisStore::new(settings, Access::Write);
+    store.connect().await.unwrap();
+    tokio::spawn(Arc::clone(&store).run());
+    Place {
+        store,
+        _folder: None,
+    }
+}
+
+async fn on_file() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keystile.redb");
     Place {
@@ -45,7 +107,7 @@ macro_rules! on_store {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
                 async fn $promise() {
-                    let place = super::$backend();
+                    let place = super::$backend().await;
                     super::$module::$promise(std::sync::Arc::clone(&place.store)).await;
                 }
             )*
@@ -57,6 +119,9 @@ macro_rules! for_each_store {
     ($($promises:tt)*) => {
         on_store!(in_memory: $($promises)*);
         on_store!(on_file: $($promises)*);
+        on_store!(on_redis: $($promises)*);
+        on_store!(on_sentinel: $($promises)*);
+        on_store!(on_cluster: $($promises)*);
     };
 }
 
@@ -93,7 +158,15 @@ for_each_store! {
     requests::a_request_of_another_tenant_is_another_request,
     requests::a_refused_commit_does_not_use_its_request_up,
     watching::a_watcher_has_been_told_when_a_commit_returns,
-    watching::a_watcher_is_not_told_of_a_refused_commit,
     watching::every_watcher_is_told_from_when_it_watches,
     load::ten_thousand_tenants_with_a_key_each_load_within_a_minute,
+}
+
+/// A store that shares its servers hears of more than its own commits.
+mod of_its_own {
+    #[tokio::test]
+    async fn a_watcher_is_not_told_of_a_refused_commit() {
+        let place = super::in_memory().await;
+        super::watching::a_watcher_is_not_told_of_a_refused_commit(place.store).await;
+    }
 }

@@ -1,0 +1,496 @@
+//! The store on Redis: many processes, one truth. Standalone, Sentinel or Cluster.
+//!
+//! What a tenant is and has is in one slot and changes in one script; the index that sidecars read is derived from
+//! it and follows (see [`commit`]). Other processes hear of each change by push (see [`ears`]).
+//!
+//! Nothing happens without [`RedisStore::run`]: it holds the connections and does the writing.
+
+mod answer;
+mod change;
+mod commit;
+mod connect;
+mod ears;
+mod index;
+mod keyspace;
+mod link;
+mod mark;
+mod outbox;
+mod scripts;
+mod settings;
+mod tenants;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{join_all, join3};
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use redis::{Cmd, cmd};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Timestamp;
+use crate::domain::key::LookupId;
+use crate::domain::name::{KeyId, TenantId};
+use crate::store::{
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    StoreInfo, TenantCommit, TenantRow, Watcher,
+};
+
+use change::damaged;
+use ears::{Ears, Watchers};
+use keyspace::Keyspace;
+use link::Link;
+pub use settings::{Address, Login, Settings, Tls, Topology};
+
+/// The most changes that wait; who comes next waits for a place.
+const QUEUE_LEN_MAX: usize = 1024;
+/// The most changes under way at a time.
+const AT_ONCE_MAX: usize = 256;
+/// How many tenants are fetched side by side for a page.
+const FETCH_AT_ONCE: usize = 64;
+
+/// Whether this process may change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A sidecar: it runs under an ACL user that may only read.
+    Read,
+    /// A control plane: it writes, and ends what was begun and not ended.
+    Write,
+}
+
+/// A store on Redis.
+pub struct RedisStore {
+    names: Keyspace,
+    access: Access,
+    link: Link,
+    watchers: Arc<Watchers>,
+    ears: Ears,
+    queue: mpsc::Sender<Job>,
+    // Taken by `run`.
+    jobs: Mutex<Option<mpsc::Receiver<Job>>>,
+}
+
+enum Request {
+    Tenant(TenantCommit),
+    Key(KeyCommit),
+    DeleteTenant {
+        tenant: TenantId,
+        dek_id: u64,
+        expected: u64,
+    },
+}
+
+struct Job {
+    request: Request,
+    answer: oneshot::Sender<Result<(), CommitError>>,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store that is not connected yet. The first use of rustls must have been prepared by the caller.
+    pub fn new(settings: Settings, access: Access) -> Arc<Self> {
+        let names = Keyspace::new(&settings.prefix);
+        let watchers = Arc::new(Watchers::default());
+        let (queue, jobs) = mpsc::channel(QUEUE_LEN_MAX);
+        Arc::new(Self {
+            ears: Ears::new(names.clone(), Arc::clone(&watchers)),
+            names,
+            access,
+            link: Link::new(settings),
+            watchers,
+            queue,
+            jobs: Mutex::new(Some(jobs)),
+        })
+    }
+
+    /// Connects, once. Without it, [`Self::run`] connects.
+    pub async fn connect(&self) -> Result<(), StoreError> {
+        self.link.connect().await
+    }
+
+    /// Keeps the connections, hears of changes, does what is asked. Ends never; drop it to stop.
+    pub async fn run(self: Arc<Self>) {
+        let jobs = self.jobs.lock().take();
+        let Some(jobs) = jobs else {
+            return;
+        };
+        let write = async {
+            match self.access {
+                Access::Read => self.refuse_all(jobs).await,
+                Access::Write => {
+                    futures_util::future::join(self.serve(jobs), self.work()).await;
+                }
+            }
+        };
+        join3(self.link.keep(), self.ears.listen(&self.link), write).await;
+    }
+
+    /// How late a change may be heard at most.
+    pub fn revocation_lag(&self) -> Duration {
+        self.ears.lag()
+    }
+
+    /// How often changes may have gone unheard since the start.
+    pub fn gaps(&self) -> u64 {
+        self.ears.gaps()
+    }
+
+    /// Whether every primary pushes its changes.
+    pub fn hears(&self) -> Result<(), StoreError> {
+        self.ears.check()
+    }
+
+    async fn refuse_all(&self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.recv().await {
+            let error = StoreError::Unavailable("this process only reads the store".into());
+            drop(job.answer.send(Err(error.into())));
+        }
+    }
+
+    /// Does what is asked, side by side, whether or not anybody still waits for it.
+    async fn serve(&self, mut jobs: mpsc::Receiver<Job>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(job) = jobs.recv(), if under_way.len() < AT_ONCE_MAX => {
+                    under_way.push(self.change(job));
+                }
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            }
+        }
+    }
+
+    async fn change(&self, job: Job) {
+        let result = match &job.request {
+            Request::Tenant(commit) => self.change_tenant(commit).await,
+            Request::Key(commit) => self.change_key(commit).await,
+            Request::DeleteTenant {
+                tenant,
+                dek_id,
+                expected,
+            } => self.remove_tenant(tenant, *dek_id, *expected).await,
+        };
+        // Nobody waits any more when the caller's future was dropped; the change stands.
+        drop(job.answer.send(result));
+    }
+
+    async fn submit(&self, request: Request) -> Result<(), CommitError> {
+        let stopped = || StoreError::Unavailable("the store has stopped".into());
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .send(Job { request, answer })
+            .await
+            .map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    async fn fetch_tenant(&self, id: &TenantId) -> Result<Option<TenantRow>, StoreError> {
+        let mut get = cmd("HMGET");
+        get.arg(self.names.tenant(id));
+        get.arg(["v", "d", "k", "w", "b"].as_slice());
+        let fields: Vec<Option<Vec<u8>>> = self.link.ask(&get).await?;
+        let fields: Option<Vec<Vec<u8>>> = fields.into_iter().collect();
+        let Some(fields) = fields else {
+            return Ok(None);
+        };
+        let [version, dek_id, data_dek, vault_dek, body]: [Vec<u8>; 5] =
+            fields.try_into().map_err(|_| damaged("a tenant"))?;
+        Ok(Some(TenantRow {
+            id: id.clone(),
+            version: number(&version, "a tenant's version")?,
+            dek_id: number(&dek_id, "a tenant's data key id")?,
+            data_dek,
+            vault_dek,
+            body,
+        }))
+    }
+
+    /// Tenants' ids in order, after `after`.
+    async fn tenant_ids(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let mut page = cmd("ZRANGEBYLEX");
+        page.arg(self.names.directory())
+            .arg(lex_after(after.map(TenantId::as_str)));
+        page.arg("+").arg("LIMIT").arg(0).arg(limit);
+        let ids: Vec<String> = self.link.ask(&page).await?;
+        ids.iter()
+            .map(|id| TenantId::parse(id).map_err(|_| damaged("a tenant's id")))
+            .collect()
+    }
+
+    async fn page_of_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantRow>, StoreError> {
+        let mut rows = Vec::new();
+        let mut last = after.cloned();
+        // The directory follows the tenants: some that it names may be gone.
+        while rows.len() < limit {
+            let wanted = (limit - rows.len()).min(FETCH_AT_ONCE);
+            let ids = self.tenant_ids(last.as_ref(), wanted).await?;
+            let found = join_all(ids.iter().map(|id| self.fetch_tenant(id))).await;
+            for row in found {
+                rows.extend(row?);
+            }
+            match ids.into_iter().next_back() {
+                Some(id) => last = Some(id),
+                None => break,
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The keyring that the store is sealed with; `if_new` where there is none, if we may write.
+    async fn root(&self, if_new: &str) -> Result<String, StoreError> {
+        let root = self.names.root();
+        if self.access == Access::Write {
+            for (field, value) in [
+                (keyspace::ROOT_FORMAT, keyspace::FORMAT.to_string()),
+                (keyspace::ROOT_KEYRING, if_new.to_owned()),
+            ] {
+                let mut set = cmd("HSETNX");
+                set.arg(&root).arg(field).arg(value);
+                let _is_new: bool = self.link.ask(&set).await?;
+            }
+        }
+        self.remembered().await?.ok_or_else(|| {
+            StoreError::Unavailable(
+                "nothing is stored here yet: start a control plane on this Redis first".into(),
+            )
+        })
+    }
+
+    /// The keyring that the store is sealed with; none in an empty one.
+    async fn remembered(&self) -> Result<Option<String>, StoreError> {
+        let mut get = cmd("HMGET");
+        get.arg(self.names.root());
+        get.arg([keyspace::ROOT_FORMAT, keyspace::ROOT_KEYRING].as_slice());
+        let (format, keyring): (Option<String>, Option<String>) = self.link.ask(&get).await?;
+        match format {
+            Some(format) if format != keyspace::FORMAT.to_string() => {
+                Err(StoreError::Damaged(format!(
+                    "it has format {format}, this version of keystile reads format {}",
+                    keyspace::FORMAT
+                )))
+            }
+            Some(_) | None => Ok(keyring),
+        }
+    }
+}
+
+/// Where a page begins, in the syntax of ZRANGEBYLEX.
+fn lex_after(after: Option<&str>) -> String {
+    after.map_or_else(|| "-".to_owned(), |after| format!("({after}"))
+}
+
+fn number<T: std::str::FromStr>(text: &[u8], what: &str) -> Result<T, StoreError> {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| damaged(what))
+}
+
+/// `version \n sealed`
+fn key_row(id: KeyId, stored: &[u8]) -> Result<KeyRow, StoreError> {
+    let (version, body) = at_newline(stored).ok_or_else(|| damaged("a key"))?;
+    Ok(KeyRow {
+        id,
+        version: number(version, "a key's version")?,
+        body: body.to_vec(),
+    })
+}
+
+fn at_newline(stored: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = stored.iter().position(|byte| *byte == b'\n')?;
+    Some((&stored[..at], &stored[at + 1..]))
+}
+
+fn hget(hash: String, field: &[u8]) -> Cmd {
+    let mut get = cmd("HGET");
+    get.arg(hash).arg(field);
+    get
+}
+
+impl Store for RedisStore {
+    fn info(&self) -> StoreInfo {
+        StoreInfo {
+            kind: "redis",
+            location: self.link.settings().location(),
+        }
+    }
+
+    fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
+        Box::pin(self.root(id_if_new))
+    }
+
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move { self.remembered().await.map(drop) })
+    }
+
+    fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
+        Box::pin(async move {
+            let mut get = cmd("HMGET");
+            get.arg(self.names.index(lookup_id)).arg("v").arg("b");
+            let (version, body): (Option<Vec<u8>>, Option<Vec<u8>>) = self.link.ask(&get).await?;
+            let (Some(version), Some(body)) = (version, body) else {
+                return Ok(None);
+            };
+            Ok(Some(IndexRow {
+                lookup_id,
+                version: number(&version, "an index entry's version")?,
+                body,
+            }))
+        })
+    }
+
+    fn tenant<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, Option<TenantRow>> {
+        Box::pin(self.fetch_tenant(tenant))
+    }
+
+    fn tenants<'a>(
+        &'a self,
+        after: Option<&'a TenantId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<TenantRow>> {
+        Box::pin(self.page_of_tenants(after, limit))
+    }
+
+    fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>> {
+        Box::pin(async move {
+            let keys = self.names.of_tenant(tenant).keys();
+            let get = hget(keys, key.as_str().as_bytes());
+            let stored: Option<Vec<u8>> = self.link.ask(&get).await?;
+            stored
+                .map(|stored| key_row(key.clone(), &stored))
+                .transpose()
+        })
+    }
+
+    fn keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: Option<&'a KeyId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<KeyRow>> {
+        Box::pin(async move {
+            let names = self.names.of_tenant(tenant);
+            let from = lex_after(after.map(KeyId::as_str));
+            let limit = limit.to_string();
+            let args = [from.as_bytes(), limit.as_bytes()];
+            let keys = [names.ids(), names.keys()];
+            let page: Vec<Vec<u8>> = self.link.run(&scripts::PAGE, &keys, &args).await?;
+            page.chunks_exact(2)
+                .map(|pair| {
+                    let id = std::str::from_utf8(&pair[0]).ok();
+                    let id = id.and_then(|id| KeyId::parse(id).ok());
+                    key_row(id.ok_or_else(|| damaged("a key id"))?, &pair[1])
+                })
+                .collect()
+        })
+    }
+
+    fn live_keys<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        owner_tag: [u8; 16],
+    ) -> StoreFuture<'a, (u64, u64)> {
+        Box::pin(async move {
+            let owners = self.names.of_tenant(tenant).owners();
+            let of_owner: Option<u64> = self.link.ask(&hget(owners, &owner_tag)).await?;
+            let mut get = cmd("GET");
+            get.arg(self.names.total());
+            let total: Option<u64> = self.link.ask(&get).await?;
+            Ok((of_owner.unwrap_or(0), total.unwrap_or(0)))
+        })
+    }
+
+    fn audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        Box::pin(async move {
+            let mut newest = cmd("XREVRANGE");
+            newest.arg(self.names.of_tenant(tenant).audit());
+            newest.arg("+").arg("-").arg("COUNT").arg(limit);
+            let entries: Vec<(String, Vec<Vec<u8>>)> = self.link.ask(&newest).await?;
+            entries
+                .into_iter()
+                .map(|(id, fields)| {
+                    let at = id.split('-').next().unwrap_or_default();
+                    let entry = fields.into_iter().nth(1);
+                    let entry = entry.ok_or_else(|| damaged("an audit entry"))?;
+                    Ok((number(at.as_bytes(), "an audit entry's number")?, entry))
+                })
+                .collect()
+        })
+    }
+
+    fn request<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        tag: [u8; 16],
+    ) -> StoreFuture<'a, Option<RequestRow>> {
+        Box::pin(async move {
+            let requests = self.names.of_tenant(tenant).requests();
+            let stored: Option<Vec<u8>> = self.link.ask(&hget(requests, &tag)).await?;
+            stored.map(|stored| request_row(tag, &stored)).transpose()
+        })
+    }
+
+    fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
+        Box::pin(self.submit(Request::Tenant(commit)))
+    }
+
+    fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
+        Box::pin(self.submit(Request::Key(commit)))
+    }
+
+    fn delete_tenant<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        expected: u64,
+    ) -> StoreFuture<'a, (), CommitError> {
+        Box::pin(self.submit(Request::DeleteTenant {
+            tenant: tenant.clone(),
+            dek_id,
+            expected,
+        }))
+    }
+
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.watchers.add(watcher);
+    }
+}
+
+/// `made at, space, expires at, newline, sealed`
+fn request_row(tag: [u8; 16], stored: &[u8]) -> Result<RequestRow, StoreError> {
+    let bad = || damaged("a request");
+    let (times, body) = at_newline(stored).ok_or_else(bad)?;
+    let times = std::str::from_utf8(times).map_err(|_| bad())?;
+    let (made_at, expires_at) = times.split_once(' ').ok_or_else(bad)?;
+    let time = |text: &str| {
+        let millis = text.parse().map_err(|_| bad())?;
+        Ok::<_, StoreError>(Timestamp::from_millis(millis))
+    };
+    Ok(RequestRow {
+        tag,
+        made_at: time(made_at)?,
+        expires_at: time(expires_at)?,
+        body: body.to_vec(),
+    })
+}

@@ -1,0 +1,196 @@
+//! Changes, step by step. Each step is one script on one slot; after each the state is safe, and what is left to
+//! do is written down where the outbox worker (or the next change of the same key) finds it:
+//!
+//! | step | slot | if nothing follows |
+//! |---|---|---|
+//! | begin | directory | the worker looks at the tenant and finds nothing to do |
+//! | claim | lookup id | the claim runs out; it opens nothing |
+//! | commit | tenant | the truth is changed, the outbox holds the index writes, the worker does them |
+//! | write index | lookup id | the worker writes the same again |
+//! | confirm, end | tenant, directory | the worker finds it done |
+//!
+//! A revocation is kept in the tenant's slot first (`revoking`: from then on nobody else can change the key), then
+//! written to the index, and only then becomes the truth. Whoever finds one kept completes it.
+
+use futures_util::future::{join, try_join_all};
+use redis::Value;
+
+use super::RedisStore;
+use super::answer::{Answer, numbers, read, word};
+use super::change::{Change, damaged, key_of};
+use super::keyspace::OfTenant;
+use super::mark::Mark;
+use super::scripts;
+use crate::domain::name::TenantId;
+use crate::store::{CommitError, CountChange, CountScope, KeyCommit, StoreError};
+
+/// How long a change may take from begin to commit, in ms: less than claims and held places live.
+pub(super) const CHANGE_MS: &[u8] = b"10000";
+/// How often a change that meets kept revocations of its key completes them and tries again.
+const ATTEMPTS_MAX: usize = 4;
+
+impl RedisStore {
+    pub(super) async fn change_key(&self, commit: &KeyCommit) -> Result<(), CommitError> {
+        let mark = Mark::new(&commit.tenant, commit.dek_id);
+        let result = self.try_change_key(commit, &mark).await;
+        // When the store failed, how far it came is not known.
+        let told = match &result {
+            Ok(()) | Err(CommitError::Store(_)) => commit.index.as_slice(),
+            Err(_) => &[],
+        };
+        for entry in told {
+            self.watchers
+                .tell(|watcher| watcher.index_changed(entry.lookup_id));
+        }
+        result
+    }
+
+    async fn try_change_key(&self, commit: &KeyCommit, mark: &Mark) -> Result<(), CommitError> {
+        let limit = match commit.count {
+            CountChange::Add { total, .. } => total,
+            CountChange::None | CountChange::Remove => None,
+        };
+        let (begun, claimed) = join(self.begin(mark, limit), self.claim(commit, mark)).await;
+        let begun = match begun? {
+            Ok(begun) => begun,
+            Err(taken) => {
+                let full = CommitError::CountLimit {
+                    scope: CountScope::Total,
+                    limit: limit.unwrap_or(0),
+                    current: taken,
+                };
+                return self.refuse(commit, mark, full).await;
+            }
+        };
+        if !claimed? {
+            return self.refuse(commit, mark, CommitError::Exists).await;
+        }
+        let change = Change::new(commit, begun, &mark.name);
+        match self.decide(commit, &change).await? {
+            Ok(told) => self.end(mark, told, false).await.map_err(Into::into),
+            Err(refused) => {
+                self.take_back(commit, mark).await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Commits, and writes the index before (a revocation) or after (all else).
+    async fn decide(
+        &self,
+        commit: &KeyCommit,
+        change: &Change,
+    ) -> Result<Result<Option<(u64, u64)>, CommitError>, StoreError> {
+        let names = self.names.of_tenant(&commit.tenant);
+        let revokes = commit.count == CountChange::Remove;
+        let mode: &[u8] = if revokes { b"revoke" } else { b"commit" };
+        for _ in 0..ATTEMPTS_MAX {
+            match self.on_keys(&names, mode, change).await? {
+                Answer::Done(..) if revokes => {
+                    return match self.complete(&commit.tenant, change).await? {
+                        Completed::Here(number, live) => Ok(Ok(Some((number, live)))),
+                        Completed::Elsewhere => Ok(Ok(None)),
+                        Completed::Gone => Ok(Err(CommitError::NotFound)),
+                    };
+                }
+                Answer::Done(number, live) => {
+                    self.write_out(&commit.tenant, change).await?;
+                    return Ok(Ok(Some((number, live))));
+                }
+                Answer::Revoking(other) => {
+                    self.complete(&commit.tenant, &other).await?;
+                }
+                Answer::Refused(refused) => return Ok(Err(refused)),
+            }
+        }
+        Ok(Err(CommitError::Conflict))
+    }
+
+    async fn on_keys(
+        &self,
+        names: &OfTenant,
+        mode: &[u8],
+        change: &Change,
+    ) -> Result<Answer, StoreError> {
+        let args: Vec<&[u8]> = [mode, CHANGE_MS]
+            .into_iter()
+            .chain(change.args().iter().map(Vec::as_slice))
+            .collect();
+        let answer: Vec<Value> = self
+            .link
+            .run(&scripts::COMMIT_KEY, &names.for_keys(), &args)
+            .await?;
+        read(&answer, || {
+            let per_owner = &change.args()[6];
+            std::str::from_utf8(per_owner).ok()?.parse().ok()
+        })
+    }
+
+    /// Writes the index entries of a committed change and takes them out of the outbox.
+    async fn write_out(&self, tenant: &TenantId, change: &Change) -> Result<(), StoreError> {
+        self.write_index(tenant, change.dek_id(), &change.index()?)
+            .await
+    }
+
+    /// Completes a kept revocation: index first, then the truth.
+    pub(super) async fn complete(
+        &self,
+        tenant: &TenantId,
+        change: &Change,
+    ) -> Result<Completed, StoreError> {
+        let entries = change.index()?;
+        let writes = entries
+            .iter()
+            .map(|entry| self.write_entry(tenant, change.dek_id(), entry));
+        try_join_all(writes).await?;
+        let names = self.names.of_tenant(tenant);
+        let args: [&[u8]; 3] = [change.key(), change.name(), change.dek_id()];
+        let answer: Vec<Value> = self
+            .link
+            .run(&scripts::FINISH_REVOKE, &names.for_keys(), &args)
+            .await?;
+        match word(&answer)? {
+            "ok" => {
+                tracing::debug!(%tenant, key = ?key_of(change), "revoked");
+                let (number, live) = numbers(&answer)?;
+                Ok(Completed::Here(number, live))
+            }
+            "done" => Ok(Completed::Elsewhere),
+            "gone" => {
+                let ids: Vec<_> = entries.iter().map(|entry| entry.lookup_id).collect();
+                self.drop_entries(tenant, change.dek_id(), &ids).await?;
+                Ok(Completed::Gone)
+            }
+            _ => Err(damaged("a script's answer")),
+        }
+    }
+
+    /// Ends with the refusal that the tenant's own slot has, or else with `otherwise`.
+    async fn refuse(
+        &self,
+        commit: &KeyCommit,
+        mark: &Mark,
+        otherwise: CommitError,
+    ) -> Result<(), CommitError> {
+        let change = Change::new(commit, u64::MAX >> 12, &mark.name);
+        let names = self.names.of_tenant(&commit.tenant);
+        let looked = self.on_keys(&names, b"check", &change).await;
+        self.take_back(commit, mark).await;
+        match looked? {
+            Answer::Refused(refused) if !matches!(refused, CommitError::CountLimit { .. }) => {
+                Err(refused)
+            }
+            Answer::Refused(_) | Answer::Done(..) | Answer::Revoking(_) => Err(otherwise),
+        }
+    }
+}
+
+/// How the completion of a kept revocation went.
+pub(super) enum Completed {
+    /// It became the truth here: the number of the audit entry and the tenant's live keys.
+    Here(u64, u64),
+    /// Somebody else completed it.
+    Elsewhere,
+    /// The tenant was deleted meanwhile.
+    Gone,
+}

@@ -1,0 +1,245 @@
+//! Opens connections: who is asked, as whom, over what.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
+    TlsCertificates,
+};
+use zeroize::Zeroizing;
+
+use super::settings::{Address, Login, Settings, Tls, Topology};
+
+/// The most bytes of a password file.
+const PASSWORD_LEN_MAX: usize = 4096;
+
+/// How many commands may wait to be written on one connection.
+const PIPELINE_LEN: usize = 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("cannot read {path}")]
+    File {
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("{0} is empty or too long for a password")]
+    Password(String),
+    #[error("no sentinel knows the primary of {service:?}: {problem}")]
+    NoPrimary { service: String, problem: String },
+    #[error("no connection within the time allowed")]
+    Timeout,
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
+    fs::read(path).map_err(|error| ConnectError::File {
+        path: path.display().to_string(),
+        error,
+    })
+}
+
+fn password(path: &Path) -> Result<Zeroizing<String>, ConnectError> {
+    let bytes = Zeroizing::new(read(path)?);
+    let bad = || ConnectError::Password(path.display().to_string());
+    let text = std::str::from_utf8(&bytes).map_err(|_| bad())?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() || text.len() > PASSWORD_LEN_MAX {
+        return Err(bad());
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn certificates(tls: &Tls) -> Result<TlsCertificates, ConnectError> {
+    let client_tls = tls
+        .client
+        .as_ref()
+        .map(|(certificate, key)| {
+            Ok::<_, ConnectError>(ClientTlsConfig {
+                client_cert: read(certificate)?,
+                client_key: read(key)?,
+            })
+        })
+        .transpose()?;
+    let root_cert = tls.ca_file.as_deref().map(read).transpose()?;
+    Ok(TlsCertificates {
+        client_tls,
+        root_cert,
+    })
+}
+
+fn info(settings: &Settings, at: &Address, login: &Login) -> Result<ConnectionInfo, ConnectError> {
+    let address = match at {
+        Address::Tcp { host, port } if settings.tls.is_some() => ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: false,
+            tls_params: None,
+        },
+        Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let mut redis = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_db(settings.database)
+        .set_lib_name("keystile", env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &login.username {
+        redis = redis.set_username(username);
+    }
+    if let Some(file) = &login.password_file {
+        redis = redis.set_password(password(file)?.as_str());
+    }
+    Ok(address.into_connection_info()?.set_redis_settings(redis))
+}
+
+fn client(settings: &Settings, at: &Address, login: &Login) -> Result<Client, ConnectError> {
+    let info = info(settings, at, login)?;
+    Ok(match (&settings.tls, at) {
+        (Some(tls), Address::Tcp { .. }) => Client::build_with_tls(info, certificates(tls)?)?,
+        (Some(_), Address::Unix(_)) | (None, _) => Client::open(info)?,
+    })
+}
+
+/// A connection to one server. `heard` is told of what the server pushes, and of the connection's end.
+pub(super) async fn open(
+    settings: &Settings,
+    at: &Address,
+    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+) -> Result<MultiplexedConnection, ConnectError> {
+    open_as(settings, at, &settings.login, heard).await
+}
+
+async fn open_as(
+    settings: &Settings,
+    at: &Address,
+    login: &Login,
+    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+) -> Result<MultiplexedConnection, ConnectError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(settings.connect_timeout))
+        .set_response_timeout(Some(settings.response_timeout))
+        .set_pipeline_buffer_size(PIPELINE_LEN)
+        .set_push_sender(move |push| {
+            heard(push);
+            Ok::<(), redis::aio::SendError>(())
+        });
+    let client = client(settings, at, login)?;
+    let opened = client.get_multiplexed_async_connection_with_config(&config);
+    // Login and TLS are not within the crate's own limit.
+    match tokio::time::timeout(settings.connect_timeout, opened).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(ConnectError::Timeout),
+    }
+}
+
+/// A connection to a cluster.
+pub(super) async fn open_cluster(
+    settings: &Settings,
+    nodes: &[Address],
+) -> Result<ClusterConnection, ConnectError> {
+    let infos = nodes
+        .iter()
+        .map(|at| info(settings, at, &settings.login))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut builder = ClusterClient::builder(infos)
+        .use_protocol(ProtocolVersion::RESP3)
+        .connection_timeout(settings.connect_timeout)
+        .response_timeout(settings.response_timeout)
+        .overall_response_timeout(Some(settings.response_timeout))
+        .retries(CLUSTER_RETRIES)
+        .min_retry_wait(CLUSTER_RETRY_WAIT_MS)
+        .max_retry_wait(CLUSTER_RETRY_WAIT_MS * 4);
+    if let Some(tls) = &settings.tls {
+        builder = builder.certs(certificates(tls)?);
+    }
+    let opened = async { builder.build()?.get_async_connection().await };
+    match tokio::time::timeout(settings.connect_timeout, opened).await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(ConnectError::Timeout),
+    }
+}
+
+/// Redirections while slots move are followed this often.
+const CLUSTER_RETRIES: u32 = 4;
+const CLUSTER_RETRY_WAIT_MS: u64 = 5;
+
+/// Who is the primary by the word of the first sentinel that answers.
+pub(super) async fn ask_sentinels(settings: &Settings) -> Result<Address, ConnectError> {
+    let Topology::Sentinel {
+        sentinels,
+        service,
+        login,
+    } = &settings.topology
+    else {
+        unreachable!("only asked where there are sentinels")
+    };
+    let mut problem = "there are no sentinels".to_owned();
+    for sentinel in sentinels {
+        match ask_sentinel(settings, sentinel, service, login).await {
+            Ok(Some(primary)) => return Ok(primary),
+            Ok(None) => problem = format!("{sentinel} does not watch it"),
+            Err(error) => problem = format!("{sentinel}: {}", crate::telemetry::chain(&error)),
+        }
+    }
+    Err(ConnectError::NoPrimary {
+        service: service.clone(),
+        problem,
+    })
+}
+
+async fn ask_sentinel(
+    settings: &Settings,
+    sentinel: &Address,
+    service: &str,
+    login: &Login,
+) -> Result<Option<Address>, ConnectError> {
+    let any = Settings {
+        database: 0,
+        ..settings.clone()
+    };
+    let mut connection = open_as(&any, sentinel, login, |_| {}).await?;
+    let mut ask = redis::cmd("SENTINEL");
+    ask.arg("get-master-addr-by-name").arg(service);
+    let answer: Option<(String, u16)> = ask.query_async(&mut connection).await?;
+    Ok(answer.map(|(host, port)| Address::Tcp { host, port }))
+}
+
+/// The primaries of a cluster that have slots.
+pub(super) async fn cluster_primaries(
+    settings: &Settings,
+    mut cluster: ClusterConnection,
+) -> Result<Vec<Address>, ConnectError> {
+    let mut ask = redis::cmd("CLUSTER");
+    ask.arg("SLOTS");
+    let asked = ask.query_async::<Vec<Vec<redis::Value>>>(&mut cluster);
+    let ranges = match tokio::time::timeout(settings.response_timeout, asked).await {
+        Ok(ranges) => ranges?,
+        Err(_) => return Err(ConnectError::Timeout),
+    };
+    let mut primaries: Vec<Address> = ranges
+        .iter()
+        .filter_map(|range| {
+            // first slot, last slot, primary, replicas…
+            let (host, port): (String, u16) = match range.get(2)? {
+                redis::Value::Array(node) => (
+                    redis::from_redis_value_ref(node.first()?).ok()?,
+                    redis::from_redis_value_ref(node.get(1)?).ok()?,
+                ),
+                _ => return None,
+            };
+            Some(Address::Tcp { host, port })
+        })
+        .collect();
+    primaries.sort_unstable();
+    primaries.dedup();
+    Ok(primaries)
+}

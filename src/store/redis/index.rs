@@ -1,0 +1,85 @@
+//! The index that sidecars read: derived from the tenants' slots, one entry a slot.
+
+use futures_util::future::try_join_all;
+
+use super::RedisStore;
+use super::change::IndexWrite;
+use super::scripts;
+use crate::domain::key::LookupId;
+use crate::domain::name::TenantId;
+use crate::store::StoreError;
+
+impl RedisStore {
+    /// Writes entries of committed changes and takes them out of the outbox.
+    pub(super) async fn write_index(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entries: &[IndexWrite],
+    ) -> Result<(), StoreError> {
+        let writes = entries
+            .iter()
+            .map(|entry| self.write_entry(tenant, dek_id, entry));
+        try_join_all(writes).await?;
+        let names = self.names.of_tenant(tenant);
+        let mut args = vec![dek_id];
+        for entry in entries {
+            args.extend([&entry.lookup_id.0[..], entry.version.as_slice()]);
+        }
+        let keys = [names.tenant.clone(), names.outbox()];
+        let still_there: u8 = self.link.run(&scripts::CONFIRM, &keys, &args).await?;
+        if still_there == 0 {
+            // Deleted meanwhile, perhaps before the entries were there to be removed.
+            let ids: Vec<_> = entries.iter().map(|entry| entry.lookup_id).collect();
+            self.drop_entries(tenant, dek_id, &ids).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_entry(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entry: &IndexWrite,
+    ) -> Result<(), StoreError> {
+        let keys = [self.names.index(entry.lookup_id)];
+        let args: [&[u8]; 6] = [
+            &entry.version,
+            tenant.as_str().as_bytes(),
+            &entry.key,
+            dek_id,
+            &entry.body,
+            &entry.change,
+        ];
+        let written: i8 = self.link.run(&scripts::WRITE_INDEX, &keys, &args).await?;
+        if written < 0 {
+            // Only when a change was held up for longer than its claim lives. Their key works, ours does not.
+            tracing::error!(
+                %tenant,
+                key = %String::from_utf8_lossy(&entry.key),
+                "a lookup id belongs to another key: this one cannot be used and should be revoked"
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes entries of a deleted tenant.
+    pub(super) async fn drop_entries(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        ids: &[LookupId],
+    ) -> Result<(), StoreError> {
+        let drops = ids.iter().map(|id| async move {
+            let keys = [self.names.index(*id)];
+            let args = [tenant.as_str().as_bytes(), dek_id];
+            let dropped = self.link.run::<u8>(&scripts::DROP_INDEX, &keys, &args);
+            dropped.await.map(drop)
+        });
+        try_join_all(drops).await?;
+        for id in ids {
+            self.watchers.tell(|watcher| watcher.index_changed(*id));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+-- Keeps a lookup id for a key that is about to be made, for a while.
+-- KEYS 1 index entry (hash)
+-- ARGV 1 claim  2 how long (ms)  3 tenant  4 key id  5 'new', or 'own' when an entry of this key is fine
+-- Answers 1, or 0 when the lookup id is another's.
+local found = redis.call('HMGET', KEYS[1], 'v', 't', 'k', 'c')
+if found[1] then
+  if ARGV[5] == 'own' and found[2] == ARGV[3] and found[3] == ARGV[4] then
+    return 1
+  end
+  return 0
+end
+if found[4] and found[4] ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'c', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1

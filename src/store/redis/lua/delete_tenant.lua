@@ -1,0 +1,18 @@
+-- Deletes a tenant: its data keys, and with them the sense of all else, then what is in its slot.
+-- KEYS 1 tenant  2 keys  3 ids  4 owners  5 outbox  6 audit  7 lookups  8 requests  9 requests_due  10 revoking
+--      11 leftovers
+-- ARGV 1 data key id  2 version that must be there
+-- Answers {'ok'} or an objection.
+local found = redis.call('HMGET', KEYS[1], 'v', 'd')
+if not found[1] or found[2] ~= ARGV[1] then
+  return {'gone'}
+end
+if found[1] ~= ARGV[2] then
+  return {'conflict'}
+end
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[7]) == 1 then
+  redis.call('RENAME', KEYS[7], KEYS[11])
+end
+redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8], KEYS[9], KEYS[10])
+return {'ok'}

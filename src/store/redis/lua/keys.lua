@@ -1,0 +1,65 @@
+-- What the scripts on a tenant's keys share. KEYS of all of them:
+-- 1 tenant  2 keys  3 ids  4 owners  5 outbox  6 audit  7 lookups  8 requests  9 requests_due  10 revoking
+-- A change of a key is a list:
+-- 1 data key id  2 'new', 'first' or the version that must be there  3 key id  4 its version  5 sealed key
+-- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
+-- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
+-- from 16, three each: lookup id, version, sealed index entry
+
+-- What speaks against a change, or nil.
+local function objection(change)
+  if redis.call('HGET', KEYS[1], 'd') ~= change[1] then
+    return {'gone'}
+  end
+  if is_repeated(KEYS[9], change[10], change[11]) then
+    return {'repeated'}
+  end
+  local revoking = redis.call('HGET', KEYS[10], change[3])
+  if revoking then
+    return {'revoking', cmsgpack.unpack(revoking)}
+  end
+  local stored = redis.call('HGET', KEYS[2], change[3])
+  if change[2] == 'new' then
+    if stored then return {'exists'} end
+  elseif change[2] == 'first' then
+    if redis.call('HLEN', KEYS[2]) > 0 then return {'exists'} end
+  elseif not stored then
+    return {'gone'}
+  elseif string.match(stored, '^%d+') ~= change[2] then
+    return {'conflict'}
+  end
+  if change[6] ~= '' then
+    local live = tonumber(redis.call('HGET', KEYS[4], change[8]) or '0')
+    if change[6] == 'add' and live >= tonumber(change[7]) then
+      return {'owner', live}
+    elseif change[6] == 'remove' and live < 1 then
+      return {'uncounted'}
+    end
+  end
+end
+
+-- Applies a change; its index entries go to the outbox unless they are written already.
+-- Answers the number of the audit entry and how many live keys the tenant has.
+local function apply(change, is_index_written)
+  redis.call('HSET', KEYS[2], change[3], change[4] .. '\n' .. change[5])
+  redis.call('ZADD', KEYS[3], 0, change[3])
+  if change[6] == 'add' then
+    redis.call('HINCRBY', KEYS[4], change[8], 1)
+    redis.call('HINCRBY', KEYS[4], '*', 1)
+  elseif change[6] == 'remove' then
+    if redis.call('HINCRBY', KEYS[4], change[8], -1) == 0 then
+      redis.call('HDEL', KEYS[4], change[8])
+    end
+    redis.call('HINCRBY', KEYS[4], '*', -1)
+  end
+  for at = 16, #change, 3 do
+    redis.call('SADD', KEYS[7], change[at])
+    if not is_index_written then
+      local write = cmsgpack.pack({change[at + 1], change[3], change[at + 2], change[15]})
+      redis.call('HSET', KEYS[5], change[at], write)
+    end
+  end
+  remember(KEYS[8], KEYS[9], change[10], change[11], change[12], change[13])
+  local number = append(KEYS[6], change[9])
+  return number, tonumber(redis.call('HGET', KEYS[4], '*') or '0')
+end

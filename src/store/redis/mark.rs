@@ -1,0 +1,151 @@
+//! The frame around a change: written down before it, taken away after it, with what it holds meanwhile.
+
+use futures_util::future::{join, join_all, try_join_all};
+
+use super::RedisStore;
+use super::scripts;
+use crate::domain::name::TenantId;
+use crate::store::{Expected, KeyCommit, StoreError};
+
+/// How long claims and held places live, in ms: longer than a change may take.
+const CLAIM_MS: &[u8] = b"60000";
+
+/// What is begun: tenant, data key and a name of its own, as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) tenant: TenantId,
+    pub(super) dek_id: u64,
+    pub(super) name: String,
+}
+
+impl Mark {
+    pub(super) fn new(tenant: &TenantId, dek_id: u64) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            dek_id,
+            name: format!("{:016x}", rand::random::<u64>()),
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let mark = Self {
+            tenant: TenantId::parse(parts.next()?).ok()?,
+            dek_id: parts.next()?.parse().ok()?,
+            name: parts.next()?.to_owned(),
+        };
+        parts.next().is_none().then_some(mark)
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{}/{}/{}", self.tenant, self.dek_id, self.name)
+    }
+
+    /// Under which name the tenant's live keys are told.
+    pub(super) fn making(&self) -> String {
+        format!("{}/{}", self.tenant, self.dek_id)
+    }
+}
+
+impl RedisStore {
+    /// Writes down that something begins. `Err`: there are that many keys already.
+    pub(super) async fn begin(
+        &self,
+        mark: &Mark,
+        limit: Option<u64>,
+    ) -> Result<Result<u64, u64>, StoreError> {
+        let keys = [self.names.begun(), self.names.total(), self.names.held()];
+        let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
+        let text = mark.text();
+        let args = [text.as_bytes(), limit.as_bytes(), CLAIM_MS];
+        let (word, number): (String, u64) = self.link.run(&scripts::BEGIN, &keys, &args).await?;
+        Ok(if word == "ok" {
+            Ok(number)
+        } else {
+            Err(number)
+        })
+    }
+
+    /// Claims every lookup id of a commit, or none.
+    pub(super) async fn claim(&self, commit: &KeyCommit, mark: &Mark) -> Result<bool, StoreError> {
+        let whose: &[u8] = match commit.expected {
+            Expected::Version(_) => b"own",
+            Expected::New | Expected::FirstOfTenant => b"new",
+        };
+        let claims = commit.index.iter().map(|entry| async move {
+            let keys = [self.names.index(entry.lookup_id)];
+            let args: [&[u8]; 5] = [
+                mark.name.as_bytes(),
+                CLAIM_MS,
+                commit.tenant.as_str().as_bytes(),
+                commit.row.id.as_str().as_bytes(),
+                whose,
+            ];
+            self.link.run::<u8>(&scripts::CLAIM, &keys, &args).await
+        });
+        Ok(try_join_all(claims)
+            .await?
+            .iter()
+            .all(|claimed| *claimed == 1))
+    }
+
+    /// Undoes begin and claim, as far as it can: what is left runs out by itself.
+    pub(super) async fn take_back(&self, commit: &KeyCommit, mark: &Mark) {
+        let unclaims = commit.index.iter().map(|entry| async move {
+            let keys = [self.names.index(entry.lookup_id)];
+            let args = [mark.name.as_bytes()];
+            self.link.run::<u8>(&scripts::UNCLAIM, &keys, &args).await
+        });
+        let (unclaimed, ended) = join(join_all(unclaims), self.end(mark, None, false)).await;
+        for failed in unclaimed
+            .into_iter()
+            .filter_map(Result::err)
+            .chain(ended.err())
+        {
+            tracing::debug!(error = %failed, "a refused change leaves a claim that runs out");
+        }
+    }
+
+    pub(super) fn of_all(&self) -> [String; 6] {
+        [
+            self.names.begun(),
+            self.names.total(),
+            self.names.held(),
+            self.names.live(),
+            self.names.deleted(),
+            self.names.directory(),
+        ]
+    }
+
+    /// Tells the sum of all tenants what has become of one, and takes the mark away.
+    pub(super) async fn end(
+        &self,
+        mark: &Mark,
+        told: Option<(u64, u64)>,
+        in_directory: bool,
+    ) -> Result<(), StoreError> {
+        self.tell(&mark.text(), mark, told, in_directory).await
+    }
+
+    /// The same with the mark left in place when `begun` is empty.
+    pub(super) async fn tell(
+        &self,
+        begun: &str,
+        mark: &Mark,
+        told: Option<(u64, u64)>,
+        in_directory: bool,
+    ) -> Result<(), StoreError> {
+        let (number, live) = told.map_or_else(Default::default, |(number, live)| {
+            (number.to_string(), live.to_string())
+        });
+        let making = mark.making();
+        let tenant = if in_directory {
+            mark.tenant.as_str()
+        } else {
+            ""
+        };
+        let args = [begun, &making, &number, &live, tenant].map(str::as_bytes);
+        let _changed: u8 = self.link.run(&scripts::END, &self.of_all(), &args).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The Lua scripts: each changes one slot, as a whole or not at all. Their headers say what KEYS and ARGV are.
+//!
+//! They are sent by hash; a server that does not know one (a new primary, after `SCRIPT FLUSH`) is sent the text.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+macro_rules! scripts {
+    ($($name:ident = [$($file:literal),+];)*) => {$(
+        pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("lua/", $file, ".lua"))),+)));
+    )*};
+}
+
+scripts! {
+    BEGIN = ["begin"];
+    END = ["end"];
+    FORGET = ["forget"];
+    CLAIM = ["claim"];
+    UNCLAIM = ["unclaim"];
+    WRITE_INDEX = ["write_index"];
+    DROP_INDEX = ["drop_index"];
+    COMMIT_KEY = ["common", "keys", "commit_key"];
+    FINISH_REVOKE = ["common", "keys", "finish_revoke"];
+    CONFIRM = ["confirm"];
+    COMMIT_TENANT = ["common", "commit_tenant"];
+    DELETE_TENANT = ["delete_tenant"];
+    PENDING = ["pending"];
+    STATE = ["state"];
+    PAGE = ["page"];
+}
