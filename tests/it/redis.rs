@@ -1,5 +1,7 @@
 //! The Redis servers that other tests rely on do what those tests take for granted.
 
+mod crash;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;

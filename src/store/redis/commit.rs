@@ -25,7 +25,7 @@ use crate::domain::name::TenantId;
 use crate::store::{CommitError, CountChange, CountScope, KeyCommit, StoreError};
 
 /// How long a change may take from begin to commit, in ms: less than claims and held places live.
-pub(super) const CHANGE_MS: &[u8] = b"10000";
+pub(super) const CHANGE_MS: &[u8] = b"5000";
 /// How often a change that meets kept revocations of its key completes them and tries again.
 const ATTEMPTS_MAX: usize = 4;
 

@@ -8,7 +8,7 @@ use crate::domain::name::TenantId;
 use crate::store::{Expected, KeyCommit, StoreError};
 
 /// How long claims and held places live, in ms: longer than a change may take.
-const CLAIM_MS: &[u8] = b"60000";
+const CLAIM_MS: &[u8] = b"30000";
 
 /// What is begun: tenant, data key and a name of its own, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A change that is younger than this is left to who began it, in ms.
 const YOUNG_MS: u64 = 1_000;
 /// A mark that is older than this is of no change that can still commit, in ms: above `commit::CHANGE_MS`.
-const OLD_MS: u64 = 15_000;
+const OLD_MS: u64 = 7_000;
 /// How many marks are looked at in one go.
 const MARKS_AT_ONCE: usize = 256;
 

@@ -1,6 +1,7 @@
 //! Real Redis servers of a test's own: one alone, a cluster, two under Sentinel.
 
 pub(crate) mod cluster;
+pub(crate) mod proxy;
 pub(crate) mod sentinel;
 
 use std::collections::BTreeMap;
