@@ -13,11 +13,13 @@ pub mod codec;
 pub mod records;
 pub mod redb;
 pub mod redis;
+mod sidecar;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
@@ -211,6 +213,8 @@ pub struct StoreInfo {
     pub location: String,
 }
 
+pub use sidecar::{Sidecar, SidecarReport};
+
 /// Is told of every change, before the commit returns.
 pub trait Watcher: Send + Sync + 'static {
     /// An index entry was written or removed.
@@ -297,6 +301,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         dek_id: u64,
         expected: u64,
     ) -> StoreFuture<'a, (), CommitError>;
+
+    /// The other processes that live and check requests from this store, in the order of their ids.
+    fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>>;
+
+    /// Waits until every live sidecar has applied what was committed of these index entries before the call, for
+    /// `within` at most; answers the ids of those that have not by then.
+    fn late<'a>(
+        &'a self,
+        lookup_ids: &'a [LookupId],
+        within: Duration,
+    ) -> StoreFuture<'a, Vec<String>>;
 
     /// Tells `watcher` of every change from now on.
     fn watch(&self, watcher: Arc<dyn Watcher>);

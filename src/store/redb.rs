@@ -19,13 +19,14 @@ mod writer;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
@@ -218,6 +219,15 @@ impl Store for EmbeddedStore {
             expected,
         };
         Box::pin(self.writer.submit(delete))
+    }
+
+    /// None: whoever uses this store is in this process, and is told before a commit returns.
+    fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn late<'a>(&'a self, _: &'a [LookupId], _: Duration) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

@@ -10,6 +10,7 @@ mod change;
 mod commit;
 mod connect;
 mod ears;
+mod fleet;
 mod index;
 mod keyspace;
 mod link;
@@ -20,11 +21,11 @@ mod settings;
 mod tenants;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{join_all, join3};
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redis::{Cmd, cmd};
@@ -34,12 +35,13 @@ use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use change::damaged;
 use ears::{Ears, Watchers};
+use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
 pub use settings::{Address, Login, Settings, Tls, Topology};
@@ -67,6 +69,8 @@ pub struct RedisStore {
     link: Link,
     watchers: Arc<Watchers>,
     ears: Ears,
+    questions: Arc<Questions>,
+    member: OnceLock<Member>,
     queue: mpsc::Sender<Job>,
     // Taken by `run`.
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
@@ -100,9 +104,12 @@ impl RedisStore {
     pub fn new(settings: Settings, access: Access) -> Arc<Self> {
         let names = Keyspace::new(&settings.prefix);
         let watchers = Arc::new(Watchers::default());
+        let questions = Arc::new(Questions::default());
         let (queue, jobs) = mpsc::channel(QUEUE_LEN_MAX);
         Arc::new(Self {
-            ears: Ears::new(names.clone(), Arc::clone(&watchers)),
+            ears: Ears::new(names.clone(), Arc::clone(&watchers), Arc::clone(&questions)),
+            questions,
+            member: OnceLock::new(),
             names,
             access,
             link: Link::new(settings),
@@ -131,7 +138,8 @@ impl RedisStore {
                 }
             }
         };
-        join3(self.link.keep(), self.ears.listen(&self.link), write).await;
+        let hear = self.ears.listen(&self.link);
+        tokio::join!(self.link.keep(), hear, self.take_part(), write);
     }
 
     /// How late a change may be heard at most.
@@ -470,6 +478,18 @@ impl Store for RedisStore {
             dek_id,
             expected,
         }))
+    }
+
+    fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
+        Box::pin(self.live_sidecars())
+    }
+
+    fn late<'a>(
+        &'a self,
+        lookup_ids: &'a [LookupId],
+        within: Duration,
+    ) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(self.late_sidecars(lookup_ids, within))
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

@@ -1,6 +1,7 @@
 //! The Redis servers that other tests rely on do what those tests take for granted.
 
 mod crash;
+mod fleet;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::{self, ConnectError};
+use super::fleet::Questions;
 use super::keyspace::Keyspace;
 use super::link::Link;
 use super::settings::{Address, Settings};
@@ -49,6 +50,7 @@ impl Watchers {
 pub(super) struct Ears {
     names: Keyspace,
     watchers: Arc<Watchers>,
+    questions: Arc<Questions>,
     /// The primaries that are heard, each with the round trip that was measured last, in microseconds.
     heard: Mutex<BTreeMap<Address, u64>>,
     /// The primaries that there are.
@@ -65,10 +67,11 @@ impl std::fmt::Debug for Ears {
 }
 
 impl Ears {
-    pub(super) fn new(names: Keyspace, watchers: Arc<Watchers>) -> Self {
+    pub(super) fn new(names: Keyspace, watchers: Arc<Watchers>, questions: Arc<Questions>) -> Self {
         Self {
             names,
             watchers,
+            questions,
             heard: Mutex::default(),
             wanted: Mutex::default(),
             deaf_since: Mutex::new(Some(Instant::now())),
@@ -128,9 +131,10 @@ impl Ears {
         let ended = Arc::new(Notify::new());
         let hear = {
             let (names, watchers) = (self.names.clone(), Arc::clone(&self.watchers));
+            let questions = Arc::clone(&self.questions);
             let ended = Arc::clone(&ended);
             move |push: PushInfo| match push.kind {
-                PushKind::Invalidate => tell(&names, &watchers, &push.data),
+                PushKind::Invalidate => tell(&names, &watchers, &questions, &push.data),
                 PushKind::Disconnection => ended.notify_one(),
                 _ => {}
             }
@@ -138,7 +142,11 @@ impl Ears {
         let mut connection = connect::open(settings, at, hear).await?;
         let mut track = redis::cmd("CLIENT");
         track.arg("TRACKING").arg("ON").arg("BCAST");
-        for prefix in [self.names.index_prefix(), self.names.tenant_prefix()] {
+        for prefix in [
+            self.names.index_prefix(),
+            self.names.tenant_prefix(),
+            self.names.question_prefix(),
+        ] {
             track.arg("PREFIX").arg(prefix);
         }
         track.exec_async(&mut connection).await?;
@@ -200,7 +208,7 @@ impl Ears {
 }
 
 /// Passes on what a server pushed: a list of names, or nothing when everything was flushed.
-fn tell(names: &Keyspace, watchers: &Watchers, data: &[Value]) {
+fn tell(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &[Value]) {
     for value in data {
         let Value::Array(changed) = value else {
             watchers.tell(|watcher| {
@@ -217,6 +225,8 @@ fn tell(names: &Keyspace, watchers: &Watchers, data: &[Value]) {
                 watchers.tell(|watcher| watcher.index_changed(id));
             } else if let Some(tenant) = names.parse_tenant(name) {
                 watchers.tell(|watcher| watcher.tenant_changed(&tenant));
+            } else if let Some(question) = names.parse_question(name) {
+                questions.heard(question);
             }
         }
     }

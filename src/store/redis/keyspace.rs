@@ -97,6 +97,37 @@ impl Keyspace {
         }
     }
 
+    /// Sorted set of live sidecars, by when they were last heard of.
+    pub(super) fn fleet_live(&self) -> String {
+        format!("{}fleet:{{fleet}}:live", self.prefix)
+    }
+
+    /// Hash: sidecar -> what it says of itself.
+    pub(super) fn fleet_says(&self) -> String {
+        format!("{}fleet:{{fleet}}:says", self.prefix)
+    }
+
+    /// What every name of [`Self::question`] begins with.
+    pub(super) fn question_prefix(&self) -> String {
+        format!("{}fleet:ask:", self.prefix)
+    }
+
+    /// Has no value; that it is written asks every sidecar to answer.
+    pub(super) fn question(&self, question: &str) -> String {
+        format!("{}{question}", self.question_prefix())
+    }
+
+    /// Set of the sidecars that have heard a question, and so all that was written in its slot before.
+    pub(super) fn answers(&self, question: &str) -> String {
+        format!("{}fleet:ack:{question}", self.prefix)
+    }
+
+    /// The question that a name of [`Self::question`] is for.
+    pub(super) fn parse_question<'a>(&self, name: &'a [u8]) -> Option<&'a str> {
+        let question = name.strip_prefix(self.question_prefix().as_bytes())?;
+        std::str::from_utf8(question).ok()
+    }
+
     /// The lookup id that a name of [`Self::index`] is for.
     pub(super) fn parse_index(&self, name: &[u8]) -> Option<LookupId> {
         let hex = inside(name, self.index_prefix().as_bytes())?;

@@ -29,4 +29,6 @@ scripts! {
     PENDING = ["pending"];
     STATE = ["state"];
     PAGE = ["page"];
+    HEARTBEAT = ["heartbeat"];
+    FLEET = ["fleet"];
 }

@@ -10,7 +10,7 @@ use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Store, StoreError, StoreFuture,
+    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
@@ -276,6 +276,18 @@ impl Store for FaultStore {
         expected: u64,
     ) -> StoreFuture<'a, (), CommitError> {
         self.inner.delete_tenant(tenant, dek_id, expected)
+    }
+
+    fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
+        self.inner.sidecars()
+    }
+
+    fn late<'a>(
+        &'a self,
+        lookup_ids: &'a [LookupId],
+        within: Duration,
+    ) -> StoreFuture<'a, Vec<String>> {
+        self.inner.late(lookup_ids, within)
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {
