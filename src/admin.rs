@@ -7,6 +7,7 @@ mod filter;
 mod grant;
 mod guard;
 mod keys;
+mod page;
 mod page_token;
 mod tenants;
 
