@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage, 78 bad configuration or keyring.
 
+mod batches;
 pub(crate) mod bootstrap;
 mod check;
 mod client;
@@ -240,6 +241,8 @@ mod tests {
             "key revoke acme abcd2345 --api-key-file admin.key",
             "key import acme --name legacy --token-file old.txt",
             "key import acme --csv keys.csv",
+            "tenant import --csv tenants.csv",
+            "tenant import --csv - --key first --tokens-file tokens.csv -o name",
             "key update acme abcd2345 --scope read --remove-feature images",
             "key revoke-all acme --owner alice --yes",
             "key verify --token-file - --source-ip 192.0.2.7",

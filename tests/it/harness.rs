@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// For tests that use the whole machine: one of them at a time.
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Longest wait for anything a busy machine may be slow at.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
