@@ -137,6 +137,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if !matches!(cli.command, Command::Dev(_)) {
+        harden();
+    }
     let mut out = Out::stdout();
     let done = match cli.command {
         Command::Dev(args) => dev::run(&args),
@@ -153,6 +156,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Man(args) => manual::man(&args, &mut out),
     };
     finish(done)
+}
+
+/// A core file would hold keys: none is written, and no debugger of the same user attaches.
+fn harden() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tell_hint(&format!("core dumps cannot be switched off: {error}"));
+    }
 }
 
 fn finish(done: Result<(), Failure>) -> ExitCode {
