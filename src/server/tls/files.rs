@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::config::TlsConfig;
 use crate::keyfile::guarded::{self, Readers, Refusal};
 use crate::server::tls::certificate;
 
@@ -89,6 +90,17 @@ pub enum TlsFileError {
 pub(super) struct Chain {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) expires_at: Timestamp,
+}
+
+/// What is wrong with each file for itself, so that all of it can be said at once.
+pub(super) fn mistakes(files: &TlsConfig, now: Timestamp) -> Vec<TlsFileError> {
+    let ca = files.client_ca_file.as_deref();
+    let all = [
+        read_chain(&files.cert_file, now).err(),
+        read_key(&files.key_file).err(),
+        ca.and_then(|path| read_roots(path, now).err()),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The server's certificate and its chain, all valid at `now`.
