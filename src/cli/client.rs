@@ -20,6 +20,7 @@ use crate::cli::output::{Form, printable};
 use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
 use crate::config;
+use crate::proto::admin as pb;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
@@ -236,6 +237,17 @@ impl Client {
 
     pub(super) fn keys(&self) -> KeyServiceClient<Authorized> {
         KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Whether the server knows us, whatever our role.
+    pub(super) async fn is_known(&self) -> Result<bool, Failure> {
+        // Of no token at all: everybody whom the server knows is answered.
+        let request = pb::VerifyKeyRequest::default();
+        match self.keys().verify_key(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::Unauthenticated => Ok(false),
+            Err(status) => Err(self.refused(status)),
+        }
     }
 
     /// What the server said, and what to do about it.
