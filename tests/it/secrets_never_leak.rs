@@ -2,6 +2,7 @@
 
 mod search;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -410,5 +411,11 @@ fn a_crash_leaves_no_core_with_keys_in_it() {
         "exec \"$0\" tenant list --api-key-file key --addr {}",
         server.local_addr().unwrap()
     );
-    assert!(!dumps_core(&place, &client, || server.accept().is_ok()));
+    // Held, or the command would see the connection end.
+    let connection = OnceCell::new();
+    let ready = || {
+        let accepted = server.accept();
+        accepted.is_ok_and(|accepted| connection.set(accepted).is_ok())
+    };
+    assert!(!dumps_core(&place, &client, ready));
 }
