@@ -23,8 +23,8 @@ pub struct ConfigArgs {
 enum ConfigCommand {
     /// Name every mistake at once, or say what the file switches on
     #[command(
-        after_help = "Reads the keyrings and the TLS files that the configuration names as well, as `keystile serve` would, and
-opens no port. The store is left alone.
+        after_help = "Reads the keyrings and the TLS files that the configuration names as well, as `keystile serve`
+would, and opens no port. The store is left alone.
 
 Examples:
   keystile config check -c keystile.yaml

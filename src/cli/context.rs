@@ -19,13 +19,13 @@ const NAME_LEN_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Asks for the API key without showing it, tries it, and keeps it with the address in
-$XDG_CONFIG_HOME/keystile/config.yaml (mode 0600). Later commands use it until another context is chosen.
-The key is also read from standard input when that is not a terminal. It is not asked for when the server gives the
-certificate of --tls-cert a role; --api-key-file keeps a key all the same.
+$XDG_CONFIG_HOME/keystile/config.yaml (mode 0600). Later commands use it until another context is
+chosen. The key is also read from standard input when that is not a terminal. It is not asked for
+when the server gives the certificate of --tls-cert a role; --api-key-file keeps one all the same.
 
 Examples:
   keystile login --addr keystile.example:9002
-  keystile login --addr https://keystile.example:9002 --tls-ca ca.pem --tls-cert me.pem --tls-key me.key
+  keystile login --addr https://keystile.example:9002 --tls-cert me.pem --tls-key me.key
   keystile login --context staging --addr unix:/run/keystile.sock --api-key-file admin.key"
 )]
 pub(super) struct LoginArgs {

@@ -71,7 +71,8 @@ const KEY: KeyColumns = KeyColumns {
   tenant           required: the id, 1 to 63 of a-z, 0-9 and -
   display_name     for people; the id if empty
   plan             the plan whose features it has
-  features, denied_features    beyond the plan's, and not though the plan's; several are separated by blanks
+  features         beyond the plan's; several are separated by blanks
+  denied_features  not had, though the plan has them
   metadata         NAME=VALUE, several are separated by blanks
   key_name         makes a first key of that name; without it and --key, none is made
   key_owner        `default` if empty
@@ -79,14 +80,15 @@ const KEY: KeyColumns = KeyColumns {
   key_scopes, key_features, key_networks   several are separated by blanks
   key_description  for people
   key_expires_at   for example 2027-01-31T00:00:00Z; never if empty
-The whole table is checked before anything is sent. Doing it again is safe: a tenant that is there already is
-reported and left as it is, and so is a first key of the same name and owner. The token of one that the same caller
-made less than 12 hours ago is given again, so that nothing is lost when an import was interrupted.
+The whole table is checked before anything is sent. Doing it again is safe: a tenant that is there
+already is left as it is, and so is a first key of the same name and owner. The token of one that
+the same caller made less than 12 hours ago is given again: an import that was interrupted is gone
+on with, and nothing is lost.
 
 Examples:
   keystile tenant import --csv tenants.csv
   keystile tenant import --csv tenants.csv --key first --tokens-file tokens.csv
-  keystile tenant import --csv tenants.csv --key first -o json | jq -r '.keys[] | [.key.tenant_id, .plaintext] | @tsv'"
+  keystile tenant import --csv tenants.csv --key first -o json | jq -r '.keys[].plaintext'"
 )]
 pub(super) struct ImportArgs {
     /// The table, - for standard input
