@@ -9,7 +9,7 @@ use crate::cli::client::{Client, ClientArgs};
 use crate::cli::output::{self, Form, Out};
 use crate::cli::prompt;
 use crate::cli::target::{self, Target};
-use crate::cli::{Failure, block_on};
+use crate::cli::{Failure, block_on, tell_hint};
 use crate::proto::admin as pb;
 use file::{ApiKey, Context, Contexts};
 
@@ -129,7 +129,11 @@ async fn certificate_suffices(args: &LoginArgs, target: Target) -> Result<bool, 
     if !target.tls.identifies_us() {
         return Ok(false);
     }
-    Client::open(target, &args.client).await?.is_known().await
+    let known = Client::open(target, &args.client).await?.is_known().await?;
+    if !known {
+        tell_hint("the server gives our certificate no role, so an API key is needed as well");
+    }
+    Ok(known)
 }
 
 /// Tries the key, and says whose it is as far as the server tells.

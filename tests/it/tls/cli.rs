@@ -143,7 +143,9 @@ fn a_certificate_is_enough_where_it_has_a_role() {
     );
     let asked = login("envoy");
     assert!(
-        asked.stderr.contains("does not hold an API key"),
+        asked
+            .stderr
+            .contains("gives our certificate no role, so an API key is needed"),
         "{}",
         asked.stderr
     );
