@@ -13,8 +13,8 @@ use crate::cli::progress::Progress;
 
 /// Rows a batch: enough to share commits, few enough to show progress and to be answered well within a deadline.
 const ROWS_MAX: usize = 500;
-/// Bytes of rows a batch. The server reads at most 1 MiB of one message.
-const BYTES_MAX: usize = 768 * 1024;
+/// Bytes of rows a batch. The server reads messages of at most 2 MiB.
+const BYTES_MAX: usize = 1024 * 1024;
 /// Batches under way: the server works on one while the next is on its way.
 const UNDER_WAY: usize = 3;
 
