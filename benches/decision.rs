@@ -10,28 +10,22 @@
 
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use divan::{Bencher, counter::ItemsCount};
 use keystile::authorizer::{Authorizer, Decision};
-use keystile::cache::{self, Cache};
 use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::crypto::signing::ContextKeys;
-use keystile::crypto::token::{Token, TokenPrefixes};
-use keystile::domain::name::{Feature, PlanName};
+use keystile::crypto::token::Token;
 use keystile::domain::request::{AccessRequest, Credential, Rule};
 use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
-use keystile::registry::{self, Registry};
-use keystile::store::Store;
-use keystile::store::redb::EmbeddedStore;
 use keystile::telemetry::metrics::Metrics;
 use tokio::runtime::Runtime;
-use world::{fill, message};
+use world::{loaded, message};
 
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler<mimalloc::MiMalloc> =
@@ -64,43 +58,8 @@ impl World {
             .enable_all()
             .build()
             .unwrap();
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory().unwrap());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let data = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
-        let lookup = Arc::new(data.lookup_key().unwrap());
-        let registry = Registry::new(
-            Arc::clone(&store),
-            Arc::clone(&data),
-            None,
-            Arc::clone(&lookup),
-            Arc::clone(&clock),
-            registry::Settings::default(),
-        );
-        let tokens = runtime.block_on(fill(&registry, tenants));
-        let feature = |name: &str| Feature::parse(name).unwrap();
-        let plans = BTreeMap::from([(
-            PlanName::parse("pro").unwrap(),
-            BTreeSet::from([feature("images"), feature("export")]),
-        )]);
-        let settings = cache::Settings {
-            ttl: Duration::from_secs(86_400),
-            max_entries: 2_000_000,
-            ..cache::Settings::default()
-        };
-        let cache = Cache::new(&store, data, plans, settings);
-        let authorizer = Arc::new(Authorizer::new(
-            cache,
-            lookup,
-            TokenPrefixes::default(),
-            clock,
-            Duration::from_secs(1),
-        ));
-        for token in &tokens {
-            let found = runtime
-                .block_on(authorizer.authenticate(token.as_bytes()))
-                .unwrap();
-            assert!(found.is_ok(), "every key is valid");
-        }
+        let (_, parts, tokens) = runtime.block_on(loaded("127.0.0.1:9001", tenants));
+        let authorizer = parts.authorizer;
         let service = CheckService::new(
             Arc::clone(&authorizer),
             Settings::default(),

@@ -36,12 +36,7 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkH
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use keystile::clock::{Clock, SystemClock};
-use keystile::config::Config;
-use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::server;
-use keystile::server::parts::Parts;
-use keystile::store::redb::EmbeddedStore;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use tokio::net::{UnixListener, UnixStream};
@@ -313,39 +308,14 @@ fn floor(dir: &Path) {
 
 /// The real server, one worker, all keys in memory.
 fn keystile(dir: &Path, tenants: usize) {
-    let config = format!(
-        "authz: {{listen: [\"unix:{}/keystile.sock\"], workers: 1}}\n\
-         keyring: {{data: {{file: unused}}}}\ncache: {{ttl: 1d, max_stale: 1d}}\n\
-         plans: {{pro: {{features: [images, export]}}}}\n",
-        dir.display()
-    );
-    let config = Config::parse(&config, "the bench", std::iter::empty())
-        .unwrap()
-        .config;
     Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap()
         .block_on(async {
-            let data = Arc::new(Keyring::generate(
-                Ring::Data,
-                SystemClock.now(),
-                &mut rand::rng(),
-            ));
-            let store = Arc::new(EmbeddedStore::in_memory().unwrap());
-            let parts = Parts::assemble(&config, store, data, None).await.unwrap();
-            let tokens = world::fill(&parts.registry, tenants).await;
-            for token in &tokens {
-                assert!(
-                    parts
-                        .authorizer
-                        .authenticate(token.as_bytes())
-                        .await
-                        .unwrap()
-                        .is_ok()
-                );
-            }
+            let listen = format!("unix:{}/keystile.sock", dir.display());
+            let (config, parts, tokens) = world::loaded(&listen, tenants).await;
             fs::write(dir.join("tokens"), tokens.join("\n")).unwrap();
             server::run(&config, parts, |_| Ok(())).await.unwrap();
         });

@@ -1,18 +1,48 @@
 //! What the benches measure on: tenants with a hundred keys each, and a request like Envoy's.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use keystile::clock::{Clock as _, SystemClock};
+use keystile::config::Config;
+use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, Owner, PlanName, Scope, TenantId};
 use keystile::domain::role::Role;
 use keystile::registry::{NewKey, NewTenant, Registry};
+use keystile::server::parts::Parts;
+use keystile::store::redb::EmbeddedStore;
 use prost::Message;
 use tokio::task::JoinSet;
 
 /// Keys a tenant.
 const KEYS_EACH: usize = 100;
+
+/// A process with all its keys in memory and cached, and their tokens. `listen` is where it would serve Envoy.
+pub(crate) async fn loaded(listen: &str, tenants: usize) -> (Config, Parts, Vec<String>) {
+    let config = format!(
+        "authz: {{listen: [\"{listen}\"], workers: 1}}\n\
+         keyring: {{data: {{file: unused}}}}\n\
+         cache: {{ttl: 1d, max_stale: 1d, max_entries: 2000000}}\n\
+         plans: {{pro: {{features: [images, export]}}}}\n"
+    );
+    let config = Config::parse(&config, "the bench", std::iter::empty());
+    let config = config.unwrap().config;
+    let (now, mut rng) = (SystemClock.now(), rand::rng());
+    let data = Arc::new(Keyring::generate(Ring::Data, now, &mut rng));
+    let store = Arc::new(EmbeddedStore::in_memory().unwrap());
+    let parts = Parts::assemble(&config, store, data, None).await.unwrap();
+    let tokens = fill(&parts.registry, tenants).await;
+    for token in &tokens {
+        let found = parts.authorizer.authenticate(token.as_bytes()).await;
+        assert!(found.unwrap().is_ok(), "every key is valid");
+    }
+    (config, parts, tokens)
+}
+
 /// Makes the tenants and their keys; the tokens come in random order.
-pub(crate) async fn fill(registry: &Registry, tenants: usize) -> Vec<String> {
+async fn fill(registry: &Registry, tenants: usize) -> Vec<String> {
     let mut tasks = JoinSet::new();
     for number in 0..tenants {
         let registry = registry.clone();

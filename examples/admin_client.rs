@@ -1,7 +1,7 @@
 //! A client of the admin API: makes a tenant with a key, proves the token, and cleans up.
 //!
 //! ```text
-//! KEYSTILE_API_KEY=ks_live_... cargo run --example admin_client -- http://127.0.0.1:9002
+//! KEYSTILE_API_KEY=ks_live_... cargo run --example admin_client -- 127.0.0.1:9002
 //! ```
 #![allow(
     clippy::print_stdout,
@@ -34,10 +34,12 @@ impl Interceptor for Bearer {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::args().nth(1);
-    let address = address.unwrap_or_else(|| "http://127.0.0.1:9002".to_owned());
+    let address = address.unwrap_or_else(|| "127.0.0.1:9002".to_owned());
     let key = std::env::var("KEYSTILE_API_KEY").context("set KEYSTILE_API_KEY")?;
     let bearer = Bearer(format!("Bearer {key}").parse()?);
-    let channel = Channel::from_shared(address)?.connect().await?;
+    let channel = Channel::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?;
     let tenants = TenantServiceClient::with_interceptor(channel.clone(), bearer.clone());
     let keys = KeyServiceClient::with_interceptor(channel, bearer);
     match tour(tenants, keys).await {

@@ -7,6 +7,7 @@ mod filter;
 mod grant;
 mod guard;
 mod keys;
+mod page;
 mod page_token;
 mod tenants;
 
@@ -27,8 +28,9 @@ use crate::registry::Registry;
 
 pub use convert::key_to_proto;
 
-/// The largest request, in bytes: 64 KiB hold the largest single resource, the rest is room for batches.
-pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest request, in bytes: 64 KiB hold the largest single resource, the rest is room for batches, and for
+/// telling whoever sends a megabyte as a name which field it was.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What every service needs.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage, 78 bad configuration or keyring.
 
+mod batches;
 pub(crate) mod bootstrap;
 mod check;
 mod client;
@@ -136,6 +137,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if !matches!(cli.command, Command::Dev(_)) {
+        harden();
+    }
     let mut out = Out::stdout();
     let done = match cli.command {
         Command::Dev(args) => dev::run(&args),
@@ -152,6 +156,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Man(args) => manual::man(&args, &mut out),
     };
     finish(done)
+}
+
+/// A core file would hold keys: none is written, and no debugger of the same user attaches.
+fn harden() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tell_hint(&format!("core dumps cannot be switched off: {error}"));
+    }
 }
 
 fn finish(done: Result<(), Failure>) -> ExitCode {
@@ -240,6 +251,8 @@ mod tests {
             "key revoke acme abcd2345 --api-key-file admin.key",
             "key import acme --name legacy --token-file old.txt",
             "key import acme --csv keys.csv",
+            "tenant import --csv tenants.csv",
+            "tenant import --csv - --key first --tokens-file tokens.csv -o name",
             "key update acme abcd2345 --scope read --remove-feature images",
             "key revoke-all acme --owner alice --yes",
             "key verify --token-file - --source-ip 192.0.2.7",

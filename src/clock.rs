@@ -39,8 +39,10 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339, UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time}"),
+        // Not a `jiff::Timestamp`: with room for every zone, that ends a day before our MAX.
+        let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        match epoch.checked_add(jiff::SignedDuration::from_millis(self.0)) {
+            Ok(time) => write!(f, "{time}Z"),
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -90,5 +92,23 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_that_we_handle_has_a_text() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_800_000_000_123, "2027-01-15T08:00:00.123Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (Timestamp::MAX.as_millis(), "9999-12-31T23:59:59.999Z"),
+            (i64::MAX, "9223372036854775807ms"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), text);
+        }
     }
 }

@@ -35,6 +35,7 @@ mod validate;
 
 pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
+pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use text::PlanName;
 

@@ -3,17 +3,19 @@
 //! A file is owned by its owner alone (mode 0600). It appears whole or not at all: it is written beside its place,
 //! synced, and moved there.
 
+pub mod guarded;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::config::{self, KeyringSource};
 use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring, UnwrapError};
+use guarded::{Readers, Refusal};
 
 /// Why a keyring could not be read or written. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -190,52 +192,17 @@ pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
 }
 
 fn read(path: &Path, ring: Ring) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
-    let unreadable = |source| KeyfileError::Unreadable {
-        path: path.into(),
-        source,
+    let refused = |refusal| {
+        let path = path.to_owned();
+        match refusal {
+            Refusal::Missing => KeyfileError::Missing { path, ring },
+            Refusal::Unreadable(source) => KeyfileError::Unreadable { path, source },
+            Refusal::NotAFile { kind } => KeyfileError::NotAFile { path, kind },
+            Refusal::TooOpen { mode } => KeyfileError::TooOpen { path, mode },
+            Refusal::TooLarge => KeyfileError::TooLarge { path },
+        }
     };
-    // Without O_NONBLOCK a pipe in the file's place would hold us for ever.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => KeyfileError::Missing {
-                path: path.into(),
-                ring,
-            },
-            _ => unreadable(source),
-        })?;
-    // Asked of the open file, so that nobody can swap it between question and use.
-    let facts = file.metadata().map_err(unreadable)?;
-    if !facts.is_file() {
-        let kind = if facts.is_dir() {
-            "a folder"
-        } else {
-            "a device or a pipe"
-        };
-        return Err(KeyfileError::NotAFile {
-            path: path.into(),
-            kind,
-        });
-    }
-    let mode = facts.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyfileError::TooOpen {
-            path: path.into(),
-            mode,
-        });
-    }
-    // The full capacity at once: a growing buffer would leave unwiped copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LEN_MAX + 1));
-    let limit = u64::try_from(FILE_LEN_MAX + 1).unwrap_or(u64::MAX);
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > FILE_LEN_MAX {
-        return Err(KeyfileError::TooLarge { path: path.into() });
-    }
-    Ok(bytes)
+    guarded::read(path, Readers::OwnerAlone, FILE_LEN_MAX).map_err(refused)
 }
 
 /// Whether a store that remembers the keyring id `remembered` was made with this `data` keyring.

@@ -6,6 +6,7 @@
 mod admin_auth;
 mod authz;
 mod connection;
+pub mod files;
 mod health;
 mod listener;
 mod ops;

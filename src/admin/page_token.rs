@@ -3,7 +3,12 @@
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use tonic::Status;
 use tonic_types::FieldViolation;
+
+use crate::admin::convert::bad;
+use crate::domain::name::InvalidName;
+use crate::status;
 
 const MAC_LEN: usize = 16;
 /// The longest position is a tenant id of 63 characters: a longer token cannot be ours.
@@ -59,6 +64,23 @@ impl PageTokens {
         } else {
             Err(refused())
         }
+    }
+
+    /// The position as an id; none at the start of a list.
+    pub(super) fn position<Id>(
+        &self,
+        query: &str,
+        token: &str,
+        parse: impl Fn(&str) -> Result<Id, InvalidName>,
+    ) -> Result<Option<Id>, Status> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let position = self.open(query, token);
+        let position = position.map_err(|refused| status::invalid(vec![refused]))?;
+        let id = parse(&position);
+        id.map(Some)
+            .map_err(|error| bad("page_token", error.to_string()))
     }
 
     fn mac(&self, query: &str, position: &str) -> [u8; MAC_LEN] {

@@ -7,7 +7,8 @@ use crate::admin::convert::{
     TenantChange, bad, expect_etag, new_tenant, reason, request_id, tenant_name, tenant_to_proto,
 };
 use crate::admin::filter::Filter;
-use crate::admin::page_token::{PAGE_SIZE_MAX, page_size};
+use crate::admin::page::{Listed, page};
+use crate::admin::page_token::page_size;
 use crate::admin::{Admin, batch};
 use crate::domain::change::Action;
 use crate::domain::name::TenantId;
@@ -15,12 +16,10 @@ use crate::domain::tenant::Tenant;
 use crate::proto::admin as pb;
 use crate::proto::admin::batch_create_tenants_result::Result as Created;
 use crate::proto::admin::tenant_service_server::TenantService;
+use crate::registry::Registry;
 use crate::status::{self, from_registry};
 
 type Answer<T> = Result<Response<T>, Status>;
-
-/// How many tenants one call looks at to find those that are wanted.
-const SCAN_MAX: usize = 5_000;
 
 #[derive(Clone)]
 pub(super) struct Tenants(pub(super) Admin);
@@ -54,11 +53,16 @@ impl TenantService for Tenants {
         let size = page_size(request.page_size).map_err(|bad| status::invalid(vec![bad]))?;
         let filter = Filter::parse::<pb::Tenant>(&request.filter)?;
         let bound_to = format!("tenants?{}", request.filter);
-        let after = self.position(&bound_to, &request.page_token)?;
-        let page = self.page(&filter, after, size).await?;
-        let token = |last: TenantId| self.0.pages.seal(&bound_to, last.as_str());
+        let pages = &self.0.pages;
+        let after = pages.position(&bound_to, &request.page_token, TenantId::parse)?;
+        let query = Query {
+            registry: &self.0.registry,
+            filter,
+        };
+        let page = page(&query, after, size).await?;
+        let token = |last: TenantId| pages.seal(&bound_to, last.as_str());
         Ok(Response::new(pb::ListTenantsResponse {
-            tenants: page.tenants,
+            tenants: page.items,
             next_page_token: page.next.map(token).unwrap_or_default(),
         }))
     }
@@ -160,10 +164,34 @@ impl TenantService for Tenants {
     }
 }
 
-/// Some tenants, and the last one that was looked at when there are more.
-struct Page {
-    tenants: Vec<pb::Tenant>,
-    next: Option<TenantId>,
+/// Which tenants are wanted.
+struct Query<'a> {
+    registry: &'a Registry,
+    filter: Filter,
+}
+
+impl Listed for Query<'_> {
+    type Item = Tenant;
+    type Shown = pb::Tenant;
+    type Id = TenantId;
+
+    fn wants_all(&self) -> bool {
+        self.filter.is_empty()
+    }
+
+    async fn fetch(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<Tenant>, Status> {
+        let tenants = self.registry.tenants(after, limit).await;
+        tenants.map_err(from_registry("tenant"))
+    }
+
+    fn id(tenant: &Tenant) -> TenantId {
+        tenant.id.clone()
+    }
+
+    fn show(&self, tenant: &Tenant) -> Option<pb::Tenant> {
+        let shown = tenant_to_proto(tenant);
+        self.filter.passes(&shown).then_some(shown)
+    }
 }
 
 impl Tenants {
@@ -183,66 +211,12 @@ impl Tenants {
         made.map_err(from_registry("tenant"))
     }
 
-    async fn page(
-        &self,
-        filter: &Filter,
-        mut after: Option<TenantId>,
-        size: usize,
-    ) -> Result<Page, Status> {
-        // One more than wanted tells whether there is a next page; a filter looks at more at once.
-        let batch_len = if filter.is_empty() {
-            size
-        } else {
-            PAGE_SIZE_MAX
-        } + 1;
-        let mut tenants: Vec<pb::Tenant> = Vec::with_capacity(size);
-        let mut last_wanted = None;
-        let mut looked_at = 0;
-        loop {
-            let batch = self.0.registry.tenants(after.as_ref(), batch_len).await;
-            let batch = batch.map_err(from_registry("tenant"))?;
-            let is_last = batch.len() < batch_len;
-            looked_at += batch.len();
-            after = batch.last().map(|tenant| tenant.id.clone());
-            for tenant in batch {
-                let shown = tenant_to_proto(&tenant);
-                if !filter.passes(&shown) {
-                    continue;
-                }
-                if tenants.len() == size {
-                    let next = last_wanted;
-                    return Ok(Page { tenants, next });
-                }
-                tenants.push(shown);
-                last_wanted = Some(tenant.id);
-            }
-            if is_last || looked_at >= SCAN_MAX {
-                let next = after.filter(|_| !is_last);
-                return Ok(Page { tenants, next });
-            }
-        }
-    }
-
     async fn read(&self, id: &TenantId) -> Result<Tenant, Status> {
         self.0
             .registry
             .tenant(id)
             .await
             .map_err(from_registry("tenant"))
-    }
-
-    fn position(&self, bound_to: &str, token: &str) -> Result<Option<TenantId>, Status> {
-        if token.is_empty() {
-            return Ok(None);
-        }
-        let position = self
-            .0
-            .pages
-            .open(bound_to, token)
-            .map_err(|bad| status::invalid(vec![bad]))?;
-        TenantId::parse(&position)
-            .map(Some)
-            .map_err(|error| bad("page_token", error.to_string()))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::cli::output::{Form, printable};
 use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
 use crate::config;
+use crate::proto::admin as pb;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
@@ -206,9 +207,7 @@ impl Client {
             // A server that says that it is unavailable will be back; of one that says nothing we are less sure.
             lost += u32::from(status.get_details_error_info().is_none());
             // A certificate that was refused will be refused again.
-            let again = status.code() == Code::Unavailable
-                && tls_cause(&status).is_none()
-                && lost <= LOST_MAX;
+            let again = is_lost(&status) && tls_cause(&status).is_none() && lost <= LOST_MAX;
             let too_late = tokio::time::Instant::now() + pause >= end;
             if !again || too_late {
                 return Err(self.refused(status));
@@ -236,6 +235,17 @@ impl Client {
 
     pub(super) fn keys(&self) -> KeyServiceClient<Authorized> {
         KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// Whether the server knows us, whatever our role.
+    pub(super) async fn is_known(&self) -> Result<bool, Failure> {
+        // Of no token at all: everybody whom the server knows is answered.
+        let request = pb::VerifyKeyRequest::default();
+        match self.keys().verify_key(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::Unauthenticated => Ok(false),
+            Err(status) => Err(self.refused(status)),
+        }
     }
 
     /// What the server said, and what to do about it.
@@ -324,7 +334,7 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             let cause = tls_cause(status).unwrap_or_default();
             format!("cannot talk to {address}: {cause}")
         }
-        (Code::Unavailable, None) => {
+        (_, None) if is_lost(status) => {
             let cause = status
                 .source()
                 .map(|source| format!(": {}", printable(&io_cause(source))));
@@ -347,6 +357,15 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
 pub(super) fn is_late(status: &Status) -> bool {
     let expired = status.code() == Code::Cancelled && status.message() == "Timeout expired";
     status.code() == Code::DeadlineExceeded || expired
+}
+
+/// Whether there is nobody to answer just now. A server that goes away cancels what it has not begun.
+fn is_lost(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => true,
+        Code::Cancelled => !is_late(status),
+        _ => false,
+    }
 }
 
 fn with_fields(message: String, details: &ErrorDetails) -> String {
@@ -453,6 +472,10 @@ mod tests {
             (
                 Status::unimplemented(""),
                 "a:1 does not serve this part of the admin API\nhint: is it the `admin` listener, and as new as this program?",
+            ),
+            (
+                Status::cancelled("connection closed"),
+                "lost the connection to a:1\nhint: is `keystile serve` still running there, and does it want TLS?",
             ),
             (
                 Status::unavailable(""),

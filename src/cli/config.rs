@@ -1,10 +1,13 @@
 //! `keystile config`: checks a config file, shows what works of it, prints its schema.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Config, ConfigError, Loaded};
+use crate::server::files;
 
 /// `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
@@ -19,9 +22,20 @@ pub struct ConfigArgs {
 #[derive(Debug, clap::Subcommand)]
 enum ConfigCommand {
     /// Name every mistake at once, or say what the file switches on
+    #[command(
+        after_help = "Reads the keyrings and the TLS files that the configuration names as well, as `keystile serve`
+would, and opens no port. The store is left alone.
+
+Examples:
+  keystile config check -c keystile.yaml
+  keystile config check -c keystile.yaml --no-files"
+    )]
     Check {
         #[command(flatten)]
         source: FileArg,
+        /// Leave out the keyrings and TLS files, which may be on another machine
+        #[arg(long)]
+        no_files: bool,
     },
     /// Print the configuration as it works, defaults and environment included
     Show {
@@ -79,7 +93,7 @@ fn run_with(
 ) -> io::Result<u8> {
     let source = match &args.command {
         ConfigCommand::Schema { markdown } => return schema(*markdown, out).map(|()| 0),
-        ConfigCommand::Check { source } | ConfigCommand::Show { source, .. } => source,
+        ConfigCommand::Check { source, .. } | ConfigCommand::Show { source, .. } => source,
     };
     let loaded = match Config::load(source.config.as_deref(), environment) {
         Ok(loaded) => loaded,
@@ -88,12 +102,20 @@ fn run_with(
     match &args.command {
         ConfigCommand::Show {
             output, sources, ..
-        } => show(&loaded, *output, *sources, out)?,
-        ConfigCommand::Check { .. } | ConfigCommand::Schema { .. } => {
-            check(source, &loaded.config, out)?;
+        } => show(&loaded, *output, *sources, out).map(|()| 0),
+        ConfigCommand::Check {
+            no_files: false, ..
+        } => {
+            let mistakes = files::mistakes(&loaded.config, SystemClock.now());
+            match mistakes.as_slice() {
+                [] => check(source, &loaded.config, out).map(|()| 0),
+                mistakes => refuse_files(source, mistakes, err).map(|()| EXIT_CONFIG),
+            }
+        }
+        ConfigCommand::Check { no_files: true, .. } | ConfigCommand::Schema { .. } => {
+            check(source, &loaded.config, out).map(|()| 0)
         }
     }
-    Ok(0)
 }
 
 /// The error and its causes; for mistakes, one line each.
@@ -107,12 +129,31 @@ fn refuse(wrong: &ConfigError, err: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn check(source: &FileArg, config: &Config, out: &mut impl Write) -> io::Result<()> {
-    match &source.config {
-        Some(path) => writeln!(out, "{}: ok", path.display())?,
-        None => writeln!(out, "the environment: ok")?,
+impl FileArg {
+    fn name(&self) -> Cow<'_, str> {
+        match &self.config {
+            Some(path) => path.to_string_lossy(),
+            None => "the environment".into(),
+        }
     }
+}
+
+fn check(source: &FileArg, config: &Config, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}: ok", source.name())?;
     writeln!(out, "{}", config.summary())
+}
+
+fn refuse_files(source: &FileArg, mistakes: &[String], err: &mut impl Write) -> io::Result<()> {
+    let name = source.name();
+    let count = mistakes.len();
+    let plural = if count == 1 { "" } else { "s" };
+    mistakes
+        .iter()
+        .try_for_each(|mistake| writeln!(err, "{mistake}"))?;
+    writeln!(
+        err,
+        "{count} mistake{plural} in files that {name} names: correct the above and try again, or leave them out with --no-files"
+    )
 }
 
 fn show(loaded: &Loaded, form: Form, sources: bool, out: &mut impl Write) -> io::Result<()> {

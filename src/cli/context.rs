@@ -9,7 +9,7 @@ use crate::cli::client::{Client, ClientArgs};
 use crate::cli::output::{self, Form, Out};
 use crate::cli::prompt;
 use crate::cli::target::{self, Target};
-use crate::cli::{Failure, block_on};
+use crate::cli::{Failure, block_on, tell_hint};
 use crate::proto::admin as pb;
 use file::{ApiKey, Context, Contexts};
 
@@ -19,11 +19,13 @@ const NAME_LEN_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Asks for the API key without showing it, tries it, and keeps it with the address in
-$XDG_CONFIG_HOME/keystile/config.yaml (mode 0600). Later commands use it until another context is chosen.
-The key is also read from standard input when that is not a terminal.
+$XDG_CONFIG_HOME/keystile/config.yaml (mode 0600). Later commands use it until another context is
+chosen. The key is also read from standard input when that is not a terminal. It is not asked for
+when the server gives the certificate of --tls-cert a role; --api-key-file keeps one all the same.
 
 Examples:
   keystile login --addr keystile.example:9002
+  keystile login --addr https://keystile.example:9002 --tls-cert me.pem --tls-key me.key
   keystile login --context staging --addr unix:/run/keystile.sock --api-key-file admin.key"
 )]
 pub(super) struct LoginArgs {
@@ -76,18 +78,25 @@ pub(super) fn login(args: &LoginArgs, out: &mut Out) -> Result<(), Failure> {
     check_name(name)?;
     let known = contexts.contexts.get(name);
     let address = target::address_for_login(&args.client, known)?;
-    let token = match &args.client.api_key_file {
-        Some(path) => prompt::token_from(path)?,
-        None => prompt::secret(&format!("API key for {}: ", address.shown))?,
-    };
-    let written = address.written();
     let before = known.map(|known| known.tls.clone()).unwrap_or_default();
-    let tls = args.client.tls.or(&before);
-    let files = tls.files()?;
-    let who = block_on(who_is(args, Target::new(address, token.clone(), tls)))?;
+    let target = |token| Target {
+        address: address.clone(),
+        token,
+        tls: args.client.tls.or(&before),
+    };
+    let token = match &args.client.api_key_file {
+        Some(path) => Some(prompt::token_from(path)?),
+        None if block_on(certificate_suffices(args, target(None)))? => None,
+        None => Some(prompt::secret(&format!("API key for {}: ", address.shown))?),
+    };
+    let files = target(None).tls.files()?;
+    let who = match &token {
+        Some(_) => block_on(who_is(args, target(token.clone())))?,
+        None => "the holder of the client certificate".into(),
+    };
     let context = Context {
-        addr: written,
-        api_key: ApiKey(token),
+        addr: address.written(),
+        api_key: token.map(ApiKey),
         tls: files,
     };
     contexts.contexts.insert(name.to_owned(), context);
@@ -113,6 +122,18 @@ fn check_name(name: &str) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Whether the server gives our certificate a role, so that no key is needed.
+async fn certificate_suffices(args: &LoginArgs, target: Target) -> Result<bool, Failure> {
+    if !target.tls.identifies_us() {
+        return Ok(false);
+    }
+    let known = Client::open(target, &args.client).await?.is_known().await?;
+    if !known {
+        tell_hint("the server gives our certificate no role, so an API key is needed as well");
+    }
+    Ok(known)
 }
 
 /// Tries the key, and says whose it is as far as the server tells.
@@ -214,13 +235,17 @@ fn shown(name: &str, contexts: &Contexts) -> serde_json::Value {
 
 fn show(name: &str, contexts: &Contexts, form: Form, out: &mut Out) -> Result<(), Failure> {
     let context = contexts.contexts.get(name).ok_or_else(|| unknown(name))?;
+    let kept = match &context.api_key {
+        Some(_) => "kept, not shown",
+        None => "none: the client certificate is enough",
+    };
     match form {
         Form::Table => output::pairs(
             out,
             &[
                 ("context", name.to_owned()),
                 ("address", context.addr.clone()),
-                ("API key", "kept, not shown".to_owned()),
+                ("API key", kept.to_owned()),
             ],
         ),
         Form::Json | Form::Yaml => output::document(out, form, &shown(name, contexts)),

@@ -1,5 +1,7 @@
 //! Tables that people make in other programs: read whole, and every mistake named, before anything is done.
 
+pub(super) mod cells;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
@@ -9,6 +11,7 @@ use anyhow::{Context as _, anyhow};
 use csv::{ReaderBuilder, StringRecord};
 
 use crate::cli::Failure;
+use crate::config;
 
 /// A table that does not fit is cut into files, not read into memory.
 const ROWS_MAX: usize = 1_000_000;
@@ -36,30 +39,45 @@ impl Row<'_> {
         at.and_then(|at| self.cells.get(at)).unwrap_or_default()
     }
 
-    /// The parts of a cell that holds a list, separated by blanks.
-    pub(super) fn list(&self, column: &str) -> Vec<String> {
-        self.cell(column)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect()
+    /// A cell that has to be acceptable; `default` if it is empty.
+    pub(super) fn text<E: Display>(
+        &mut self,
+        column: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<(), E>,
+    ) -> String {
+        let text = match self.cell(column) {
+            "" => default.to_owned(),
+            text => text.to_owned(),
+        };
+        if let Err(problem) = parse(&text) {
+            self.mistake(column, problem);
+        }
+        text
+    }
+
+    /// The parts of a cell that holds a list, separated by blanks: at most `max`, and each has to be acceptable.
+    pub(super) fn texts<E: Display>(
+        &mut self,
+        column: &str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<(), E>,
+    ) -> Vec<String> {
+        let parts = self.cell(column).split_whitespace();
+        let texts: Vec<String> = parts.map(str::to_owned).collect();
+        if let Some(problem) = texts.iter().find_map(|text| parse(text).err()) {
+            self.mistake(column, problem);
+        }
+        if texts.len() > max {
+            self.mistake(column, format_args!("must be at most {max}"));
+        }
+        texts
     }
 
     /// Remembers what is wrong with a cell. The cell itself is not repeated: it may be a token.
     pub(super) fn mistake(&mut self, column: &str, problem: impl Display) {
         self.mistakes
             .push(format!("line {}: {column} {problem}", self.line));
-    }
-
-    /// Remembers it if a cell, or one part of its list, is not acceptable.
-    pub(super) fn check<E: Display>(
-        &mut self,
-        column: &str,
-        values: &[String],
-        parse: impl Fn(&str) -> Result<(), E>,
-    ) {
-        if let Some(problem) = values.iter().find_map(|value| parse(value).err()) {
-            self.mistake(column, problem);
-        }
     }
 }
 
@@ -127,10 +145,13 @@ fn check_header(path: &Path, header: &StringRecord, columns: &Columns) -> Result
     let shown = path.display();
     for (at, name) in header.iter().enumerate() {
         if !columns.known.contains(&name) {
-            // A file without a header would show its first token here.
+            // Not the name itself: of a file without a header, it would be the first token.
+            let meant = config::nearest(name, columns.known.iter().copied());
+            let meant = meant.map(|meant| format!("; did you mean {meant}?"));
             return Err(Failure::failed(anyhow!(
-                "{shown}: column {} has a name that is not known\nhint: the first line names the columns, of {known}",
-                at + 1
+                "{shown}: column {} has a name that is not known{}\nhint: the first line names the columns, of {known}",
+                at + 1,
+                meant.unwrap_or_default()
             )));
         }
         if header.iter().take(at).any(|before| before == name) {

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::{Serialize, Serializer};
@@ -218,12 +218,25 @@ pub(super) fn pairs(out: &mut Out, pairs: &[(&str, String)]) -> Result<(), Failu
 
 /// Shows rows under a header.
 pub(super) fn rows(out: &mut Out, header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    out.line(table(out, header, rows).trim_fmt())
+}
+
+/// A table that a narrow terminal breaks where it may be broken: not in what names a row, and in no header.
+fn table(out: &Out, header: &[&str], rows: &[Vec<String>]) -> Table {
     let mut table = new_table();
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.iter().map(|text| cell(out, text)));
     }
-    out.line(table.trim_fmt())
+    for (column, name) in table.column_iter_mut().zip(header) {
+        let width = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        column.set_constraint(match column.index {
+            0 => ColumnConstraint::ContentWidth,
+            // With a blank on either side.
+            _ => ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(2))),
+        });
+    }
+    table
 }
 
 /// A message as proto3 JSON with the field names of the schema. Fields that are empty are there too, so that

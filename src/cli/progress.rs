@@ -2,6 +2,7 @@
 //! stays what programs read.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -18,20 +19,28 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(what: &'static str, total: usize) -> Self {
-        Self {
+        let new = Self {
             what,
             total,
             done: 0,
             start: Instant::now(),
             terminal: io::stderr().is_terminal(),
+        };
+        if new.terminal {
+            new.show();
         }
+        new
     }
 
     pub(super) fn add(&mut self, count: usize) {
         self.done += count;
-        let seconds = self.start.elapsed().as_secs();
+        self.show();
+    }
+
+    fn show(&self) {
         let text = if self.terminal {
-            format!("\r{}\x1b[K", bar(self.what, self.done, self.total, seconds))
+            let bar = bar(self.what, self.done, self.total, self.start.elapsed());
+            format!("\r{bar}\x1b[K")
         } else {
             format!("{}: {} of {}\n", self.what, self.done, self.total)
         };
@@ -42,35 +51,42 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.terminal && self.done > 0 {
+        if self.terminal {
             writeln!(io::stderr()).ok();
         }
     }
 }
 
-fn bar(what: &str, done: usize, total: usize, seconds: u64) -> String {
+fn bar(what: &str, done: usize, total: usize, elapsed: Duration) -> String {
     let part = |of: usize| of * done.min(total) / total.max(1);
     let filled = part(BAR_LEN);
-    let left = seconds
-        .checked_mul(u64::try_from(total.saturating_sub(done)).unwrap_or(0))
-        .and_then(|work| work.checked_div(u64::try_from(done).unwrap_or(0)))
-        .unwrap_or(0);
-    format!(
-        "{what} [{}{}] {done}/{total} {}% {left} s left",
-        "#".repeat(filled),
-        " ".repeat(BAR_LEN - filled),
-        part(100),
-    )
+    let (filled, empty) = ("#".repeat(filled), " ".repeat(BAR_LEN - filled));
+    let percent = part(100);
+    let left = left(done, total, elapsed).map(|seconds| format!(" {seconds} s left"));
+    let left = left.unwrap_or_default();
+    format!("{what} [{filled}{empty}] {done}/{total} {percent}%{left}")
+}
+
+/// How many seconds the rest takes at this pace; nobody knows before something is done.
+fn left(done: usize, total: usize, elapsed: Duration) -> Option<u128> {
+    let rest = u128::try_from(total.saturating_sub(done)).ok()?;
+    let millis = (elapsed.as_millis() * rest).checked_div(u128::try_from(done).ok()?)?;
+    Some(millis.div_ceil(1000))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn a_bar_shows_how_far_it_is() {
+        let seconds = Duration::from_secs;
         assert_eq!(
-            super::bar("imported", 250, 1000, 10),
+            bar("imported", 250, 1000, seconds(10)),
             "imported [#######                       ] 250/1000 25% 30 s left"
         );
-        assert!(super::bar("imported", 0, 0, 0).contains("0/0"));
+        assert!(bar("imported", 1, 10, Duration::from_millis(40)).ends_with("10% 1 s left"));
+        assert!(bar("imported", 0, 10, seconds(1)).ends_with("0/10 0%"));
+        assert!(bar("imported", 0, 0, seconds(0)).contains("0/0"));
     }
 }

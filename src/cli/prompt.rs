@@ -40,11 +40,12 @@ pub(super) fn confirm(what: &str, word: &str, yes: bool) -> Result<(), Failure> 
 
 /// A token from a file, or from standard input when that is `-`.
 pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let shown = path.display();
-    let read = if path == Path::new("-") {
-        read_line_of(io::stdin().lock())
+    let (shown, read) = if path == Path::new("-") {
+        let shown = "standard input".to_owned();
+        (shown, read_line_of(io::stdin().lock()))
     } else {
-        std::fs::File::open(path).and_then(read_line_of)
+        let shown = path.display().to_string();
+        (shown, std::fs::File::open(path).and_then(read_line_of))
     };
     let text = read.map_err(|error| {
         let error = anyhow::Error::new(error);

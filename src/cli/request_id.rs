@@ -1,11 +1,24 @@
 //! Ids for creates: a create that is sent again because the answer was lost must not make a second thing.
 
 use rand::Rng as _;
+use sha2::{Digest as _, Sha256};
 
 /// A UUID of version 4.
 pub(super) fn new() -> String {
     let mut bytes = [0; 16];
     rand::rng().fill_bytes(&mut bytes);
+    of(bytes)
+}
+
+/// The same UUID for the same words, whoever asks and whenever: what was begun can be gone on with by another run.
+pub(super) fn of_words(words: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for word in words {
+        hash.update(word.len().to_be_bytes());
+        hash.update(word);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
     of(bytes)
 }
 
@@ -32,5 +45,12 @@ mod tests {
             "ffffffff-ffff-4fff-bfff-ffffffffffff"
         );
         assert_ne!(super::new(), super::new());
+    }
+
+    #[test]
+    fn the_same_words_give_the_same_id() {
+        let id = super::of_words;
+        assert_eq!(id(&["a", "b"]), id(&["a", "b"]));
+        assert_ne!(id(&["a", "b"]), id(&["ab", ""]));
     }
 }

@@ -34,20 +34,12 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let loaded =
         Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
     start_logs(&loaded.config);
-    harden();
     runtime().map_err(Failure::Failed)?.block_on(async {
         let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
         server::run(&loaded.config, parts, |_| Ok(()))
             .await
             .map_err(bad_start)
     })
-}
-
-/// A core file would hold keys: none is written, and no debugger of the same user attaches.
-pub(super) fn harden() {
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "core dumps cannot be switched off");
-    }
 }
 
 pub(super) fn start_logs(config: &Config) {

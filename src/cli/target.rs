@@ -25,14 +25,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(address: Address, token: Zeroizing<String>, tls: TlsArgs) -> Self {
-        Self {
-            address,
-            tls,
-            token: Some(token),
-        }
-    }
-
     /// What the flags, the environment and the contexts say together.
     pub(super) fn resolve(args: &ClientArgs) -> Result<Self, Failure> {
         let given = Given {
@@ -78,7 +70,7 @@ fn parsed_variable() -> Result<Option<Address>, Failure> {
 struct Found {
     name: String,
     address: Address,
-    token: Zeroizing<String>,
+    token: Option<Zeroizing<String>>,
     tls: TlsFiles,
 }
 
@@ -95,7 +87,7 @@ fn context(flag: Option<String>) -> Result<Option<Found>, Failure> {
     })?;
     Ok(Some(Found {
         address: address_of(&name, &context)?,
-        token: context.api_key.0,
+        token: context.api_key.map(|key| key.0),
         tls: context.tls,
         name,
     }))
@@ -147,10 +139,14 @@ impl Given<'_> {
         }
         let key = by_flag
             .filter(own)
-            .map(|found| found.token.clone())
+            .and_then(|found| found.token.clone())
             .or(self.key_variable)
-            .or_else(|| found.filter(own).map(|found| found.token.clone()));
-        if key.is_none() && !self.certificate {
+            .or_else(|| found.filter(own).and_then(|found| found.token.clone()));
+        let certified = self.certificate
+            || found
+                .filter(own)
+                .is_some_and(|found| found.tls.identifies_us());
+        if key.is_none() && !certified {
             return Err(no_key(&address, found));
         }
         Ok((address, key))
@@ -298,7 +294,7 @@ mod tests {
             let found = there.then(|| Found {
                 name: "prod".into(),
                 address: address("ctx:1"),
-                token: secret("ctx"),
+                token: Some(secret("ctx")),
                 tls: TlsFiles::default(),
             });
             let chosen = given.choose(found.as_ref());

@@ -1,5 +1,8 @@
 //! `keystile tenant`: tenants on a control plane.
 
+mod import;
+mod tokens;
+
 use std::collections::BTreeMap;
 
 use prost_types::FieldMask;
@@ -9,6 +12,7 @@ use crate::cli::list::ListArgs;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::watch::{self, WatchArg};
 use crate::cli::{Failure, block_on, prompt, request_id};
+use crate::clock::{Clock as _, SystemClock};
 use crate::proto::admin as pb;
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +29,8 @@ enum TenantCommand {
     #[command(after_help = "Example:
   keystile tenant create acme --display-name \"Acme\" --plan pro --feature images --metadata region=eu")]
     Create(CreateArgs),
+    /// Make many tenants from a table, each with a first key if asked
+    Import(import::ImportArgs),
     /// List tenants
     #[command(after_help = "Examples:
   keystile tenant list -o name
@@ -164,32 +170,45 @@ async fn dispatch(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
         let what = format!("deletes tenant {tenant} and all its keys");
         prompt::confirm(&what, tenant, *yes)?;
     }
-    let client = Client::connect(&args.client).await?;
+    let client = || Client::connect(&args.client);
     match &args.command {
-        TenantCommand::Create(args) => output::one(out, form, &create(&client, args).await?),
+        TenantCommand::Create(args) => {
+            output::one(out, form, &create(&client().await?, args).await?)
+        }
+        TenantCommand::Import(table) => {
+            let now = SystemClock.now();
+            // Read first: a mistake in the table is found without a server.
+            let rows = table.read(form, now)?;
+            let client = client().await?.with_patience();
+            import::run(&client, table, &rows, now, form, out).await
+        }
         TenantCommand::List(args) => {
+            let client = client().await?;
             let render = async |out: &mut Out| output::many(out, form, &list(&client, args).await?);
             watch::show(out, form, args.watch, render).await
         }
         TenantCommand::Get { tenant, watch } => {
+            let client = client().await?;
             let render = async |out: &mut Out| output::one(out, form, &get(&client, tenant).await?);
             watch::show(out, form, *watch, render).await
         }
-        TenantCommand::Update(args) => output::one(out, form, &update(&client, args).await?),
+        TenantCommand::Update(args) => {
+            output::one(out, form, &update(&client().await?, args).await?)
+        }
         TenantCommand::Suspend {
             tenant,
             reason,
             etag,
         } => {
-            let tenant = suspend(&client, tenant, reason, etag).await?;
+            let tenant = suspend(&client().await?, tenant, reason, etag).await?;
             output::done(out, form, &tenant, "suspended, its keys are refused")
         }
         TenantCommand::Resume { tenant, etag } => {
-            let tenant = resume(&client, tenant, etag).await?;
+            let tenant = resume(&client().await?, tenant, etag).await?;
             output::done(out, form, &tenant, "active, its keys work")
         }
         TenantCommand::Delete { tenant, etag, .. } => {
-            delete(&client, tenant, &etag.etag, form, out).await
+            delete(&client().await?, tenant, &etag.etag, form, out).await
         }
     }
 }

@@ -43,6 +43,13 @@ pub(super) struct TlsFiles {
     key: Option<PathBuf>,
 }
 
+impl TlsFiles {
+    /// Whether a certificate says who we are, so that an API key need not.
+    pub(super) fn identifies_us(&self) -> bool {
+        self.cert.is_some()
+    }
+}
+
 impl TlsArgs {
     /// The files, for a context to keep: to be found from every folder.
     pub(super) fn files(&self) -> io::Result<TlsFiles> {

@@ -123,7 +123,7 @@ pub(super) fn join(outer: &str, key: &str) -> String {
 }
 
 /// The known name that a person most likely meant.
-pub(super) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
     let distance_max = (written.chars().count() / 3).max(1);
     known

@@ -203,6 +203,9 @@ section! {
         /// A certificate's name, written as in `tls.client_sans`.
         pub san: SanText,
         /// What its holder may do.
+        #[schemars(extend("x-refused" = json!({
+            "user": "a `user` reaches the keys of one owner, and a certificate has none; write `tenant_admin` or `global_admin`, or give its holder an API key"
+        })))]
         pub role: ClientRole,
         /// The tenant that a `tenant_admin` administers. Not for a `global_admin`.
         #[serde(default, skip_serializing_if = "Option::is_none")]

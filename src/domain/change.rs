@@ -1,5 +1,7 @@
 //! Who changed what: the facts of one audit entry.
 
+use std::fmt;
+
 use crate::clock::Timestamp;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::san::San;
@@ -23,13 +25,13 @@ pub enum Actor {
     Operator,
 }
 
-impl Actor {
-    /// Who it is in one text, the same each time and different for each.
-    pub fn identity(&self) -> String {
+/// Who it is in one text, the same each time and different for each.
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key { tenant, key } => format!("key:{tenant}/{key}"),
-            Self::Certificate { san } => format!("certificate:{san}"),
-            Self::Operator => "operator".to_owned(),
+            Self::Key { tenant, key } => write!(f, "key:{tenant}/{key}"),
+            Self::Certificate { san } => write!(f, "certificate:{san}"),
+            Self::Operator => f.write_str("operator"),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Registry {
         };
         let tag = self.lookup.request_tag(&[
             verb.as_bytes(),
-            actor.identity().as_bytes(),
+            actor.to_string().as_bytes(),
             tenant.as_str().as_bytes(),
             &request.id.to_be_bytes(),
         ]);

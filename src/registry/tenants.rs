@@ -257,7 +257,7 @@ impl Registry {
             .await
             .map_err(refused("tenant"))?;
         // The tenant's own audit is shredded with it: this line is what remains.
-        tracing::info!(tenant = %id, actor = ?actor, "tenant deleted");
+        tracing::info!(tenant = %id, %actor, "tenant deleted");
         Ok(())
     }
 }

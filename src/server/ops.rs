@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics` and, where there is a signing keyring, `/.well-known/jwks.json`.
+//! `/healthz`, `/readyz`, `/metrics` and `/.well-known/jwks.json`.
 
 use std::sync::Arc;
 
@@ -12,6 +12,10 @@ use crate::crypto::signing::MAX_AGE;
 use crate::server::health::Health;
 use crate::server::signing::SigningKeys;
 use crate::telemetry::metrics::Metrics;
+
+/// For who expected keys: a bare 404 could be a wrong port.
+const NO_JWKS: &str =
+    "no signing keys: the configuration of this process has no `keyring.signing`\n";
 
 #[derive(Clone)]
 struct Ops {
@@ -32,14 +36,11 @@ pub(super) fn router(
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
         });
-    match signing {
-        Some(signing) => router.merge(
-            Router::new()
-                .route("/.well-known/jwks.json", get(jwks))
-                .with_state(signing.clone()),
-        ),
-        None => router,
-    }
+    let jwks = match signing {
+        Some(signing) => get(jwks).with_state(signing.clone()),
+        None => get(|| async { (StatusCode::NOT_FOUND, NO_JWKS) }),
+    };
+    router.route("/.well-known/jwks.json", jwks)
 }
 
 /// Public keys: anybody may have them.

@@ -21,6 +21,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, TlsConfig, TlsVersion};
+use crate::telemetry::chain;
 pub use files::TlsFileError;
 use handshake::Handshakes;
 use reload::Stamp;
@@ -48,18 +49,18 @@ struct Served {
 #[derive(Debug, thiserror::Error)]
 pub struct TlsMistakes(Vec<(&'static str, TlsFileError)>);
 
+impl TlsMistakes {
+    /// One for each file.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let mistakes = self.0.iter();
+        mistakes.map(|(listener, mistake)| format!("{listener}.tls: {}", chain(mistake)))
+    }
+}
+
 impl fmt::Display for TlsMistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cannot serve TLS")?;
-        for (listener, mistake) in &self.0 {
-            write!(f, "\n  {listener}.tls: {mistake}")?;
-            let mut cause = std::error::Error::source(mistake);
-            while let Some(inner) = cause {
-                write!(f, ": {inner}")?;
-                cause = inner.source();
-            }
-        }
-        Ok(())
+        self.lines().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 
@@ -79,9 +80,16 @@ impl Listeners {
     pub(super) fn load(config: &Config, now: Timestamp) -> Result<Self, TlsMistakes> {
         let mut mistakes = Vec::new();
         let mut load = |name, files: Option<&TlsConfig>, protocols| {
-            let loaded = Tls::load(name, files?.clone(), protocols, now);
-            let keep = |mistake| mistakes.push((name, mistake));
-            loaded.map_err(keep).ok().map(Arc::new)
+            let files = files?;
+            match Tls::load(name, files.clone(), protocols, now) {
+                Ok(loaded) => Some(Arc::new(loaded)),
+                Err(first) => {
+                    let all = files::mistakes(files, now);
+                    let all = if all.is_empty() { vec![first] } else { all };
+                    mistakes.extend(all.into_iter().map(|mistake| (name, mistake)));
+                    None
+                }
+            }
         };
         let authz = config.authz.as_ref().and_then(|at| at.tls.as_ref());
         let admin = config.admin.as_ref().and_then(|at| at.tls.as_ref());

@@ -12,9 +12,13 @@ pub(crate) mod redis;
 pub(crate) mod upstream;
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// For tests that use the whole machine: one of them at a time.
+pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Longest wait for anything a busy machine may be slow at.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +34,14 @@ pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T 
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The Python of `make setup`, with the packages that tests and examples need.
+#[track_caller]
+pub(crate) fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    assert!(python.exists(), "no {}: run `make setup`", python.display());
+    python
 }
 
 /// A port that nobody listens on.

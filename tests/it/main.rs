@@ -16,6 +16,7 @@ mod cache;
 mod cli;
 mod crash;
 mod envoy;
+mod examples;
 mod harness;
 mod outage;
 mod redis;

@@ -2,10 +2,11 @@
 
 mod search;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -402,4 +403,19 @@ fn a_crash_leaves_no_core_with_keys_in_it() {
     }
     let serve = "exec \"$0\" serve -c keystile.yaml";
     assert!(!dumps_core(&place, serve, || place.is_ready()));
+    // A command that holds a key, while it waits for an answer.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    std::fs::write(place.dir().join("key"), &place.admin_token).unwrap();
+    let client = format!(
+        "exec \"$0\" tenant list --api-key-file key --addr {}",
+        server.local_addr().unwrap()
+    );
+    // Held, or the command would see the connection end.
+    let connection = OnceCell::new();
+    let ready = || {
+        let accepted = server.accept();
+        accepted.is_ok_and(|accepted| connection.set(accepted).is_ok())
+    };
+    assert!(!dumps_core(&place, &client, ready));
 }

@@ -36,6 +36,9 @@ async fn a_running_program_is_healthy_by_every_question() {
     let pages = ["/healthz", "/readyz", "/metrics", "/nothing"];
     let status = pages.map(|page| place.ops(page).unwrap().0);
     assert_eq!(status, [200, 200, 200, 404]);
+    let (status, why) = place.ops("/.well-known/jwks.json").unwrap();
+    assert_eq!(status, 404);
+    assert!(why.contains("has no `keyring.signing`"), "{why}");
 }
 
 async fn health(channel: tonic::transport::Channel, service: &str) -> Result<ServingStatus, Code> {

@@ -19,7 +19,7 @@ use crate::harness::envoy::{Endpoint, Envoy, Listener, route};
 use crate::harness::http1::{self, Reply};
 use crate::harness::keystile::{Keystile, NewKey, Settings};
 use crate::harness::upstream::{Arrived, ROW, Upstream};
-use crate::harness::wait_for;
+use crate::harness::{python, wait_for};
 
 const SIGNING: Settings = Settings {
     authz: "  signed_context: {}\n  credentials: [{header: x-api-key}, {query: api_key}]",
@@ -134,13 +134,11 @@ struct Verifier {
 impl Verifier {
     fn start(world: &World) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = root.join(".venv/bin/python");
-        assert!(python.exists(), "no {}: run `make setup`", python.display());
         let url = format!(
             "http://127.0.0.1:{}/.well-known/jwks.json",
             world.keystile.ops_port
         );
-        let mut process = Command::new(python)
+        let mut process = Command::new(python())
             .arg("-B")
             .arg(root.join("tests/e2e/verify.py"))
             .args([&url, "keystile", "api.test"])

@@ -9,7 +9,7 @@ use crate::admin::caller::{Identity, Permission, require};
 use crate::admin::convert::{bad, reason, tenant_name};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
-use crate::admin::keys::list::SCAN_MAX;
+use crate::admin::page::SCAN_MAX;
 use crate::admin::page_token::PAGE_SIZE_MAX;
 use crate::domain::key::Key;
 use crate::domain::name::{Description, KeyId, Owner, TenantId};
@@ -74,7 +74,8 @@ impl Keys {
     ) -> Result<pb::RevokeAllKeysResponse, Status> {
         let task = Arc::new(Task::parse(caller, &request)?);
         let bound_to = task.bound_to();
-        let mut after = self.position(&bound_to, &request.page_token)?;
+        let pages = &self.0.pages;
+        let mut after = pages.position(&bound_to, &request.page_token, KeyId::parse)?;
         let mut answer = pb::RevokeAllKeysResponse::default();
         let mut looked_at = 0;
         while looked_at < SCAN_MAX && answer.revoked_count == 0 {
@@ -95,7 +96,7 @@ impl Keys {
                 break;
             }
         }
-        let token = |last: KeyId| self.0.pages.seal(&bound_to, last.as_str());
+        let token = |last: KeyId| pages.seal(&bound_to, last.as_str());
         answer.next_page_token = after.map(token).unwrap_or_default();
         Ok(answer)
     }

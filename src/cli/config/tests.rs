@@ -38,7 +38,7 @@ const GOOD: &str = "{authz: {}, ops: {}, keyring: {data: {file: k}}}";
 fn a_good_file_is_ok_with_a_summary() {
     let expected = "FILE: ok\nauthz on 127.0.0.1:9001, ops on 127.0.0.1:9003; embedded store keystile.redb; profile default\n";
     assert_eq!(
-        with_file(&["check"], GOOD),
+        with_file(&["check", "--no-files"], GOOD),
         (0, expected.to_owned(), String::new())
     );
 }
@@ -54,6 +54,26 @@ fn a_bad_file_exits_with_78_and_every_mistake_on_stderr() {
             .collect();
         assert_eq!(starts, ["authz.listn:", "cache.ttl:", "keyring.data:", "3"]);
     }
+}
+
+#[test]
+fn every_file_that_cannot_be_used_is_named_at_once() {
+    let tls =
+        "{cert_file: /nonexistent/crt, key_file: /nonexistent/key, client_ca_file: /dev/null}";
+    let yaml = format!(
+        "{{authz: {{tls: {tls}}}, ops: {{}}, keyring: {{data: {{file: /nonexistent/data}}, signing: {{env: KEYSTILE_NO_SUCH}}}}}}"
+    );
+    let (code, out, err) = with_file(&["check"], &yaml);
+    assert_eq!((code, out.as_str()), (78, ""));
+    let expected = "\
+keyring.data: there is no keyring at /nonexistent/data: make one with `keystile keyring init --dir /nonexistent`
+keyring.signing: the environment variable KEYSTILE_NO_SUCH is not set, but `keyring` in the config names it
+authz.tls: there is no file /nonexistent/crt: put the certificate there, or correct the path
+authz.tls: there is no file /nonexistent/key: put the private key there, or correct the path
+authz.tls: /dev/null is a device or a pipe, but a PEM file with the certificates of the clients' CA is needed
+5 mistakes in files that FILE names: correct the above and try again, or leave them out with --no-files
+";
+    assert_eq!(err, expected);
 }
 
 #[test]

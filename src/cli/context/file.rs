@@ -30,12 +30,13 @@ pub(in crate::cli) struct Contexts {
     pub(in crate::cli) contexts: BTreeMap<String, Context>,
 }
 
-/// A control plane and the key that opens it.
+/// A control plane and the key that opens it; none when the certificate of `tls` does.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::cli) struct Context {
     pub(in crate::cli) addr: String,
-    pub(in crate::cli) api_key: ApiKey,
+    #[serde(default)]
+    pub(in crate::cli) api_key: Option<ApiKey>,
     #[serde(default)]
     pub(in crate::cli) tls: TlsFiles,
 }
@@ -99,7 +100,10 @@ impl Contexts {
     fn text(&self) -> serde_json::Result<Zeroizing<String>> {
         let entry = |(name, context): (&String, &Context)| {
             let Context { addr, api_key, tls } = context;
-            let mut value = json!({"addr": addr, "api_key": api_key.0.as_str()});
+            let mut value = json!({"addr": addr});
+            if let Some(ApiKey(key)) = api_key {
+                value["api_key"] = key.as_str().into();
+            }
             if *tls != TlsFiles::default() {
                 value["tls"] = serde_json::to_value(tls)?;
             }
@@ -181,7 +185,7 @@ mod tests {
         for (name, addr) in [("on", "unix:/run/a b.sock"), ("0x1", "[::1]:9002")] {
             let context = Context {
                 addr: addr.into(),
-                api_key: ApiKey(Zeroizing::new("ks_live_hunter2+/=".into())),
+                api_key: Some(ApiKey(Zeroizing::new("ks_live_hunter2+/=".into()))),
                 tls: serde_json::from_str(r#"{"ca": "/etc/ca 1.pem"}"#).unwrap(),
             };
             contexts.contexts.insert(name.into(), context);
@@ -190,8 +194,8 @@ mod tests {
         assert_eq!(again.current.as_deref(), Some("on"));
         assert_eq!(again.contexts["on"].addr, "unix:/run/a b.sock");
         assert_eq!(again.contexts["on"].tls, contexts.contexts["on"].tls);
-        let key = &again.contexts["0x1"].api_key;
-        assert_eq!(key.0.as_str(), "ks_live_hunter2+/=");
+        let key = again.contexts["0x1"].api_key.as_ref();
+        assert_eq!(key.unwrap().0.as_str(), "ks_live_hunter2+/=");
         assert!(!format!("{again:?}").contains("hunter2"));
     }
 

@@ -1,16 +1,17 @@
 //! `keystile key import`: tokens of other systems, one or a table of them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use ipnet::IpNet;
+use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
 
 use super::FactArgs;
+use crate::cli::batches::{self, Refused};
 use crate::cli::client::Client;
+use crate::cli::csv::cells::{KeyColumns, rule};
 use crate::cli::csv::{self, Columns, Row};
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
@@ -18,12 +19,9 @@ use crate::cli::tenant::name_of;
 use crate::cli::{Failure, prompt, request_id};
 use crate::clock::Timestamp;
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
-use crate::domain::name::{Description, DisplayName, Feature, InvalidName, Owner, Scope, TenantId};
+use crate::domain::name::TenantId;
 use crate::proto::admin as pb;
 use crate::proto::admin::import_key_result::Result as Outcome;
-
-/// Keys a call: enough to share a commit, few enough to show progress.
-const BATCH: usize = 200;
 
 const TOKEN_RULE: &str = "must be 16 to 512 characters of A-Z a-z 0-9 - . _ ~ + / with = at its end, \
                           and one of ours must be whole";
@@ -42,6 +40,17 @@ const COLUMNS: Columns = Columns {
         "expires_at",
     ],
     required: &["name", "token"],
+};
+
+const KEY: KeyColumns = KeyColumns {
+    name: "name",
+    description: "description",
+    owner: "owner",
+    role: "role",
+    scopes: "scopes",
+    features: "features",
+    networks: "networks",
+    expires_at: "expires_at",
 };
 
 #[derive(Debug, clap::Args)]
@@ -130,39 +139,10 @@ impl ImportArgs {
 
     /// One row as a request, with everything that the server would refuse found here.
     fn row(&self, row: &mut Row<'_>, now: Timestamp) -> pb::ImportKeyRequest {
-        let parent = self.parent_of(row);
-        let texts = |row: &Row<'_>, column: &str| vec![row.cell(column).to_owned()];
-        let (names, description) = (texts(row, "name"), texts(row, "description"));
-        let mut owners = texts(row, "owner");
-        if owners[0].is_empty() {
-            owners = vec!["default".into()];
-        }
-        row.check("name", &names, |text| rule(DisplayName::parse(text)));
-        row.check("description", &description, |text| {
-            rule(Description::parse(text))
-        });
-        row.check("owner", &owners, |text| rule(Owner::parse(text)));
-        let (scopes, features) = (row.list("scopes"), row.list("features"));
-        let networks = row.list("networks");
-        row.check("scopes", &scopes, |text| rule(Scope::parse(text)));
-        row.check("features", &features, |text| rule(Feature::parse(text)));
-        row.check("networks", &networks, network);
-        let token = token(row);
-        let key = pb::Key {
-            display_name: names.concat(),
-            description: description.concat(),
-            owner: owners.concat(),
-            role: role(row).into(),
-            scopes,
-            features: (!features.is_empty()).then_some(pb::FeatureList { names: features }),
-            allow_cidrs: networks,
-            expire_time: expiry(row, now),
-            ..pb::Key::default()
-        };
         pb::ImportKeyRequest {
-            parent,
-            key: Some(key),
-            token,
+            parent: self.parent_of(row),
+            key: Some(KEY.key(row, "", now)),
+            token: token(row),
             request_id: request_id::new(),
         }
     }
@@ -179,26 +159,9 @@ impl ImportArgs {
                 );
                 String::new()
             }
-            None => {
-                row.check("tenant", std::slice::from_ref(&tenant), |text| {
-                    rule(TenantId::parse(text))
-                });
-                name_of(&tenant)
-            }
+            None => name_of(&row.text("tenant", "", |text| rule(TenantId::parse(text)))),
         }
     }
-}
-
-fn rule<T>(parsed: Result<T, InvalidName>) -> Result<(), String> {
-    parsed
-        .map(drop)
-        .map_err(|broken| format!("must be {}", broken.rule))
-}
-
-fn network(text: &str) -> Result<(), &'static str> {
-    let good = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
-    good.then_some(())
-        .ok_or("must be networks such as 10.0.0.0/8")
 }
 
 fn token(row: &mut Row<'_>) -> String {
@@ -209,46 +172,12 @@ fn token(row: &mut Row<'_>) -> String {
     token
 }
 
-fn role(row: &mut Row<'_>) -> pb::Role {
-    match row.cell("role") {
-        "" | "user" => pb::Role::User,
-        "tenant_admin" => pb::Role::TenantAdmin,
-        "global_admin" => pb::Role::GlobalAdmin,
-        _ => {
-            row.mistake("role", "must be user, tenant_admin or global_admin");
-            pb::Role::User
-        }
-    }
-}
-
-fn expiry(row: &mut Row<'_>, now: Timestamp) -> Option<prost_types::Timestamp> {
-    let text = row.cell("expires_at");
-    if text.is_empty() {
-        return None;
-    }
-    let parsed = text.parse::<jiff::Timestamp>();
-    match parsed {
-        Ok(end) if end.as_millisecond() > now.as_millis() => Some(prost_types::Timestamp {
-            seconds: end.as_second(),
-            nanos: 0,
-        }),
-        Ok(_) => {
-            row.mistake("expires_at", "must be in the future");
-            None
-        }
-        Err(_) => {
-            row.mistake("expires_at", "must be a time such as 2027-01-31T00:00:00Z");
-            None
-        }
-    }
-}
-
 /// What became of it all.
 #[derive(Default)]
 struct Tally {
     imported: Vec<pb::Key>,
     existing: Vec<u64>,
-    refused: Vec<(u64, String)>,
+    refused: Refused,
 }
 
 pub(super) async fn run(
@@ -257,20 +186,22 @@ pub(super) async fn run(
     form: Form,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let total = work.rows.len();
     let mut tally = Tally::default();
-    let mut progress = work.table.then(|| Progress::new("imported", total));
-    for rows in work.rows.chunks(BATCH) {
-        let sent = send(client, &work.parent, rows, &mut tally).await;
-        if let Err(failure) = sent {
-            drop(progress);
-            return Err(stopped(failure, &tally, total));
-        }
-        if let Some(progress) = &mut progress {
-            progress.add(rows.len());
-        }
-    }
-    drop(progress);
+    let progress = (work.table).then(|| Progress::new("imported", work.rows.len()));
+    let size = |(_, request): &(u64, pb::ImportKeyRequest)| request.encoded_len();
+    let send = async |rows: &[(u64, pb::ImportKeyRequest)]| {
+        let results = send(client, &work.parent, rows).await?;
+        Ok(rows
+            .iter()
+            .map(|(line, _)| *line)
+            .zip(results)
+            .collect::<Vec<_>>())
+    };
+    let keep = |results: Vec<_>| {
+        (results.into_iter()).for_each(|(line, result)| tally.add(line, result));
+        Ok(())
+    };
+    batches::each(&work.rows, size, progress, send, keep).await?;
     if work.table {
         tell(&tally, form, out)
     } else {
@@ -282,43 +213,33 @@ async fn send(
     client: &Client,
     parent: &str,
     rows: &[(u64, pb::ImportKeyRequest)],
-    tally: &mut Tally,
-) -> Result<(), Failure> {
+) -> Result<Vec<pb::ImportKeyResult>, Failure> {
     let request = pb::ImportKeysRequest {
         parent: parent.to_owned(),
         requests: rows.iter().map(|(_, request)| request.clone()).collect(),
     };
     let send = |request| async { client.keys().import_keys(request).await };
-    let answer = client.call(request, send).await?;
-    for ((line, _), result) in rows.iter().zip(answer.results) {
-        match result.result {
-            Some(Outcome::Key(key)) => tally.imported.push(key),
-            Some(Outcome::Error(status)) if status.code == Code::AlreadyExists as i32 => {
-                tally.existing.push(*line);
-            }
-            Some(Outcome::Error(status)) => {
-                tally.refused.push((*line, printable(&status.message)));
-            }
-            None => tally
-                .refused
-                .push((*line, "the server gave no result".into())),
-        }
-    }
-    Ok(())
+    Ok(client.call(request, send).await?.results)
 }
 
-fn stopped(failure: Failure, tally: &Tally, total: usize) -> Failure {
-    let done = tally.imported.len() + tally.existing.len() + tally.refused.len();
-    failure.context(format!(
-        "stopped after {done} of {total} rows; do it again to go on: what is there already is left as it is"
-    ))
+impl Tally {
+    fn add(&mut self, line: u64, result: pb::ImportKeyResult) {
+        match result.result {
+            Some(Outcome::Key(key)) => self.imported.push(key),
+            Some(Outcome::Error(status)) if status.code == Code::AlreadyExists as i32 => {
+                self.existing.push(line);
+            }
+            Some(Outcome::Error(status)) => self.refused.push(line, printable(&status.message)),
+            None => self.refused.push(line, "the server gave no result".into()),
+        }
+    }
 }
 
 fn tell_one(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
-    match (tally.imported.as_slice(), tally.refused.as_slice()) {
+    match (tally.imported.as_slice(), tally.refused.first()) {
         ([key, ..], _) => output::one(out, form, key),
-        (_, [(_, problem), ..]) => Err(Failure::failed(anyhow!("{problem}"))),
-        ([], []) => Err(Failure::failed(anyhow!(
+        (_, Some(problem)) => Err(Failure::failed(anyhow!("{problem}"))),
+        ([], None) => Err(Failure::failed(anyhow!(
             "this token is or was that of a key already\nhint: `keystile key verify --token-file FILE` says of which, if you may know"
         ))),
     }
@@ -342,23 +263,9 @@ fn tell(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
             .try_for_each(|key| out.line(printable(&key.name)))?,
         Form::Json | Form::Yaml => {
             let keys: Result<Vec<_>, _> = imported.iter().map(output::json_of).collect();
-            let refused = refused
-                .iter()
-                .map(|(line, problem)| json!({"line": line, "problem": problem}));
-            let refused: Vec<_> = refused.collect();
-            let all = json!({"keys": keys?, "existing_lines": existing, "refused": refused});
+            let all = json!({"keys": keys?, "existing_lines": existing, "refused": refused.json()});
             output::document(out, form, &all)?;
         }
     }
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let lines = refused
-        .iter()
-        .map(|(line, problem)| format!("\n  line {line}: {problem}"));
-    Err(Failure::failed(anyhow!(
-        "{} rows were refused{}",
-        refused.len(),
-        lines.collect::<String>()
-    )))
+    refused.check()
 }

@@ -1,13 +1,15 @@
 //! How each kind of resource is shown: as a row of a list, and whole.
 
 use crate::cli::output::Resource;
+use crate::clock::Timestamp;
 use crate::proto::admin as pb;
 
 /// A time for people: RFC 3339, whole seconds.
 pub(super) fn time(time: Option<&prost_types::Timestamp>) -> String {
-    time.and_then(|time| jiff::Timestamp::from_second(time.seconds).ok())
-        .map(|time| time.to_string())
-        .unwrap_or_default()
+    let millis = time.map(|time| time.seconds.saturating_mul(1000));
+    millis.map_or_else(String::new, |millis| {
+        Timestamp::from_millis(millis).to_string()
+    })
 }
 
 /// The word of an enum value: `KEY_STATE_ACTIVE` is `active`.

@@ -145,3 +145,21 @@ fn what_could_move_a_cursor_is_not_printed() {
         assert!(!text.contains(['\u{1b}', '\r', '\u{202E}']), "{text:?}");
     }
 }
+
+#[test]
+fn a_narrow_terminal_breaks_neither_ids_nor_headers() {
+    let (out, _) = Out::stdout().page();
+    let row = [
+        "bulk-customer-0017",
+        "A customer with a long name",
+        "x",
+        "2026",
+    ];
+    let row = row.map(str::to_owned).to_vec();
+    let mut table = table(&out, &["TENANT", "NAME", "FEATURES", "CREATED"], &[row]);
+    let text = table.set_width(50).trim_fmt();
+    for whole in ["bulk-customer-0017", "FEATURES", "CREATED"] {
+        assert!(text.contains(whole), "{text}");
+    }
+    assert!(text.lines().all(|line| line.len() <= 50), "{text}");
+}

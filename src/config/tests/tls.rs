@@ -134,7 +134,7 @@ fn a_mistake_says_what_to_write() {
             format!(
                 "{ADMIN}{{{MUTUAL}, client_roles: [{{san: \"dns:a\", role: user, tenant: b}}]}}"
             ),
-            "admin.client_roles[0].role: `user` is not one of `tenant_admin`, `global_admin`",
+            "admin.client_roles[0].role: a `user` reaches the keys of one owner, and a certificate has none; write `tenant_admin` or `global_admin`, or give its holder an API key",
         ),
         (
             format!(

@@ -1,17 +1,16 @@
 //! Reads certificates and keys from files, and refuses what a client would refuse later.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::config::TlsConfig;
+use crate::keyfile::guarded::{self, Readers, Refusal};
 use crate::server::tls::certificate;
 
 /// Far above any chain or bundle; a file named by accident is often larger.
@@ -28,8 +27,12 @@ pub enum TlsFileError {
         #[source]
         source: io::Error,
     },
-    #[error("{} is a folder, a device or a pipe, but a PEM file with the {what} is needed", path.display())]
-    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{} is {kind}, but a PEM file with the {what} is needed", path.display())]
+    NotAFile {
+        path: PathBuf,
+        kind: &'static str,
+        what: &'static str,
+    },
     #[error("{} has mode {mode:04o}: its group or others can reach the key; run `chmod 600 {}`", path.display(), path.display())]
     TooOpen { path: PathBuf, mode: u32 },
     #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not the {what}", path.display())]
@@ -83,17 +86,21 @@ pub enum TlsFileError {
     },
 }
 
-/// Who may be able to read a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Readers {
-    Anybody,
-    OwnerAlone,
-}
-
 /// A certificate, those that vouch for it, and when the first of them expires.
 pub(super) struct Chain {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) expires_at: Timestamp,
+}
+
+/// What is wrong with each file for itself, so that all of it can be said at once.
+pub(super) fn mistakes(files: &TlsConfig, now: Timestamp) -> Vec<TlsFileError> {
+    let ca = files.client_ca_file.as_deref();
+    let all = [
+        read_chain(&files.cert_file, now).err(),
+        read_key(&files.key_file).err(),
+        ca.and_then(|path| read_roots(path, now).err()),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The server's certificate and its chain, all valid at `now`.
@@ -200,52 +207,15 @@ fn read(
     what: &'static str,
     readers: Readers,
 ) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
-    let unreadable = |source| TlsFileError::Unreadable {
-        path: path.into(),
-        source,
+    let refused = |refusal| {
+        let path = path.to_owned();
+        match refusal {
+            Refusal::Missing => TlsFileError::Missing { path, what },
+            Refusal::Unreadable(source) => TlsFileError::Unreadable { path, source },
+            Refusal::NotAFile { kind } => TlsFileError::NotAFile { path, kind, what },
+            Refusal::TooOpen { mode } => TlsFileError::TooOpen { path, mode },
+            Refusal::TooLarge => TlsFileError::TooLarge { path, what },
+        }
     };
-    // Without O_NONBLOCK a pipe in the file's place would hold us for ever.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => TlsFileError::Missing {
-                path: path.into(),
-                what,
-            },
-            _ => unreadable(source),
-        })?;
-    // Asked of the open file, so that nobody can swap it between question and use.
-    let facts = file.metadata().map_err(unreadable)?;
-    if !facts.is_file() {
-        return Err(TlsFileError::NotAFile {
-            path: path.into(),
-            what,
-        });
-    }
-    let mode = facts.mode() & 0o7777;
-    if readers == Readers::OwnerAlone && mode & 0o077 != 0 {
-        return Err(TlsFileError::TooOpen {
-            path: path.into(),
-            mode,
-        });
-    }
-    let bytes = read_bounded(file, facts.len()).map_err(unreadable)?;
-    if bytes.len() > FILE_LEN_MAX {
-        return Err(TlsFileError::TooLarge {
-            path: path.into(),
-            what,
-        });
-    }
-    Ok(bytes)
-}
-
-fn read_bounded(file: File, expected: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let room = usize::try_from(expected).unwrap_or(FILE_LEN_MAX);
-    // The full capacity at once: a growing buffer would leave unwiped copies of a key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room.min(FILE_LEN_MAX) + 1));
-    let limit = u64::try_from(FILE_LEN_MAX + 1).unwrap_or(u64::MAX);
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    guarded::read(path, readers, FILE_LEN_MAX).map_err(refused)
 }

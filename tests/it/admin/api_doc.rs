@@ -31,7 +31,7 @@ and `keystile` itself.
   answer, for 24 hours at least.
 - **Lists** come in the order of ids, a page at a time. A page can be shorter than asked and not be the last: only an
   empty `next_page_token` ends the list. What is there from the first page to the last is seen once.
-- **Bounds:** a request is at most 1 MiB, a batch at most 1000. A call ends at its deadline (`grpc-timeout`);
+- **Bounds:** a request is at most 2 MiB, a batch at most 1000. A call ends at its deadline (`grpc-timeout`);
   what was begun may still be done.
 
 | reason | code | what happened |
@@ -43,7 +43,7 @@ and `keystile` itself.
 | `INVALID_FIELD` | INVALID_ARGUMENT | fields are not acceptable; `BadRequest` names them |
 | `REQUEST_ID_REUSED` | INVALID_ARGUMENT | the request id was used for something else |
 | `MALFORMED_REQUEST` | INVALID_ARGUMENT | the bytes are no message of the method |
-| `MESSAGE_TOO_LARGE` | OUT_OF_RANGE | the message is larger than 1 MiB |
+| `MESSAGE_TOO_LARGE` | OUT_OF_RANGE | the message is larger than 2 MiB |
 | `TENANT_NOT_FOUND`, `KEY_NOT_FOUND` | NOT_FOUND | it is not there, or not for the caller |
 | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` | ALREADY_EXISTS | the id, or the token, is taken |
 | `KEY_REVOKED` | FAILED_PRECONDITION | a revoked key does not change any more |

@@ -84,7 +84,7 @@ fn hostile(field: &FieldDescriptor) -> Vec<Value> {
     ];
     match field.kind() {
         Kind::String => {
-            let long = "x".repeat(900_000);
+            let long = "x".repeat(1 << 20);
             let texts = texts.iter().map(|text| (*text).to_owned()).chain([long]);
             texts.map(Value::String).collect()
         }

@@ -13,9 +13,7 @@ use keystile::store::{CountChange, Expected, KeyCommit, Store, records};
 
 use super::server::AdminServer;
 use super::{ROOT, create, create_key};
-
-/// These tests use the whole machine: one at a time.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+use crate::harness::ALONE;
 
 async fn on_disk(folder: &tempfile::TempDir) -> (AdminServer, Arc<dyn Store>) {
     let path = folder.path().join("keystile.redb");

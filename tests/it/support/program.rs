@@ -117,6 +117,7 @@ api_keys: {{min_expiry_days: 0}}
         let address = format!("http://127.0.0.1:{}", self.admin);
         command
             .current_dir(self.dir())
+            .env("XDG_CONFIG_HOME", self.dir().join("contexts"))
             .env("KEYSTILE_ADDR", address)
             .env("KEYSTILE_API_KEY", &self.admin_token);
         command

@@ -119,6 +119,36 @@ fn a_certificate_is_enough_where_it_has_a_role() {
     assert_eq!(refused.code, 1);
     let words = "`admin.client_roles` gives the client certificate no role";
     assert!(refused.stderr.contains(words), "{}", refused.stderr);
+
+    // After a login the certificate is in the context; one without a role needs a key.
+    let login = |name: &str| {
+        let (cert, key) = (format!("{name}.crt"), format!("{name}.key"));
+        let tls = ["--tls-ca", "ca.crt", "--tls-cert", &cert, "--tls-key", &key];
+        secured
+            .place
+            .run(&[&["login", "--addr", &addr], &tls[..]].concat())
+    };
+    let logged_in = login("admin");
+    assert_eq!(logged_in.code, 0, "{}", logged_in.stderr);
+    let words = "as the holder of the client certificate; context `default` is in use";
+    assert!(logged_in.stdout.contains(words), "{}", logged_in.stdout);
+    let listed = secured
+        .place
+        .do_it(&["tenant", "list", "-o", "name", "--context", "default"]);
+    assert_eq!(listed, "tenants/platform\n");
+    let shown = secured.place.do_it(&["context", "show"]);
+    assert!(
+        shown.contains("the client certificate is enough"),
+        "{shown}"
+    );
+    let asked = login("envoy");
+    assert!(
+        asked
+            .stderr
+            .contains("gives our certificate no role, so an API key is needed"),
+        "{}",
+        asked.stderr
+    );
 }
 
 #[test]

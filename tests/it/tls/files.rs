@@ -30,7 +30,7 @@ const ROWS: &[Row] = &[
             fs::remove_file(s.place.path("tls.crt")).unwrap();
             fs::create_dir(s.place.path("tls.crt")).unwrap();
         },
-        "tls.crt is a folder, a device or a pipe, but a PEM file with the certificate is needed",
+        "tls.crt is a folder, but a PEM file with the certificate is needed",
     ),
     (
         "a key that others can read",

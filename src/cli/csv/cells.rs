@@ -1,0 +1,97 @@
+//! What several tables have columns for, held against the rules that the server has.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Row;
+use crate::clock::Timestamp;
+use crate::domain::key::{NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::name::{Description, DisplayName, Feature, InvalidName, Owner, Scope};
+use crate::domain::tenant::FEATURES_MAX;
+use crate::proto::admin as pb;
+
+/// Whose key it is, where nobody says.
+const OWNER: &str = "default";
+
+/// The columns that say what a key is.
+pub(in crate::cli) struct KeyColumns {
+    pub(in crate::cli) name: &'static str,
+    pub(in crate::cli) description: &'static str,
+    pub(in crate::cli) owner: &'static str,
+    pub(in crate::cli) role: &'static str,
+    pub(in crate::cli) scopes: &'static str,
+    pub(in crate::cli) features: &'static str,
+    pub(in crate::cli) networks: &'static str,
+    pub(in crate::cli) expires_at: &'static str,
+}
+
+impl KeyColumns {
+    /// The key that a row describes; `name` where the row has none.
+    pub(in crate::cli) fn key(&self, row: &mut Row<'_>, name: &str, now: Timestamp) -> pb::Key {
+        let features = features(row, self.features);
+        pb::Key {
+            display_name: row.text(self.name, name, |text| rule(DisplayName::parse(text))),
+            description: row.text(self.description, "", |text| rule(Description::parse(text))),
+            owner: row.text(self.owner, OWNER, |text| rule(Owner::parse(text))),
+            role: role(row, self.role).into(),
+            scopes: row.texts(self.scopes, SCOPES_MAX, |text| rule(Scope::parse(text))),
+            features: (!features.is_empty()).then_some(pb::FeatureList { names: features }),
+            allow_cidrs: row.texts(self.networks, NETWORKS_MAX, network),
+            expire_time: expiry(row, self.expires_at, now),
+            ..pb::Key::default()
+        }
+    }
+}
+
+pub(in crate::cli) fn features(row: &mut Row<'_>, column: &'static str) -> Vec<String> {
+    row.texts(column, FEATURES_MAX, |text| rule(Feature::parse(text)))
+}
+
+/// The rule that a name breaks, as the end of a sentence about its column.
+pub(in crate::cli) fn rule<T>(parsed: Result<T, InvalidName>) -> Result<(), String> {
+    parsed
+        .map(drop)
+        .map_err(|broken| format!("must be {}", broken.rule))
+}
+
+fn network(text: &str) -> Result<(), &'static str> {
+    let good = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    good.then_some(())
+        .ok_or("must be networks such as 10.0.0.0/8")
+}
+
+fn role(row: &mut Row<'_>, column: &'static str) -> pb::Role {
+    match row.cell(column) {
+        "" | "user" => pb::Role::User,
+        "tenant_admin" => pb::Role::TenantAdmin,
+        "global_admin" => pb::Role::GlobalAdmin,
+        _ => {
+            row.mistake(column, "must be user, tenant_admin or global_admin");
+            pb::Role::User
+        }
+    }
+}
+
+fn expiry(
+    row: &mut Row<'_>,
+    column: &'static str,
+    now: Timestamp,
+) -> Option<prost_types::Timestamp> {
+    let text = row.cell(column);
+    if text.is_empty() {
+        return None;
+    }
+    let problem = match text.parse::<jiff::Timestamp>() {
+        Ok(end) if end.as_millisecond() > now.as_millis() => {
+            return Some(prost_types::Timestamp {
+                seconds: end.as_second(),
+                nanos: 0,
+            });
+        }
+        Ok(_) => "must be in the future",
+        Err(_) => "must be a time such as 2027-01-31T00:00:00Z",
+    };
+    row.mistake(column, problem);
+    None
+}

@@ -1,0 +1,88 @@
+//! The file that takes the tokens of many new keys: a table that only its owner can read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use crate::cli::Failure;
+use crate::proto::admin as pb;
+
+const HEADER: [&str; 5] = ["tenant", "key_id", "name", "owner", "token"];
+
+pub(super) struct TokensFile {
+    path: PathBuf,
+    rows: usize,
+    table: csv::Writer<File>,
+}
+
+impl TokensFile {
+    /// Makes the file; one that is there may hold the only copy of somebody's tokens.
+    pub(super) fn make(path: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        let file = file.map_err(|error| {
+            let shown = path.display();
+            Failure::failed(match error.kind() {
+                io::ErrorKind::AlreadyExists => anyhow!(
+                    "{shown} exists already and may hold tokens\nhint: name another file with --tokens-file"
+                ),
+                _ => anyhow::Error::new(error).context(format!("cannot make {shown}")),
+            })
+        })?;
+        let mut made = Self {
+            path: path.to_owned(),
+            rows: 0,
+            table: csv::Writer::from_writer(file),
+        };
+        made.write(HEADER)?;
+        Ok(made)
+    }
+
+    pub(super) fn add(&mut self, made: &pb::CreateKeyResponse) -> Result<(), Failure> {
+        let key = made.key.clone().unwrap_or_default();
+        let cells = [
+            key.tenant_id.as_str(),
+            &key.key_id,
+            &key.display_name,
+            &key.owner,
+            &made.plaintext,
+        ];
+        self.rows += 1;
+        self.write(cells)
+    }
+
+    /// Puts on disk what was added: a token that is lost is not shown again.
+    pub(super) fn keep(&mut self) -> Result<(), Failure> {
+        let kept = self.table.flush();
+        let kept = kept.and_then(|()| self.table.get_ref().sync_data());
+        kept.with_context(|| format!("cannot write {}", self.path.display()))
+            .map_err(Failure::Failed)
+    }
+
+    /// What is in it, for people.
+    pub(super) fn summary(&self) -> String {
+        format!("tokens: {} in {}", self.rows, self.path.display())
+    }
+
+    fn write(&mut self, cells: [&str; 5]) -> Result<(), Failure> {
+        self.table
+            .write_record(cells)
+            .with_context(|| format!("cannot write {}", self.path.display()))
+            .map_err(Failure::Failed)
+    }
+}
+
+impl Drop for TokensFile {
+    fn drop(&mut self) {
+        if self.rows == 0 {
+            // Without tokens it would only be in the way of the next run.
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}

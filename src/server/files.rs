@@ -1,0 +1,32 @@
+//! Every file that a configuration names, read as a start would read it. Nothing is bound and nothing is written.
+
+use crate::clock::Timestamp;
+use crate::config::{Config, KeyringSource, SecretRetention};
+use crate::crypto::keyring::Ring;
+use crate::keyfile;
+use crate::server::tls::Listeners;
+use crate::telemetry::chain;
+
+/// What is wrong with the keyrings and the TLS files, each with the section that names them.
+pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
+    let keyring = &config.keyring;
+    let mut all = Vec::new();
+    let mut check = |section, source: &KeyringSource, ring| {
+        if let Err(error) = keyfile::load(source, ring) {
+            all.push(format!("{section}: {}", chain(&error)));
+        }
+    };
+    check("keyring.data", &keyring.data, Ring::Data);
+    if let Some(vault) = &keyring.vault
+        && config.tokens.secret_retention == SecretRetention::Sealed
+    {
+        check("keyring.vault", vault, Ring::Vault);
+    }
+    if let Some(signing) = &keyring.signing {
+        check("keyring.signing", signing, Ring::Signing);
+    }
+    if let Err(mistakes) = Listeners::load(config, now) {
+        all.extend(mistakes.lines());
+    }
+    all
+}
