@@ -1,6 +1,7 @@
 //! The cache over a store that does as it is told: when it asks, what it keeps, and what it hears of changes.
 
 mod changes;
+mod gaps;
 mod outages;
 mod races;
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod fleet;
+mod tamper;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

@@ -48,8 +48,8 @@ impl Watcher for Heard {
     }
 }
 
-struct Process {
-    store: Arc<RedisStore>,
+pub(super) struct Process {
+    pub(super) store: Arc<RedisStore>,
     heard: Arc<Heard>,
     running: tokio::task::JoinHandle<()>,
 }
@@ -70,7 +70,7 @@ fn report() -> SidecarReport {
 }
 
 /// A process on servers that it shares with other tests; one with a name is a sidecar.
-async fn start(topology: Topology, prefix: &str, sidecar: Option<&str>) -> Process {
+pub(super) async fn start(topology: Topology, prefix: &str, sidecar: Option<&str>) -> Process {
     let settings = Settings {
         topology,
         prefix: prefix.to_owned(),

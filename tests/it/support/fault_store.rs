@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keystile::domain::key::LookupId;
@@ -82,7 +82,7 @@ impl Gate {
 }
 
 pub(crate) struct FaultStore {
-    inner: Arc<EmbeddedStore>,
+    inner: Arc<dyn Store>,
     mood: watch::Sender<Mood>,
     gate: Mutex<Option<Arc<Gate>>>,
     reads: [AtomicU64; 2],
@@ -90,6 +90,40 @@ pub(crate) struct FaultStore {
     index: Mutex<HashMap<LookupId, Option<IndexRow>>>,
     tenants: Mutex<HashMap<TenantId, TenantRow>>,
     watchers: Mutex<Vec<Arc<dyn Watcher>>>,
+    /// Whether changes go unheard.
+    is_gap: Arc<AtomicBool>,
+}
+
+/// Passes on what it hears, but in a gap.
+struct Muffled {
+    watcher: Arc<dyn Watcher>,
+    is_gap: Arc<AtomicBool>,
+}
+
+impl Muffled {
+    fn tell(&self, tell: impl Fn(&dyn Watcher)) {
+        if !self.is_gap.load(Ordering::SeqCst) {
+            tell(self.watcher.as_ref());
+        }
+    }
+}
+
+impl Watcher for Muffled {
+    fn index_changed(&self, lookup_id: LookupId) {
+        self.tell(|watcher| watcher.index_changed(lookup_id));
+    }
+
+    fn tenant_changed(&self, tenant: &TenantId) {
+        self.tell(|watcher| watcher.tenant_changed(tenant));
+    }
+
+    fn deaf(&self) {
+        self.watcher.deaf();
+    }
+
+    fn hearing(&self) {
+        self.watcher.hearing();
+    }
 }
 
 impl fmt::Debug for FaultStore {
@@ -100,20 +134,25 @@ impl fmt::Debug for FaultStore {
 
 impl FaultStore {
     pub(crate) fn new() -> Arc<Self> {
+        Self::over(Arc::new(EmbeddedStore::in_memory().unwrap()))
+    }
+
+    pub(crate) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
         Arc::new(Self {
-            inner: Arc::new(EmbeddedStore::in_memory().unwrap()),
+            inner,
             mood: watch::Sender::new(Mood::Well),
             gate: Mutex::default(),
             reads: Default::default(),
             index: Mutex::default(),
             tenants: Mutex::default(),
             watchers: Mutex::default(),
+            is_gap: Arc::default(),
         })
     }
 
     /// The same store without the faults.
     pub(crate) fn beneath(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.inner) as _
+        Arc::clone(&self.inner)
     }
 
     pub(crate) fn be(&self, mood: Mood) {
@@ -143,6 +182,21 @@ impl FaultStore {
 
     pub(crate) fn put_tenant_by_hand(&self, row: TenantRow) {
         self.tenants.lock().insert(row.id.clone(), row);
+    }
+
+    /// From now on changes go unheard, and everybody knows.
+    pub(crate) fn begin_gap(&self) {
+        self.is_gap.store(true, Ordering::SeqCst);
+        for watcher in self.watchers.lock().iter() {
+            watcher.deaf();
+        }
+    }
+
+    pub(crate) fn end_gap(&self) {
+        self.is_gap.store(false, Ordering::SeqCst);
+        for watcher in self.watchers.lock().iter() {
+            watcher.hearing();
+        }
     }
 
     /// As if the index entry were not there yet.
@@ -292,6 +346,7 @@ impl Store for FaultStore {
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {
         self.watchers.lock().push(Arc::clone(&watcher));
-        self.inner.watch(watcher);
+        let is_gap = Arc::clone(&self.is_gap);
+        self.inner.watch(Arc::new(Muffled { watcher, is_gap }));
     }
 }

@@ -74,12 +74,21 @@ impl World {
 
     pub(crate) async fn with(settings: Settings) -> Self {
         let store = FaultStore::new();
+        Self::build(store.beneath(), store, settings).await
+    }
+
+    /// The registry on one store, the checks on another that shows the same.
+    pub(crate) async fn over(control: Arc<dyn Store>, checked: Arc<dyn Store>) -> Self {
+        Self::build(control, FaultStore::over(checked), Settings::default()).await
+    }
+
+    async fn build(control: Arc<dyn Store>, store: Arc<FaultStore>, settings: Settings) -> Self {
         let shared: Arc<dyn Store> = Arc::clone(&store) as _;
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let data = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
         let lookup = Arc::new(data.lookup_key().unwrap());
         let registry = Registry::new(
-            store.beneath(),
+            control,
             Arc::clone(&data),
             None,
             Arc::clone(&lookup),

@@ -1,0 +1,167 @@
+//! What is read, and how it is written there.
+
+use futures_util::future::join_all;
+use redis::{Cmd, cmd};
+
+use super::change::damaged;
+use super::keyspace;
+use super::{Access, RedisStore};
+use crate::clock::Timestamp;
+use crate::domain::name::{KeyId, TenantId};
+use crate::store::{KeyRow, RequestRow, StoreError, TenantRow};
+
+/// How many tenants are fetched side by side for a page.
+const FETCH_AT_ONCE: usize = 64;
+
+impl RedisStore {
+    pub(super) async fn fetch_tenant(
+        &self,
+        id: &TenantId,
+    ) -> Result<Option<TenantRow>, StoreError> {
+        let mut get = cmd("HMGET");
+        get.arg(self.names.tenant(id));
+        get.arg(["v", "d", "k", "w", "b"].as_slice());
+        let fields: Vec<Option<Vec<u8>>> = self.link.ask(&get).await?;
+        let fields: Option<Vec<Vec<u8>>> = fields.into_iter().collect();
+        let Some(fields) = fields else {
+            return Ok(None);
+        };
+        let [version, dek_id, data_dek, vault_dek, body]: [Vec<u8>; 5] =
+            fields.try_into().map_err(|_| damaged("a tenant"))?;
+        Ok(Some(TenantRow {
+            id: id.clone(),
+            version: number(&version, "a tenant's version")?,
+            dek_id: number(&dek_id, "a tenant's data key id")?,
+            data_dek,
+            vault_dek,
+            body,
+        }))
+    }
+
+    /// Tenants' ids in order, after `after`.
+    pub(super) async fn tenant_ids(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let mut page = cmd("ZRANGEBYLEX");
+        page.arg(self.names.directory())
+            .arg(lex_after(after.map(TenantId::as_str)));
+        page.arg("+").arg("LIMIT").arg(0).arg(limit);
+        let ids: Vec<String> = self.link.ask(&page).await?;
+        ids.iter()
+            .map(|id| TenantId::parse(id).map_err(|_| damaged("a tenant's id")))
+            .collect()
+    }
+
+    pub(super) async fn page_of_tenants(
+        &self,
+        after: Option<&TenantId>,
+        limit: usize,
+    ) -> Result<Vec<TenantRow>, StoreError> {
+        let mut rows = Vec::new();
+        let mut last = after.cloned();
+        // The directory follows the tenants: some that it names may be gone.
+        while rows.len() < limit {
+            let wanted = (limit - rows.len()).min(FETCH_AT_ONCE);
+            let ids = self.tenant_ids(last.as_ref(), wanted).await?;
+            let found = join_all(ids.iter().map(|id| self.fetch_tenant(id))).await;
+            for row in found {
+                rows.extend(row?);
+            }
+            match ids.into_iter().next_back() {
+                Some(id) => last = Some(id),
+                None => break,
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The keyring that the store is sealed with; `if_new` where there is none, if we may write.
+    pub(super) async fn root(&self, if_new: &str) -> Result<String, StoreError> {
+        let root = self.names.root();
+        if self.access == Access::Write {
+            for (field, value) in [
+                (keyspace::ROOT_FORMAT, keyspace::FORMAT.to_string()),
+                (keyspace::ROOT_KEYRING, if_new.to_owned()),
+            ] {
+                let mut set = cmd("HSETNX");
+                set.arg(&root).arg(field).arg(value);
+                let _is_new: bool = self.link.ask(&set).await?;
+            }
+        }
+        self.remembered().await?.ok_or_else(|| {
+            StoreError::Unavailable(
+                "nothing is stored here yet: start a control plane on this Redis first".into(),
+            )
+        })
+    }
+
+    /// The keyring that the store is sealed with; none in an empty one.
+    pub(super) async fn remembered(&self) -> Result<Option<String>, StoreError> {
+        let mut get = cmd("HMGET");
+        get.arg(self.names.root());
+        get.arg([keyspace::ROOT_FORMAT, keyspace::ROOT_KEYRING].as_slice());
+        let (format, keyring): (Option<String>, Option<String>) = self.link.ask(&get).await?;
+        match format {
+            Some(format) if format != keyspace::FORMAT.to_string() => {
+                Err(StoreError::Damaged(format!(
+                    "it has format {format}, this version of keystile reads format {}",
+                    keyspace::FORMAT
+                )))
+            }
+            Some(_) | None => Ok(keyring),
+        }
+    }
+}
+
+/// Where a page begins, in the syntax of ZRANGEBYLEX.
+pub(super) fn lex_after(after: Option<&str>) -> String {
+    after.map_or_else(|| "-".to_owned(), |after| format!("({after}"))
+}
+
+pub(super) fn number<T: std::str::FromStr>(text: &[u8], what: &str) -> Result<T, StoreError> {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| damaged(what))
+}
+
+/// `version \n sealed`
+pub(super) fn key_row(id: KeyId, stored: &[u8]) -> Result<KeyRow, StoreError> {
+    let (version, body) = at_newline(stored).ok_or_else(|| damaged("a key"))?;
+    Ok(KeyRow {
+        id,
+        version: number(version, "a key's version")?,
+        body: body.to_vec(),
+    })
+}
+
+pub(super) fn at_newline(stored: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = stored.iter().position(|byte| *byte == b'\n')?;
+    Some((&stored[..at], &stored[at + 1..]))
+}
+
+pub(super) fn hget(hash: String, field: &[u8]) -> Cmd {
+    let mut get = cmd("HGET");
+    get.arg(hash).arg(field);
+    get
+}
+
+/// `made at, space, expires at, newline, sealed`
+pub(super) fn request_row(tag: [u8; 16], stored: &[u8]) -> Result<RequestRow, StoreError> {
+    let bad = || damaged("a request");
+    let (times, body) = at_newline(stored).ok_or_else(bad)?;
+    let times = std::str::from_utf8(times).map_err(|_| bad())?;
+    let (made_at, expires_at) = times.split_once(' ').ok_or_else(bad)?;
+    let time = |text: &str| {
+        let millis = text.parse().map_err(|_| bad())?;
+        Ok::<_, StoreError>(Timestamp::from_millis(millis))
+    };
+    Ok(RequestRow {
+        tag,
+        made_at: time(made_at)?,
+        expires_at: time(expires_at)?,
+        body: body.to_vec(),
+    })
+}
