@@ -18,6 +18,7 @@ mod mark;
 mod outbox;
 mod scripts;
 mod settings;
+mod state;
 mod tenants;
 
 use std::fmt;
@@ -140,21 +141,6 @@ impl RedisStore {
         };
         let hear = self.ears.listen(&self.link);
         tokio::join!(self.link.keep(), hear, self.take_part(), write);
-    }
-
-    /// How late a change may be heard at most.
-    pub fn revocation_lag(&self) -> Duration {
-        self.ears.lag()
-    }
-
-    /// How often changes may have gone unheard since the start.
-    pub fn gaps(&self) -> u64 {
-        self.ears.gaps()
-    }
-
-    /// Whether every primary pushes its changes.
-    pub fn hears(&self) -> Result<(), StoreError> {
-        self.ears.check()
     }
 
     async fn refuse_all(&self, mut jobs: mpsc::Receiver<Job>) {
@@ -493,7 +479,7 @@ impl Store for RedisStore {
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.watchers.add(watcher);
+        self.ears.add(watcher);
     }
 }
 
