@@ -392,6 +392,18 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map(|parsed| parsed.0)
 }
 
+/// A name of an ACL user of Redis.
+pub fn redis_user(text: &str) -> Result<String, String> {
+    text.parse::<text::RedisUser>()
+        .map(|parsed| parsed.to_string())
+}
+
+/// A value of `store.redis.prefix`.
+pub fn redis_prefix(text: &str) -> Result<String, String> {
+    text.parse::<text::RedisPrefix>()
+        .map(|parsed| parsed.to_string())
+}
+
 /// The environment of the process, for `Config::load`.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| {

@@ -5,6 +5,7 @@
 //!
 //! Nothing happens without [`RedisStore::run`]: it holds the connections and does the writing.
 
+pub mod acl;
 mod answer;
 mod change;
 mod commit;

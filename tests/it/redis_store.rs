@@ -1,5 +1,6 @@
 //! Real `keystile serve` processes that share one Redis: a control plane and its sidecars.
 
+mod acl;
 mod start;
 mod topologies;
 
