@@ -17,6 +17,7 @@ mod manual;
 mod output;
 mod progress;
 mod prompt;
+mod redis_acl;
 mod request_id;
 mod serve;
 mod target;
@@ -54,6 +55,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Make and rotate the keyring files
     Keyring(keyring::KeyringArgs),
+    /// Print the rules of a process's Redis user: what it needs and nothing else
+    RedisAcl(redis_acl::RedisAclArgs),
     /// Make the first global_admin key, once
     Bootstrap(bootstrap::BootstrapArgs),
     /// Make, read, change and delete tenants
@@ -147,6 +150,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(args) => return config::run(&args),
         Command::Keyring(args) => keyring::run(&args, &mut out),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
+        Command::RedisAcl(args) => redis_acl::run(&args, &mut out),
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
@@ -237,6 +241,8 @@ mod tests {
             "keyring show --dir keys -o json",
             "bootstrap -c keystile.yaml -o json",
             "config check -c keystile.yaml",
+            "redis-acl sidecar",
+            "redis-acl control-plane --user admin --prefix eu: --format aclfile",
             "tenant create acme --display-name Acme --plan pro --feature images --feature export --metadata tier=1",
             "tenant list",
             "tenant get acme -o json",

@@ -24,6 +24,7 @@ mod markdown;
 mod mistake;
 mod quantity;
 mod raw;
+mod redis;
 mod schema;
 mod shape;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
+pub use redis::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers, RedisTlsConfig};
 pub use text::PlanName;
 
 /// A configuration that holds no known mistake.
@@ -91,6 +93,13 @@ choice!(
     }
 );
 choice!(LogFormat = Auto { Auto, Text, Json });
+choice!(
+    RedisMode = Standalone {
+        Standalone,
+        Sentinel,
+        Cluster
+    }
+);
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(
@@ -217,6 +226,7 @@ pub struct UnixSocketConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
     Embedded { path: PathBuf },
+    Redis(Box<RedisConfig>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -353,12 +363,14 @@ impl Config {
             let addresses: Vec<String> = listen?.iter().map(ToString::to_string).collect();
             Some(format!("{name} on {}", addresses.join(" and ")))
         });
-        let StoreConfig::Embedded { path } = &self.store;
+        let store = match &self.store {
+            StoreConfig::Embedded { path } => format!("embedded store {}", path.display()),
+            StoreConfig::Redis(redis) => format!("Redis store {}", redis.servers),
+        };
         let on: Vec<String> = on.collect();
         format!(
-            "{}; embedded store {}; profile {}",
+            "{}; {store}; profile {}",
             on.join(", "),
-            path.display(),
             self.profile.as_str()
         )
     }
@@ -378,6 +390,18 @@ pub fn markdown() -> String {
 pub fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<quantity::HumanDuration>()
         .map(|parsed| parsed.0)
+}
+
+/// A name of an ACL user of Redis.
+pub fn redis_user(text: &str) -> Result<String, String> {
+    text.parse::<text::RedisUser>()
+        .map(|parsed| parsed.to_string())
+}
+
+/// A value of `store.redis.prefix`.
+pub fn redis_prefix(text: &str) -> Result<String, String> {
+    text.parse::<text::RedisPrefix>()
+        .map(|parsed| parsed.to_string())
 }
 
 /// The environment of the process, for `Config::load`.

@@ -11,6 +11,7 @@ mod health;
 mod listener;
 mod ops;
 pub mod parts;
+mod redis;
 mod signal;
 mod signing;
 mod silence;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::telemetry::metrics::Metrics;
 use authz::Workers;
 use connection::HttpService;
@@ -75,9 +76,11 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let health = Health::new();
     let starting = health.not_ready_until("started");
+    let waiting = health.not_ready_until("store");
     let tls = tls::Listeners::load(config, SystemClock.now())?;
     let signing = SigningKeys::load(config)?;
     say_plain_text(config);
+    parts.observe_store(&metrics);
     let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -111,20 +114,23 @@ pub async fn run(
     let ops = ops::router(&health, &metrics, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
-    parts
-        .store
-        .ping()
-        .await
-        .context("the store is not usable")?;
     drop(starting);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        "serving: {}",
-        config.summary()
-    );
-    started(&parts)?;
-
-    signals.stop_requested().await;
+    let serving = async {
+        parts.usable().await?;
+        drop(waiting);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            "serving: {}",
+            config.summary()
+        );
+        started(&parts)?;
+        parts.store_ended().await;
+        anyhow::bail!("the store has stopped, which it never should: the log says why")
+    };
+    let end = tokio::select! {
+        () = signals.stop_requested() => Ok(()),
+        end = serving => end,
+    };
     let deadline = config.shutdown.drain_timeout;
     tracing::info!(?deadline, "stopping: finishing what is under way");
     health.drain();
@@ -139,7 +145,7 @@ pub async fn run(
         Ok(()) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
     }
-    Ok(())
+    end
 }
 
 /// Plain text beyond the machine is the operator's decision, and is said at each start.
@@ -158,6 +164,14 @@ fn say_plain_text(config: &Config) {
                 "INSECURE: plain text leaves this machine; whoever is on the way can read and change it"
             );
         }
+    }
+    if let StoreConfig::Redis(redis) = &config.store
+        && redis.is_plain_text_beyond_the_machine()
+    {
+        tracing::warn!(
+            store = %redis.servers,
+            "INSECURE: the store is asked in plain text; whoever is on the way can read its password and change answers"
+        );
     }
 }
 

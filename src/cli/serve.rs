@@ -35,7 +35,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
     start_logs(&loaded.config);
     runtime().map_err(Failure::Failed)?.block_on(async {
-        let parts = Parts::open(&loaded.config).await.map_err(bad_start)?;
+        let parts = Parts::open_to_serve(&loaded.config)
+            .await
+            .map_err(bad_start)?;
         server::run(&loaded.config, parts, |_| Ok(()))
             .await
             .map_err(bad_start)

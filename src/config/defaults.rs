@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits, RawOps,
-    RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
+    RawRedis, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
 };
 
 /// Text that this crate wrote itself and a test parses.
@@ -104,6 +104,28 @@ impl Default for RawEmbedded {
     fn default() -> Self {
         Self {
             path: known("keystile.redb"),
+        }
+    }
+}
+
+impl Default for RawRedis {
+    fn default() -> Self {
+        Self {
+            mode: super::RedisMode::Standalone,
+            url: None,
+            nodes: Vec::new(),
+            service: None,
+            username: None,
+            password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
+            tls: false,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            prefix: known("ks:"),
+            connect_timeout: seconds(2),
+            response_timeout: seconds(2),
         }
     }
 }

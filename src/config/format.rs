@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
+use super::redis::{RedisNode, RedisUrl};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    RedisPrefix, RedisUser, SanText, ServiceName, SocketMode, TenantName, TokenParty, TokenPrefix,
+    VariableName,
 };
 
 pub(super) struct Format {
@@ -100,6 +102,31 @@ pub(super) const FORMATS: &[Format] = &[
         name: "certificate-name",
         example: "a name such as `dns:envoy.mesh`",
         check: parses::<SanText>,
+    },
+    Format {
+        name: "redis-url",
+        example: "a URL such as \"redis://127.0.0.1:6379\"",
+        check: parses::<RedisUrl>,
+    },
+    Format {
+        name: "redis-node",
+        example: "an address such as \"redis-1.example:6379\"",
+        check: parses::<RedisNode>,
+    },
+    Format {
+        name: "redis-user",
+        example: "a user's name",
+        check: parses::<RedisUser>,
+    },
+    Format {
+        name: "redis-prefix",
+        example: "a prefix such as \"ks:\"",
+        check: parses::<RedisPrefix>,
+    },
+    Format {
+        name: "service-name",
+        example: "a name such as `mymaster`",
+        check: parses::<ServiceName>,
     },
     Format {
         name: "socket-mode",

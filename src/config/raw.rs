@@ -23,9 +23,12 @@ macro_rules! section {
         #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         $(#[$attr])*
-        pub(super) struct $name { $($body)* }
+        pub(in crate::config) struct $name { $($body)* }
     };
 }
+
+mod redis;
+pub(super) use redis::RawRedis;
 
 section! {
     /// The configuration of one Keystile process. A listener runs when its section is there: `authz: {}`
@@ -243,25 +246,25 @@ section! {
     }
 }
 
-/// The stores of this build.
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+/// The stores that there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawStoreKind {
     #[default]
     Embedded,
+    Redis,
 }
 
 section! {
     #[derive(Default)]
     #[serde(default)]
     RawStore {
-        /// The kind of store.
-        #[schemars(extend("x-refused" = json!({
-            "redis": "this build has only the `embedded` store; the Redis store comes with a later version"
-        })))]
+        /// `embedded` is a file of one process, `redis` is shared by many. The other's section is not used.
         pub kind: RawStoreKind,
         /// The embedded store: one file, one process.
         pub embedded: RawEmbedded,
+        /// The store on Redis: 6.2 or newer, or Valkey.
+        pub redis: RawRedis,
     }
 }
 

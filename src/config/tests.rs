@@ -6,6 +6,7 @@ mod contradictions;
 mod environment;
 mod files;
 mod mistakes;
+mod redis;
 mod schema;
 mod sources;
 mod tls;

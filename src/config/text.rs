@@ -156,6 +156,25 @@ checked_text!(
     }
 );
 checked_text!(
+    /// A user of Redis.
+    pub(super) RedisUser, "redis-user", "^[!-~]{1,128}$",
+    |text| keep(text, 128, "a user's name (1 to 128 visible ASCII characters)", |c| c.is_ascii_graphic())
+);
+checked_text!(
+    /// What sentinels call a primary.
+    pub(super) ServiceName, "service-name", "^[A-Za-z0-9._-]{1,128}$",
+    |text| keep(text, 128, "a name that sentinels allow (1 to 128 of A-Z a-z 0-9 . _ -)", |c| {
+        c.is_ascii_alphanumeric() || "._-".contains(c)
+    })
+);
+checked_text!(
+    /// Beginning of every name in Redis. Without what patterns, hash tags and ACL rules give a meaning to.
+    pub(super) RedisPrefix, "redis-prefix", "^[A-Za-z0-9!#$%&+,./:;<=>@_`|~-]{1,32}$",
+    |text| keep(text, 32, "a prefix (1 to 32 visible ASCII characters, none of { } ( ) * ? [ ] ^ \\ \" ')", |c| {
+        c.is_ascii_graphic() && !"{}()*?[]^\\\"'".contains(c)
+    })
+);
+checked_text!(
     /// Names of client certificates.
     pub(super) SanText, "certificate-name", "^(dns:[A-Za-z0-9._*-]+|uri:[^:/*]+://[^/*]+(/.*)?)$",
     |text| match text.parse::<SanPattern>() {

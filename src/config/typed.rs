@@ -3,8 +3,9 @@
 use super::quantity::HumanDuration;
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
-    RawLimits, RawLimitsOverride, RawTenantLimits, RawTls, RawUnixSocket,
+    RawLimits, RawLimitsOverride, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawUnixSocket,
 };
+use super::redis;
 use super::text::{FilePath, SanText};
 use super::{
     AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
@@ -34,9 +35,7 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             tls: ops.tls.as_ref().map(tls),
             insecure: ops.insecure,
         }),
-        store: StoreConfig::Embedded {
-            path: raw.store.embedded.path.to_path(),
-        },
+        store: store(&raw.store)?,
         keyring,
         cache: CacheConfig {
             ttl: raw.cache.ttl.0,
@@ -69,6 +68,15 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
         shutdown: ShutdownConfig {
             drain_timeout: raw.shutdown.drain_timeout.0,
         },
+    })
+}
+
+fn store(raw: &RawStore) -> Option<StoreConfig> {
+    Some(match raw.kind {
+        RawStoreKind::Embedded => StoreConfig::Embedded {
+            path: raw.embedded.path.to_path(),
+        },
+        RawStoreKind::Redis => StoreConfig::Redis(Box::new(redis::config(&raw.redis)?)),
     })
 }
 

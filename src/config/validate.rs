@@ -6,9 +6,9 @@ use std::path::{Component, PathBuf};
 use super::SecretRetention;
 use super::listen::ListenAddr;
 use super::mistake::Mistake;
-use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource};
+use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
 use super::text::FilePath;
-use super::tls;
+use super::{redis, tls};
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -17,6 +17,9 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     check_keyring(raw, &mut mistakes);
     check_signing(raw, &mut mistakes);
     check_files(raw, &mut mistakes);
+    if raw.store.kind == RawStoreKind::Redis {
+        redis::check(&raw.store.redis, &mut mistakes);
+    }
     if let Some(authz) = &raw.authz {
         check_credentials(authz, &mut mistakes);
         check_prefixes(authz, &mut mistakes);
@@ -122,7 +125,7 @@ fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
         path.map(plain_path)
     };
     let (store, data, vault, signing) = (
-        plain_path(&raw.store.embedded.path),
+        (raw.store.kind == RawStoreKind::Embedded).then(|| plain_path(&raw.store.embedded.path)),
         file(&raw.keyring.data),
         file(&raw.keyring.vault),
         file(&raw.keyring.signing),
@@ -140,7 +143,7 @@ fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
         ("keyring.vault.file", vault),
         ("keyring.signing.file", signing),
     ] {
-        if file.as_ref() == Some(&store) {
+        if file.is_some() && file == store {
             mistakes.push(
                 Mistake::new(path, "is the store's own file (store.embedded.path)")
                     .with("store.embedded.path"),

@@ -1,6 +1,7 @@
 //! What both `serve` and the commands that work on the store themselves are made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,7 +10,8 @@ use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    Config, CredentialSource, OnOutage, SecretRetention, SignedContextConfig, StoreConfig,
+    Config, CredentialSource, OnOutage, RedisConfig, SecretRetention, SignedContextConfig,
+    StoreConfig,
 };
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
@@ -20,9 +22,11 @@ use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
+use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
-use crate::store::Store;
 use crate::store::redb::{EmbeddedStore, Facts};
+use crate::store::redis::Access;
+use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// The opened store and keyrings and what stands directly on them.
@@ -38,11 +42,25 @@ pub struct Parts {
     pub authorizer: Arc<Authorizer>,
     cache: Arc<Cache>,
     page_token_key: [u8; 32],
+    redis: Option<Redis>,
 }
 
-impl Parts {
-    /// Opens what the configuration names. Writes nothing but a new store's first facts.
-    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+/// What there is beside the store when it is on Redis.
+#[derive(Debug)]
+struct Redis {
+    running: Running,
+    /// To compare with what the store keeps; none where that may not be read.
+    vault: Option<Arc<Keyring>>,
+}
+
+/// The keyrings that the configuration names.
+struct Keyrings {
+    data: Arc<Keyring>,
+    vault: Option<Arc<Keyring>>,
+}
+
+impl Keyrings {
+    fn load(config: &Config) -> Result<Self, KeyfileError> {
         let data = Arc::new(keyfile::load(&config.keyring.data, Ring::Data)?);
         let vault = match &config.keyring.vault {
             Some(source) if config.tokens.secret_retention == SecretRetention::Sealed => {
@@ -50,13 +68,107 @@ impl Parts {
             }
             Some(_) | None => None,
         };
-        let StoreConfig::Embedded { path } = &config.store;
+        Ok(Self { data, vault })
+    }
+}
+
+impl Parts {
+    /// Opens what the configuration names, to write. Writes nothing itself but a new store's first facts.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let keyrings = Keyrings::load(config)?;
+        match &config.store {
+            StoreConfig::Embedded { path } => Self::open_embedded(config, path, keyrings).await,
+            StoreConfig::Redis(redis) => {
+                let (parts, connected) =
+                    Self::start_redis(config, redis, keyrings, Access::Write).await?;
+                connected
+                    .with_context(|| format!("cannot use the Redis store {}", redis.servers))?;
+                parts.check().await?;
+                Ok(parts)
+            }
+        }
+    }
+
+    /// The same for a server, which writes when it has `admin`, and for which Redis may be away: see
+    /// [`Self::usable`].
+    pub async fn open_to_serve(config: &Config) -> anyhow::Result<Self> {
+        let StoreConfig::Redis(redis) = &config.store else {
+            return Self::open(config).await;
+        };
+        let access = match config.admin {
+            Some(_) => Access::Write,
+            None => Access::Read,
+        };
+        let keyrings = Keyrings::load(config)?;
+        let (parts, connected) = Self::start_redis(config, redis, keyrings, access).await?;
+        if connected.is_ok() {
+            match parts.check().await {
+                Err(error) if is_away(&error) => {}
+                checked => checked?,
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn open_embedded(
+        config: &Config,
+        path: &Path,
+        Keyrings { data, vault }: Keyrings,
+    ) -> anyhow::Result<Self> {
         let store = EmbeddedStore::open_if(path, |facts| -> anyhow::Result<()> {
             check_keyrings(&path.display().to_string(), facts, &data, vault.as_deref())?;
             Ok(())
         })?;
         let store: Arc<dyn Store> = Arc::new(store);
         Self::assemble(config, store, data, vault).await
+    }
+
+    /// With the store's work begun, and how the first attempt to connect went.
+    async fn start_redis(
+        config: &Config,
+        redis: &RedisConfig,
+        Keyrings { data, vault }: Keyrings,
+        access: Access,
+    ) -> anyhow::Result<(Self, Result<(), StoreError>)> {
+        let (running, connected) = Running::start(redis, access).await;
+        let store = Arc::clone(&running.store) as Arc<dyn Store>;
+        let mut parts = Self::build(config, store, data, vault.clone())?;
+        let vault = vault.filter(|_| access == Access::Write);
+        parts.redis = Some(Redis { running, vault });
+        Ok((parts, connected))
+    }
+
+    /// Whether the keyrings are those of the store.
+    async fn check(&self) -> anyhow::Result<()> {
+        if let Some(Redis { running, vault }) = &self.redis {
+            return running.check(&self.data, vault.as_deref()).await;
+        }
+        let remembered = self.store.keyring_id(self.data.id()).await?;
+        keyfile::check_belongs(&self.store.info().location, &remembered, &self.data)?;
+        Ok(())
+    }
+
+    /// Waits until the store can be used. An error is one that waiting does not mend.
+    pub(super) async fn usable(&self) -> anyhow::Result<()> {
+        match &self.redis {
+            Some(Redis { running, vault }) => running.usable(&self.data, vault.as_deref()).await,
+            None => self.store.ping().await.context("the store is not usable"),
+        }
+    }
+
+    /// Ends only when the store has stopped by itself, which it never should.
+    pub(super) async fn store_ended(&self) {
+        match &self.redis {
+            Some(Redis { running, .. }) => running.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Shows how the store is.
+    pub(super) fn observe_store(&self, metrics: &Metrics) {
+        if let Some(Redis { running, .. }) = &self.redis {
+            running.observe(metrics);
+        }
     }
 
     /// Puts the parts together over a store that is open.
@@ -66,8 +178,17 @@ impl Parts {
         data: Arc<Keyring>,
         vault: Option<Arc<Keyring>>,
     ) -> anyhow::Result<Self> {
-        let remembered = store.keyring_id(data.id()).await?;
-        keyfile::check_belongs(&store.info().location, &remembered, &data)?;
+        let parts = Self::build(config, store, data, vault)?;
+        parts.check().await?;
+        Ok(parts)
+    }
+
+    fn build(
+        config: &Config,
+        store: Arc<dyn Store>,
+        data: Arc<Keyring>,
+        vault: Option<Arc<Keyring>>,
+    ) -> anyhow::Result<Self> {
         let lookup = Arc::new(
             data.lookup_key()
                 .context("the data keyring has no lookup key")?,
@@ -114,6 +235,7 @@ impl Parts {
             authorizer,
             cache,
             page_token_key,
+            redis: None,
         })
     }
 

@@ -5,6 +5,7 @@
 //!
 //! Nothing happens without [`RedisStore::run`]: it holds the connections and does the writing.
 
+pub mod acl;
 mod answer;
 mod change;
 mod commit;
@@ -19,6 +20,7 @@ mod outbox;
 mod read;
 mod scripts;
 mod settings;
+mod state;
 mod tenants;
 
 use std::fmt;
@@ -138,21 +140,6 @@ impl RedisStore {
         };
         let hear = self.ears.listen(&self.link);
         tokio::join!(self.link.keep(), hear, self.take_part(), write);
-    }
-
-    /// How late a change may be heard at most.
-    pub fn revocation_lag(&self) -> Duration {
-        self.ears.lag()
-    }
-
-    /// How often changes may have gone unheard since the start.
-    pub fn gaps(&self) -> u64 {
-        self.ears.gaps()
-    }
-
-    /// Whether every primary pushes its changes.
-    pub fn hears(&self) -> Result<(), StoreError> {
-        self.ears.check()
     }
 
     async fn refuse_all(&self, mut jobs: mpsc::Receiver<Job>) {
@@ -361,6 +348,6 @@ impl Store for RedisStore {
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.watchers.add(watcher);
+        self.ears.add(watcher);
     }
 }

@@ -128,6 +128,20 @@ impl Metrics {
             .build();
     }
 
+    /// Shows a time that somebody else keeps, in seconds.
+    pub fn seconds(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> Duration + Send + Sync + 'static,
+    ) {
+        self.meter
+            .f64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| observer.observe(read().as_secs_f64(), &[]))
+            .build();
+    }
+
     /// Shows counts that somebody else keeps, each with its labels.
     pub fn counters(
         &self,

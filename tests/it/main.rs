@@ -20,6 +20,7 @@ mod examples;
 mod harness;
 mod outage;
 mod redis;
+mod redis_store;
 mod secrets_never_leak;
 mod server;
 mod signed_context;

@@ -241,12 +241,8 @@ fn one_mistake_is_one_line_that_says_what_to_write() {
             "store.embedded.path: must not be empty; write a file path",
         ),
         (
-            "store: {kind: redis}",
-            "store.kind: this build has only the `embedded` store; the Redis store comes with a later version",
-        ),
-        (
             "store: {kind: sqlite}",
-            "store.kind: `sqlite` is not `embedded`",
+            "store.kind: `sqlite` is not one of `embedded`, `redis`",
         ),
         (
             "keyring: {data: {}}",
@@ -270,7 +266,7 @@ cache: {ttl: 2h}
 api_keys: {min_expiry_days: 400}
 opps: {}
 ";
-    let environment = [("KEYSTILE__STORE__KIND", "redis"), ("KEYSTILE__X", "1")];
+    let environment = [("KEYSTILE__STORE__KIND", "sqlite"), ("KEYSTILE__X", "1")];
     let paths: Vec<String> = mistakes(yaml, &environment)
         .iter()
         .map(|line| line.split([':', ' ']).next().unwrap().to_owned())

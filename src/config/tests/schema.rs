@@ -57,6 +57,19 @@ admin:
   tls: {cert_file: a.crt, key_file: a.key, client_ca_file: ca.crt, client_sans: [\"dns:a\"]}
   client_roles: [{san: \"dns:a\", role: tenant_admin, tenant: acme}]
 ops: {}
+store:
+  kind: redis
+  redis:
+    mode: sentinel
+    url: \"rediss://ks@sentinel-1:26379/2\"
+    nodes: [\"sentinel-2:26379\", \"[::1]:26379\"]
+    service: mymaster
+    password_file: p
+    sentinel_username: watcher
+    sentinel_password_file: q
+    ca_file: ca.crt
+    cert_file: a.crt
+    key_file: a.key
 keyring: {data: {file: a}, vault: {env: B}, signing: {file: c}}
 plans: {pro: {features: [images]}}
 api_keys:

@@ -79,6 +79,16 @@ impl Ears {
         }
     }
 
+    /// Tells `watcher` from now on, and at once whether changes go unheard.
+    pub(super) fn add(&self, watcher: Arc<dyn Watcher>) {
+        // Held while it is added: `look` tells of a change under the same lock.
+        let deaf_since = self.deaf_since.lock();
+        if deaf_since.is_some() {
+            watcher.deaf();
+        }
+        self.watchers.add(watcher);
+    }
+
     /// How late a change may be heard at most: the longest round trip to a primary, or how long one has not been
     /// heard at all.
     pub(super) fn lag(&self) -> Duration {

@@ -110,6 +110,10 @@ impl Link {
         }
     }
 
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state.load().as_ref(), State::Up(..))
+    }
+
     /// The primaries, as of now.
     pub(super) async fn primaries(&self) -> Result<Vec<Address>, StoreError> {
         let (cluster, servers) = match self.state.load().as_ref() {

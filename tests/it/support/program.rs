@@ -38,14 +38,31 @@ impl Place {
     /// With keyrings and the first key.
     pub(crate) fn bootstrapped() -> Self {
         let mut place = Self::with_keyrings();
-        let first = place.run(&["bootstrap", "-c", CONFIG, "-o", "json"]);
+        place.bootstrap();
+        place
+    }
+
+    /// Makes the first key.
+    #[track_caller]
+    pub(crate) fn bootstrap(&mut self) {
+        let first = self.run(&["bootstrap", "-c", CONFIG, "-o", "json"]);
         assert_eq!(first.code, 0, "{}", first.stderr);
         let made: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
-        made["plaintext"]
-            .as_str()
-            .unwrap()
-            .clone_into(&mut place.admin_token);
-        place
+        let token = made["plaintext"].as_str().unwrap();
+        token.clone_into(&mut self.admin_token);
+    }
+
+    /// A place beside it that shares its keyring `data` and has no `admin`.
+    pub(crate) fn sidecar(&self) -> Self {
+        let sidecar = Self::empty();
+        fs::create_dir(sidecar.path("keys")).unwrap();
+        let data = "keys/data.keyring";
+        fs::copy(self.path(data), sidecar.path(data)).unwrap();
+        let (admin, dir) = (sidecar.admin, sidecar.dir().display());
+        sidecar.edit_config(&format!("admin: {{listen: [\"127.0.0.1:{admin}\"]}}\n"), "");
+        let vault = format!(", vault: {{file: {dir}/keys/vault.keyring}}");
+        sidecar.edit_config(&vault, "");
+        sidecar
     }
 
     /// With keyrings and no store.
@@ -101,6 +118,18 @@ api_keys: {{min_expiry_days: 0}}
         let config = fs::read_to_string(self.path(CONFIG)).unwrap();
         assert!(config.contains(from), "{from} is not in {config}");
         fs::write(self.path(CONFIG), config.replace(from, to)).unwrap();
+    }
+
+    /// Keeps tenants and keys in Redis; `fields` are those of `store.redis`.
+    pub(crate) fn use_redis(&self, fields: &str) {
+        let embedded = format!(
+            "store: {{kind: embedded, embedded: {{path: {}/keystile.redb}}}}",
+            self.dir().display()
+        );
+        self.edit_config(
+            &embedded,
+            &format!("store: {{kind: redis, redis: {{{fields}}}}}"),
+        );
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -1,0 +1,189 @@
+//! The Redis store in a running process: who it is, the task that keeps it going, and waiting until it can be used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::config::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers};
+use crate::crypto::keyring::Keyring;
+use crate::keyfile::{self, KeyfileError};
+use crate::store::redis::{Access, Address, Login, RedisStore, Settings, Tls, Topology};
+use crate::store::{Store as _, StoreError};
+use crate::telemetry::chain;
+use crate::telemetry::metrics::Metrics;
+
+/// How often a store that cannot be used yet is tried.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After this many looks at a Redis that answers, we say what is still missing.
+const LOOKS_UNTOLD: u32 = 40;
+/// How many tenants are looked at to see whose vault it is: enough that one of them keeps tokens.
+const TENANTS_LOOKED_AT: usize = 100;
+
+/// A Redis store at work. It stops when this is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) store: Arc<RedisStore>,
+    ended: CancellationToken,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Tries to connect, and starts the work, whether or not it could.
+    pub(super) async fn start(
+        config: &RedisConfig,
+        access: Access,
+    ) -> (Self, Result<(), StoreError>) {
+        // Fails only when there is one already, and that is the same: we have no other.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let store = RedisStore::new(settings(config), access);
+        let connected = store.connect().await;
+        let ended = CancellationToken::new();
+        // Cancels when the task ends, in whatever way.
+        let guard = ended.clone().drop_guard();
+        let run = Arc::clone(&store).run();
+        let task = TaskTracker::new().spawn(async move {
+            let _guard = guard;
+            run.await;
+        });
+        let running = Self {
+            store,
+            ended,
+            _task: AbortOnDropHandle::new(task),
+        };
+        (running, connected)
+    }
+
+    /// Whether the keyrings are those of the store. A new store remembers them.
+    pub(super) async fn check(
+        &self,
+        data: &Keyring,
+        vault: Option<&Keyring>,
+    ) -> anyhow::Result<()> {
+        let location = self.store.info().location;
+        let of_store = || format!("cannot use the Redis store {location}");
+        let remembered = self.store.keyring_id(data.id()).await;
+        let remembered = remembered.with_context(of_store)?;
+        keyfile::check_belongs(&location, &remembered, data)?;
+        let Some(vault) = vault else {
+            return Ok(());
+        };
+        let tenants = self.store.tenants(None, TENANTS_LOOKED_AT).await;
+        let tenants = tenants.with_context(of_store)?;
+        if let Some(row) = tenants.iter().find(|row| !row.vault_dek.is_empty()) {
+            vault
+                .unwrap(row.id.as_str(), &row.vault_dek)
+                .map_err(|source| KeyfileError::ForeignVault { location, source })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the store answers, has our keyrings and tells of changes. An error is one that waiting does not
+    /// mend.
+    pub(super) async fn usable(
+        &self,
+        data: &Keyring,
+        vault: Option<&Keyring>,
+    ) -> anyhow::Result<()> {
+        let mut looks: u32 = 0;
+        loop {
+            let error = match self.look(data, vault).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_away(&error) => error,
+                Err(error) => return Err(error),
+            };
+            // Of one that cannot be reached the link itself has told.
+            looks = if self.store.is_up() { looks + 1 } else { 0 };
+            if looks == LOOKS_UNTOLD {
+                tracing::warn!(error = %chain(error.as_ref()), "not ready: waiting for the store");
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn look(&self, data: &Keyring, vault: Option<&Keyring>) -> anyhow::Result<()> {
+        self.check(data, vault).await?;
+        self.store.hears()?;
+        Ok(())
+    }
+
+    /// Ends only with the work.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(super) fn observe(&self, metrics: &Metrics) {
+        let store = Arc::clone(&self.store);
+        metrics.gauge(
+            "keystile_store_up",
+            "Whether there is a connection to Redis.",
+            move || store.is_up().into(),
+        );
+        let store = Arc::clone(&self.store);
+        metrics.counter(
+            "keystile_store_gaps",
+            "Times in which changes could go unheard.",
+            move || store.gaps(),
+        );
+        let store = Arc::clone(&self.store);
+        metrics.seconds(
+            "keystile_revocation_lag_seconds",
+            "How late a change made elsewhere may be heard.",
+            move || store.revocation_lag(),
+        );
+    }
+}
+
+/// Whether waiting may help.
+pub(super) fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Unavailable(_)))
+}
+
+fn settings(config: &RedisConfig) -> Settings {
+    let tcp = |node: &RedisNode| Address::Tcp {
+        host: node.host.clone(),
+        port: node.port,
+    };
+    let topology = match &config.servers {
+        RedisServers::Standalone(RedisAddress::Tcp(node)) => Topology::Standalone(tcp(node)),
+        RedisServers::Standalone(RedisAddress::Unix(path)) => {
+            Topology::Standalone(Address::Unix(path.clone()))
+        }
+        RedisServers::Sentinel {
+            sentinels,
+            service,
+            login: of_sentinels,
+        } => Topology::Sentinel {
+            sentinels: sentinels.iter().map(tcp).collect(),
+            service: service.clone(),
+            login: login(of_sentinels),
+        },
+        RedisServers::Cluster { nodes } => Topology::Cluster {
+            nodes: nodes.iter().map(tcp).collect(),
+        },
+    };
+    Settings {
+        topology,
+        database: config.database.into(),
+        login: login(&config.login),
+        tls: config.tls.as_ref().map(|tls| Tls {
+            ca_file: tls.ca_file.clone(),
+            client: tls.client.clone(),
+        }),
+        prefix: config.prefix.clone(),
+        connect_timeout: config.connect_timeout,
+        response_timeout: config.response_timeout,
+    }
+}
+
+fn login(config: &RedisLogin) -> Login {
+    Login {
+        username: config.username.clone(),
+        password_file: config.password_file.clone(),
+    }
+}

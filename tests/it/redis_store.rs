@@ -1,0 +1,192 @@
+//! Real `keystile serve` processes that share one Redis: a control plane and its sidecars.
+
+mod acl;
+mod start;
+mod topologies;
+
+use std::time::{Duration, Instant};
+
+use tonic::transport::Channel;
+
+use crate::harness::redis::{Options, RedisServer};
+use crate::harness::wait_for;
+use crate::support::client;
+use crate::support::program::{Place, Running};
+
+/// Of a right form, and nobody's.
+const UNKNOWN: &str = "another-system-made-this-token-0123456789";
+
+/// What `store.redis` says of a plain server.
+fn at(redis: &RedisServer) -> String {
+    format!("url: \"redis://127.0.0.1:{}\"", redis.port())
+}
+
+/// A Redis that has after a restart what it had before.
+fn lasting() -> RedisServer {
+    RedisServer::start_with(Options {
+        append_only: true,
+        ..Options::default()
+    })
+}
+
+/// A control plane and two sidecars, running.
+struct Fleet {
+    control: Place,
+    sidecars: [Place; 2],
+    _running: [Running; 3],
+}
+
+/// A key of the tenant `acme`.
+struct Key {
+    id: String,
+    token: String,
+}
+
+impl Fleet {
+    /// `control` and `sidecar` are the fields of `store.redis`.
+    fn start(control: &str, sidecar: &str) -> Self {
+        let mut place = Place::with_keyrings();
+        place.use_redis(control);
+        place.bootstrap();
+        let sidecars = [place.sidecar(), place.sidecar()];
+        let serve = |place: &Place| {
+            place.use_redis(sidecar);
+            place.serve()
+        };
+        let [one, two] = [serve(&sidecars[0]), serve(&sidecars[1])];
+        let running = [place.serve(), one, two];
+        place.do_it(&["tenant", "create", "acme"]);
+        Self {
+            control: place,
+            sidecars,
+            _running: running,
+        }
+    }
+
+    fn create_key(&self) -> Key {
+        let made = self.control.do_it(&[
+            "key", "create", "acme", "--name", "ci", "--owner", "alice", "-o", "json",
+        ]);
+        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+        let name = made["key"]["name"].as_str().unwrap();
+        Key {
+            id: name.rsplit('/').next().unwrap().to_owned(),
+            token: made["plaintext"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    fn revoke(&self, key: &Key) {
+        self.control.do_it(&["key", "revoke", "acme", &key.id]);
+    }
+
+    async fn channels(&self) -> Vec<Channel> {
+        let mut channels = vec![client::tcp(self.control.authz).await];
+        for sidecar in &self.sidecars {
+            channels.push(client::tcp(sidecar.authz).await);
+        }
+        channels
+    }
+}
+
+async fn ask(channel: &Channel, token: &str) -> i32 {
+    client::ask(channel, &[("x-api-key", token)]).await
+}
+
+/// Asks until the answer is `status`; how long that took.
+async fn ask_until(channel: &Channel, token: &str, status: i32) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let found = ask(channel, token).await;
+        if found == status {
+            return begun.elapsed();
+        }
+        assert!(
+            begun.elapsed() < crate::harness::PATIENCE,
+            "{found} instead of {status}"
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A key works everywhere until it is revoked, and then nowhere.
+async fn check_life_of_a_key(fleet: &Fleet) {
+    let channels = fleet.channels().await;
+    for channel in &channels {
+        assert_eq!(ask(channel, UNKNOWN).await, 401);
+    }
+    let key = fleet.create_key();
+    for channel in &channels {
+        // Twice: the second from memory.
+        assert_eq!(ask(channel, &key.token).await, 200);
+        assert_eq!(ask(channel, &key.token).await, 200);
+    }
+    fleet.revoke(&key);
+    for channel in &channels {
+        let late = ask_until(channel, &key.token, 401).await;
+        assert!(late < Duration::from_millis(500), "{late:?}");
+    }
+}
+
+fn metric(place: &Place, name: &str) -> f64 {
+    let (_, text) = place.ops("/metrics").unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+        .parse()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_works_on_every_sidecar_and_a_revoked_one_on_none() {
+    let redis = RedisServer::start();
+    let fleet = Fleet::start(&at(&redis), &at(&redis));
+    check_life_of_a_key(&fleet).await;
+    let sidecar = &fleet.sidecars[0];
+    assert_eq!(metric(sidecar, "keystile_store_up"), 1.0);
+    assert_eq!(metric(sidecar, "keystile_store_gaps_total"), 0.0);
+    assert!(metric(sidecar, "keystile_revocation_lag_seconds") < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_known_keys_work_and_unknown_ones_are_503_at_once() {
+    let mut redis = lasting();
+    let fleet = Fleet::start(&at(&redis), &at(&redis));
+    let key = fleet.create_key();
+    let sidecar = &fleet.sidecars[0];
+    let channel = client::tcp(sidecar.authz).await;
+    assert_eq!(ask(&channel, &key.token).await, 200);
+
+    redis.kill();
+    wait_for("the loss to be seen", || {
+        (metric(sidecar, "keystile_store_up") == 0.0).then_some(())
+    });
+    for _ in 0..20 {
+        let begun = Instant::now();
+        assert_eq!(ask(&channel, UNKNOWN).await, 503);
+        // `authz.store_timeout` is 5 s here.
+        assert!(
+            begun.elapsed() < Duration::from_millis(50),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(ask(&channel, &key.token).await, 200);
+    }
+    assert!(
+        sidecar.is_ready(),
+        "what it has in memory is worth asking for"
+    );
+    let refused = fleet
+        .control
+        .run(&["key", "revoke", "acme", &key.id, "--timeout", "1s"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+
+    redis.restart();
+    ask_until(&channel, UNKNOWN, 401).await;
+    wait_for("changes to be heard", || {
+        (metric(sidecar, "keystile_revocation_lag_seconds") < 0.5).then_some(())
+    });
+    assert_eq!(metric(sidecar, "keystile_store_gaps_total"), 1.0);
+    fleet.revoke(&key);
+    ask_until(&channel, &key.token, 401).await;
+}
