@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt bench doc clean
+.PHONY: help setup build run test lint fmt bench bench-redis doc clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -42,8 +42,11 @@ lint:         ## rustfmt, clippy and rustdoc; every warning is an error.
 fmt:          ## Format the Rust code.
 	cargo fmt
 
-bench:        ## Measure the decision path.
-	cargo bench --locked
+bench:        ## Measure the decision path and the load against the floor.
+	cargo bench --locked --bench decision --bench load
+
+bench-redis: setup ## Measure the store on a real Redis: loading 10,000 tenants with 10 keys each, memory, cold lookups.
+	cargo bench --locked --bench redis
 
 doc:          ## Build the crate's documentation.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -1,5 +1,7 @@
 //! What the benches measure on: tenants with a hundred keys each, and a request like Envoy's.
 
+mod fill;
+
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
@@ -7,14 +9,9 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use keystile::clock::{Clock as _, SystemClock};
 use keystile::config::Config;
 use keystile::crypto::keyring::{Keyring, Ring};
-use keystile::domain::change::Actor;
-use keystile::domain::name::{DisplayName, Owner, PlanName, Scope, TenantId};
-use keystile::domain::role::Role;
-use keystile::registry::{NewKey, NewTenant, Registry};
 use keystile::server::parts::Parts;
 use keystile::store::redb::EmbeddedStore;
 use prost::Message;
-use tokio::task::JoinSet;
 
 /// Keys a tenant.
 const KEYS_EACH: usize = 100;
@@ -33,65 +30,12 @@ pub(crate) async fn loaded(listen: &str, tenants: usize) -> (Config, Parts, Vec<
     let data = Arc::new(Keyring::generate(Ring::Data, now, &mut rng));
     let store = Arc::new(EmbeddedStore::in_memory().unwrap());
     let parts = Parts::assemble(&config, store, data, None).await.unwrap();
-    let tokens = fill(&parts.registry, tenants).await;
+    let tokens = fill::fill(&parts.registry, tenants, KEYS_EACH).await;
     for token in &tokens {
         let found = parts.authorizer.authenticate(token.as_bytes()).await;
         assert!(found.unwrap().is_ok(), "every key is valid");
     }
     (config, parts, tokens)
-}
-
-/// Makes the tenants and their keys; the tokens come in random order.
-async fn fill(registry: &Registry, tenants: usize) -> Vec<String> {
-    let mut tasks = JoinSet::new();
-    for number in 0..tenants {
-        let registry = registry.clone();
-        tasks.spawn(async move { fill_tenant(&registry, number).await });
-        if tasks.len() >= 64 {
-            tasks.join_next().await.unwrap().unwrap();
-        }
-    }
-    drop(tasks.join_all().await);
-    let mut tokens = Vec::with_capacity(tenants * KEYS_EACH);
-    std::mem::swap(&mut tokens, &mut MADE.lock());
-    shuffle(&mut tokens);
-    tokens
-}
-
-/// Tokens as they are made, from all tasks.
-static MADE: parking_lot::Mutex<Vec<String>> = parking_lot::Mutex::new(Vec::new());
-
-async fn fill_tenant(registry: &Registry, number: usize) {
-    let id = TenantId::parse(&format!("tenant-{number}")).unwrap();
-    let mut tenant = NewTenant::named(id.clone(), DisplayName::parse("A Customer Inc.").unwrap());
-    tenant.plan = Some(PlanName::parse("pro").unwrap());
-    registry
-        .create_tenant(&Actor::Operator, tenant)
-        .await
-        .unwrap();
-    for key in 0..KEYS_EACH {
-        let owner = Owner::parse(&format!("user-{key}@example.com")).unwrap();
-        let mut new = NewKey::named(DisplayName::parse("bench").unwrap(), owner, Role::User);
-        new.scopes = ["read", "write"]
-            .map(|scope| Scope::parse(scope).unwrap())
-            .into();
-        let made = registry
-            .create_key(&Actor::Operator, &id, new)
-            .await
-            .unwrap();
-        MADE.lock().push(made.token.expose().to_owned());
-    }
-}
-
-/// Fisher-Yates with a fixed seed: the same order in every run.
-fn shuffle(tokens: &mut [String]) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for at in (1..tokens.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        tokens.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
-    }
 }
 
 /// A CheckRequest of some 1 KiB with 15 headers, as Envoy sends for a browser-like client.

@@ -193,7 +193,9 @@ fn a_sidecar_is_refused_everything_else() {
     for (name, words_min) in &all {
         let name = name.as_str();
         // A family's own name is no command.
-        let is_family = all.keys().any(|other| other.starts_with(&format!("{name}|")));
+        let is_family = all
+            .keys()
+            .any(|other| other.starts_with(&format!("{name}|")));
         if is_family || of_everybody.contains(&name) || without_keys.contains(&name) {
             continue;
         }
