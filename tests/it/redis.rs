@@ -2,6 +2,7 @@
 
 mod crash;
 mod fleet;
+mod load;
 mod tamper;
 
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,0 +1,197 @@
+//! A server dies while requests come: what is in memory works on, what is revoked stays refused, nothing waits long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use keystile::store::Store;
+use keystile::store::redis::{RedisStore, Topology};
+use tokio::task::JoinSet;
+
+use super::fleet::{Process, start};
+use super::write_and_wait;
+use crate::harness::redis::cluster::RedisCluster;
+use crate::harness::redis::sentinel::RedisSentinel;
+use crate::harness::redis::{Options, RedisServer};
+use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
+use crate::support::world::{Made, Seen, World, nobody};
+
+/// As long as a Check waits for the store by default.
+const PATIENCE: Duration = Duration::from_millis(40);
+/// Within this every answer must be there: the patience, and what a busy machine takes.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
+const KEYS: usize = 60;
+const BEFORE_AND_AFTER: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+struct Counts {
+    asked: AtomicU64,
+    /// Keys that nobody had asked for, and could not be had.
+    cold_outages: AtomicU64,
+    unknown_outages: AtomicU64,
+}
+
+struct Place {
+    world: World,
+    live: Vec<Made>,
+    revoked: Vec<Made>,
+    cold: Vec<Made>,
+    /// Cold keys are asked for from when the server fails.
+    has_failed: AtomicBool,
+    _processes: [Process; 2],
+}
+
+async fn place(topology: Topology) -> Place {
+    let control = start(topology.clone(), "ks:", None).await;
+    let sidecar = start(topology, "ks:", Some("one")).await;
+    let [writes, reads] = [&control, &sidecar].map(|process| {
+        let store: Arc<dyn Store> = Arc::<RedisStore>::clone(&process.store);
+        store
+    });
+    let world = World::over(writes, reads).await;
+    let mut made = [Vec::new(), Vec::new(), Vec::new()];
+    for keys in &mut made {
+        for _ in 0..KEYS {
+            keys.push(world.create_key().await);
+        }
+    }
+    let [live, revoked, cold] = made;
+    for key in live.iter().chain(&revoked) {
+        assert_eq!(world.get(key).await, Seen::Works);
+    }
+    for key in &revoked {
+        world.revoke(key).await;
+        assert_eq!(world.get(key).await, Seen::Revoked);
+    }
+    Place {
+        world,
+        live,
+        revoked,
+        cold,
+        has_failed: AtomicBool::new(false),
+        _processes: [control, sidecar],
+    }
+}
+
+/// Asks for one key after the other until told to stop; panics at a wrong answer.
+async fn ask_on(place: Arc<Place>, counts: Arc<Counts>, first: usize, stop: Arc<AtomicBool>) {
+    let see = async |key: &Made| {
+        let begun = Instant::now();
+        let seen = place.world.get_within(key, PATIENCE).await;
+        let took = begun.elapsed();
+        assert!(took < ANSWERED_WITHIN, "{seen:?} took {took:?}");
+        counts.asked.fetch_add(1, Ordering::Relaxed);
+        seen
+    };
+    let mut at = first;
+    while !stop.load(Ordering::Relaxed) {
+        at += 1;
+        assert_eq!(see(&place.live[at % KEYS]).await, Seen::Works, "in memory");
+        let revoked = see(&place.revoked[at % KEYS]).await;
+        // What is known of a revoked key is known to be so; it may also be asked for again.
+        assert!(
+            matches!(revoked, Seen::Revoked | Seen::Outage),
+            "{revoked:?}"
+        );
+        if place.has_failed.load(Ordering::Relaxed) {
+            match see(&place.cold[at % KEYS]).await {
+                Seen::Works => {}
+                Seen::Outage => drop(counts.cold_outages.fetch_add(1, Ordering::Relaxed)),
+                seen => panic!("a cold key: {seen:?}"),
+            }
+        }
+        let guess = nobody(at as u64 % 1_000);
+        match place.world.get_id(guess, PATIENCE).await {
+            Seen::Unknown => {}
+            Seen::Outage => drop(counts.unknown_outages.fetch_add(1, Ordering::Relaxed)),
+            seen => panic!("a guess: {seen:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Asks before, while and after `fail` happens, and until everything can be had again.
+async fn ask_while(place: Place, fail: impl FnOnce()) {
+    let (place, counts) = (Arc::new(place), Arc::new(Counts::default()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for first in 0..8 {
+        let (place, counts, stop) = (Arc::clone(&place), Arc::clone(&counts), Arc::clone(&stop));
+        tasks.spawn(ask_on(place, counts, first * 7, stop));
+    }
+    tokio::time::sleep(BEFORE_AND_AFTER).await;
+    place.has_failed.store(true, Ordering::Relaxed);
+    tokio::task::block_in_place(fail);
+    let begun = Instant::now();
+    for key in &place.cold {
+        while place.world.get_within(key, PATIENCE).await != Seen::Works {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no way back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    tokio::time::sleep(BEFORE_AND_AFTER).await;
+    stop.store(true, Ordering::Relaxed);
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    let all = [&counts.asked, &counts.cold_outages, &counts.unknown_outages];
+    let [asked, cold, unknown] = all.map(|count| count.load(Ordering::Relaxed));
+    println!("{asked} asked; could not be had: {cold} cold keys, {unknown} guesses");
+    assert!(asked > 1_000, "{asked} is no load");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_is_killed_and_comes_back() {
+    let mut server = RedisServer::start_with(Options {
+        append_only: true,
+        ..Options::default()
+    });
+    let topology = Topology::Standalone(redis_address(server.port()));
+    let place = place(topology).await;
+    ask_while(place, || {
+        server.kill();
+        std::thread::sleep(Duration::from_secs(2));
+        server.restart();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_does_not_answer_for_a_while() {
+    let server = RedisServer::start();
+    let topology = Topology::Standalone(redis_address(server.port()));
+    let place = place(topology).await;
+    ask_while(place, || {
+        server.pause();
+        std::thread::sleep(Duration::from_secs(2));
+        server.unpause();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_primary_under_sentinel_is_killed() {
+    let mut servers = RedisSentinel::start();
+    let place = place(sentinel_topology(&servers)).await;
+    ask_while(place, || {
+        write_and_wait(servers.primary(), "behind_all_others");
+        servers.kill_primary();
+        servers.wait_for_failover();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_primary_of_a_cluster_is_killed() {
+    let mut servers = RedisCluster::start();
+    let place = place(cluster_topology(&servers)).await;
+    ask_while(place, || {
+        write_and_wait(
+            servers.primary_of("ks:t:{acme}"),
+            "behind_all_others_of:{acme}",
+        );
+        servers.kill_primary_of("ks:t:{acme}");
+        servers.wait_for_failover("ks:t:{acme}");
+    })
+    .await;
+}
