@@ -23,7 +23,7 @@ pub struct ConfigArgs {
 enum ConfigCommand {
     /// Name every mistake at once, or say what the file switches on
     #[command(
-        after_help = "Reads the keyrings and the TLS files that the configuration names as well, as `keystile serve`
+        after_help = "Reads the keyrings, the TLS files and those for Redis that the configuration names as well, as `keystile serve`
 would, and opens no port. The store is left alone.
 
 Examples:
@@ -33,7 +33,7 @@ Examples:
     Check {
         #[command(flatten)]
         source: FileArg,
-        /// Leave out the keyrings and TLS files, which may be on another machine
+        /// Leave out the files, which may be on another machine
         #[arg(long)]
         no_files: bool,
     },

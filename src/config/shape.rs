@@ -105,6 +105,9 @@ fn check_choice(schema: &Value, choices: &[Value], text: &str) -> Result<(), Str
     if known().any(|choice| choice == text) {
         return Ok(());
     }
+    if let Some(why) = schema["x-refused"][text].as_str() {
+        return Err(why.to_owned());
+    }
     let hint = match nearest(text, known()) {
         Some(near) if choices.len() > 1 => format!("; did you mean `{near}`?"),
         _ => String::new(),

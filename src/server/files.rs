@@ -1,13 +1,14 @@
 //! Every file that a configuration names, read as a start would read it. Nothing is bound and nothing is written.
 
 use crate::clock::Timestamp;
-use crate::config::{Config, KeyringSource, SecretRetention};
+use crate::config::{Config, KeyringSource, SecretRetention, StoreConfig};
 use crate::crypto::keyring::Ring;
 use crate::keyfile;
+use crate::server::redis;
 use crate::server::tls::Listeners;
 use crate::telemetry::chain;
 
-/// What is wrong with the keyrings and the TLS files, each with the section that names them.
+/// What is wrong with the keyrings, the TLS files and those for Redis, each with the section that names them.
 pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
     let keyring = &config.keyring;
     let mut all = Vec::new();
@@ -27,6 +28,9 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
     }
     if let Err(mistakes) = Listeners::load(config, now) {
         all.extend(mistakes.lines());
+    }
+    if let StoreConfig::Redis(redis) = &config.store {
+        all.extend(redis::file_mistakes(redis));
     }
     all
 }

@@ -144,6 +144,14 @@ pub(super) fn is_away(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(StoreError::Unavailable(_)))
 }
 
+/// What is wrong with the files that the section names, each with its path.
+pub(super) fn file_mistakes(config: &RedisConfig) -> Vec<String> {
+    let mistakes = settings(config).unusable_files().into_iter();
+    mistakes
+        .map(|(field, problem)| format!("store.redis.{field}: {problem}"))
+        .collect()
+}
+
 fn settings(config: &RedisConfig) -> Settings {
     let tcp = |node: &RedisNode| Address::Tcp {
         host: node.host.clone(),

@@ -61,7 +61,7 @@ fn every_file_that_cannot_be_used_is_named_at_once() {
     let tls =
         "{cert_file: /nonexistent/crt, key_file: /nonexistent/key, client_ca_file: /dev/null}";
     let yaml = format!(
-        "{{authz: {{tls: {tls}}}, ops: {{}}, keyring: {{data: {{file: /nonexistent/data}}, signing: {{env: KEYSTILE_NO_SUCH}}}}}}"
+        "{{authz: {{tls: {tls}}}, ops: {{}}, store: {{kind: redis, redis: {{url: \"rediss://a\", password_file: /dev/null, ca_file: /nonexistent/ca}}}}, keyring: {{data: {{file: /nonexistent/data}}, signing: {{env: KEYSTILE_NO_SUCH}}}}}}"
     );
     let (code, out, err) = with_file(&["check"], &yaml);
     assert_eq!((code, out.as_str()), (78, ""));
@@ -71,7 +71,9 @@ keyring.signing: the environment variable KEYSTILE_NO_SUCH is not set, but `keyr
 authz.tls: there is no file /nonexistent/crt: put the certificate there, or correct the path
 authz.tls: there is no file /nonexistent/key: put the private key there, or correct the path
 authz.tls: /dev/null is a device or a pipe, but a PEM file with the certificates of the clients' CA is needed
-5 mistakes in files that FILE names: correct the above and try again, or leave them out with --no-files
+store.redis.password_file: /dev/null is empty or too long for a password
+store.redis.ca_file: cannot read /nonexistent/ca: No such file or directory (os error 2)
+7 mistakes in files that FILE names: correct the above and try again, or leave them out with --no-files
 ";
     assert_eq!(err, expected);
 }

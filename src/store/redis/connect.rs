@@ -77,6 +77,30 @@ fn certificates(tls: &Tls) -> Result<TlsCertificates, ConnectError> {
     })
 }
 
+/// What is wrong with the files that are named, each with its field.
+pub(super) fn unusable_files(settings: &Settings) -> Vec<(&'static str, ConnectError)> {
+    let mut logins = vec![("password_file", &settings.login)];
+    if let Topology::Sentinel { login, .. } = &settings.topology {
+        logins.push(("sentinel_password_file", login));
+    }
+    let passwords = logins
+        .into_iter()
+        .filter_map(|(field, login)| Some((field, password(login.password_file.as_ref()?).err()?)));
+    let (ca, client) = match &settings.tls {
+        Some(tls) => (tls.ca_file.as_ref(), tls.client.as_ref()),
+        None => (None, None),
+    };
+    let pems = [
+        ("ca_file", ca),
+        ("cert_file", client.map(|(certificate, _)| certificate)),
+        ("key_file", client.map(|(_, key)| key)),
+    ];
+    let pems = pems
+        .into_iter()
+        .filter_map(|(field, file)| Some((field, read(file?).err()?)));
+    passwords.chain(pems).collect()
+}
+
 fn info(settings: &Settings, at: &Address, login: &Login) -> Result<ConnectionInfo, ConnectError> {
     let address = match at {
         Address::Tcp { host, port } if settings.tls.is_some() => ConnectionAddr::TcpTls {
