@@ -8,9 +8,10 @@ use protox::file::{
     ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
 };
 
-const SCHEMAS: [&str; 3] = [
+const SCHEMAS: [&str; 4] = [
     "keystile/admin/v1/tenant.proto",
     "keystile/admin/v1/key.proto",
+    "keystile/admin/v1/fleet.proto",
     // From tonic-types: what the details of an error are, so that clients that know only the descriptors can read them.
     "google/rpc/error_details.proto",
 ];

@@ -4,6 +4,7 @@ mod batch;
 pub mod caller;
 mod convert;
 mod filter;
+mod fleet;
 mod grant;
 mod guard;
 mod keys;
@@ -22,6 +23,7 @@ use crate::admin::guard::GuardLayer;
 use crate::admin::page_token::PageTokens;
 use crate::clock::Clock;
 use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::admin::fleet_service_server::FleetServiceServer;
 use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
@@ -56,10 +58,13 @@ pub fn routes(
     };
     let tenants = TenantServiceServer::new(tenants::Tenants(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let keys =
-        KeyServiceServer::new(keys::Keys(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let keys = KeyServiceServer::new(keys::Keys(admin.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let fleet =
+        FleetServiceServer::new(fleet::Fleet(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     Routes::new(tenants)
         .add_service(keys)
+        .add_service(fleet)
         .add_service(reflection())
 }
 

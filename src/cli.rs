@@ -10,6 +10,7 @@ pub mod config;
 mod context;
 mod csv;
 mod dev;
+mod fleet;
 mod key;
 mod keyring;
 mod list;
@@ -63,6 +64,8 @@ enum Command {
     Tenant(tenant::TenantArgs),
     /// Make, import, read, change and revoke API keys
     Key(key::KeyArgs),
+    /// Show the live sidecars of a control plane's store
+    Fleet(fleet::FleetArgs),
     /// Send one Check to a sidecar and explain the answer
     Check(check::CheckArgs),
     /// Keep the address of a control plane and the key that opens it
@@ -153,6 +156,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::RedisAcl(args) => redis_acl::run(&args, &mut out),
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
+        Command::Fleet(args) => fleet::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Login(args) => context::login(&args, &mut out),
         Command::Context(args) => context::run(&args, &mut out),
@@ -255,6 +259,9 @@ mod tests {
             "key list acme -o name",
             "key get acme abcd2345 --addr unix:/run/keystile.sock",
             "key revoke acme abcd2345 --api-key-file admin.key",
+            "key revoke acme abcd2345 --wait 5s -o json",
+            "fleet -o json",
+            "fleet --watch --addr h:1",
             "key import acme --name legacy --token-file old.txt",
             "key import acme --csv keys.csv",
             "tenant import --csv tenants.csv",

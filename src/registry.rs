@@ -4,6 +4,7 @@
 //! what is decided before, by the caller's protocol; what may exist at all is decided here.
 
 mod etag;
+mod fleet;
 mod key_changes;
 mod keys;
 mod requests;
@@ -29,6 +30,8 @@ pub use keys::{CreatedKey, NewKey};
 pub use requests::RequestId;
 pub use tenants::NewTenant;
 pub use verify::Proven;
+
+pub use crate::store::Sidecar;
 
 /// How often a change without an etag is tried again when somebody else was faster.
 const ATTEMPTS_MAX: usize = 8;

@@ -7,6 +7,7 @@ mod admin_auth;
 mod authz;
 mod connection;
 pub mod files;
+pub mod fleet;
 mod health;
 mod listener;
 mod ops;
@@ -117,6 +118,7 @@ pub async fn run(
     drop(starting);
     let serving = async {
         parts.usable().await?;
+        parts.join_fleet(config);
         drop(waiting);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

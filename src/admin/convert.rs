@@ -1,9 +1,11 @@
 //! Proto to domain and back. Collects every bad field with its path before it refuses.
 
+mod fleet;
 mod key;
 mod key_change;
 mod tenant;
 
+pub(super) use fleet::{sidecar_to_proto, wait};
 pub use key::key_to_proto;
 pub(super) use key::{imported_key, key_name, new_key};
 pub(super) use key_change::KeyChange;

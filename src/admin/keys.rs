@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::admin::caller::{Credential, Identity, Permission, require};
-use crate::admin::convert::{KeyChange, expect_etag, key_name, key_to_proto, reason};
+use crate::admin::convert::{KeyChange, expect_etag, key_name, key_to_proto, reason, wait};
 use crate::admin::grant;
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
@@ -98,16 +98,20 @@ impl KeyService for Keys {
         let key = self.reach(&caller, "name", &request.name).await?;
         grant::check_role(&caller, key.role)?;
         let reason = reason(&request.reason)?;
+        let wait = wait(request.wait.as_ref())?;
         let etag = expect_etag("key", &request.etag)?;
         let actor = caller.actor();
-        let done = self
-            .0
-            .registry
+        let registry = &self.0.registry;
+        let done = registry
             .revoke_key(&actor, &key.tenant, &key.id, etag, &reason)
             .await;
-        let revoked = done.map_err(from_registry("key"))?;
-        let now = self.0.clock.now();
-        Ok(Response::new(key_to_proto(&revoked.key, now)))
+        let revoked = done.map_err(from_registry("key"))?.key;
+        let mut answer = key_to_proto(&revoked, self.0.clock.now());
+        if !wait.is_zero() {
+            let late = registry.unconfirmed(&revoked, wait).await;
+            answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
+        }
+        Ok(Response::new(answer))
     }
 
     async fn revoke_all_keys(

@@ -21,11 +21,14 @@ use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
 use crate::config;
 use crate::proto::admin as pb;
+use crate::proto::admin::fleet_service_client::FleetServiceClient;
 use crate::proto::admin::key_service_client::KeyServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
 /// What a call with a whole batch may take, if it may not take longer anyway.
 const BATCH_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that a server holds a call back.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before a call is sent again: this, then twice as long each time, up to a bound.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -186,6 +189,12 @@ impl Client {
         self
     }
 
+    /// For calls that the server is asked to hold back for as long as that.
+    pub(super) fn waiting(mut self, wait: Duration) -> Self {
+        self.bearer.deadline += wait.min(WAIT_MAX);
+        self
+    }
+
     /// Sends a request that may arrive twice without harm, again and again while the server is unavailable.
     pub(super) async fn call<Q: Clone, A, F>(
         &self,
@@ -231,6 +240,10 @@ impl Client {
 
     pub(super) fn tenants(&self) -> TenantServiceClient<Authorized> {
         TenantServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub(super) fn fleet(&self) -> FleetServiceClient<Authorized> {
+        FleetServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub(super) fn keys(&self) -> KeyServiceClient<Authorized> {

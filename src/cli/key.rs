@@ -1,6 +1,7 @@
 //! `keystile key`: API keys on a control plane.
 
 mod import;
+mod revoke;
 mod revoke_all;
 mod update;
 mod verify;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::cli::client::{Client, ClientArgs};
 use crate::cli::list::ListArgs;
 use crate::cli::output::{self, Out};
-use crate::cli::tenant::{EtagArg, name_of};
+use crate::cli::tenant::name_of;
 use crate::cli::watch::{self, WatchArg};
 use crate::cli::{Failure, block_on, request_id};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
@@ -60,17 +61,15 @@ enum KeyCommand {
   keystile key update acme mfzwizltoqzdgmjs --allow-cidr 10.0.0.0/8")]
     Update(Box<update::UpdateArgs>),
     /// Make a key stop working, at once and for good
-    #[command(after_help = "Example:
-  keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"")]
-    Revoke {
-        #[command(flatten)]
-        key: KeyName,
-        /// Kept with the key and in the audit
-        #[arg(long, default_value = "", hide_default_value = true)]
-        reason: String,
-        #[command(flatten)]
-        etag: EtagArg,
-    },
+    #[command(
+        after_help = "With --wait it ends with 1 when a live sidecar has not confirmed in time: the key is revoked all the
+same. Doing it again asks again.
+
+Examples:
+  keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"
+  keystile key revoke acme mfzwizltoqzdgmjs --wait 5s"
+    )]
+    Revoke(revoke::RevokeArgs),
     /// Make all keys of a tenant, or of one owner in it, stop working, at once and for good
     #[command(
         after_help = "The key that this is done with goes on working, and so do keys of a role above its own.
@@ -202,10 +201,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         KeyCommand::Update(args) => {
             output::one(out, form, &update::run(&client().await?, args).await?)
         }
-        KeyCommand::Revoke { key, reason, etag } => {
-            let key = revoke(&client().await?, key, reason, etag).await?;
-            output::done(out, form, &key, "revoked for good")
-        }
+        KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,
         KeyCommand::RevokeAll(args) => {
             revoke_all::run(&client().await?.with_patience(), args, form, out).await
         }
@@ -279,23 +275,4 @@ async fn get(client: &Client, key: &KeyName) -> Result<pb::Key, Failure> {
     client
         .call(pb::GetKeyRequest { name: key.name() }, send)
         .await
-}
-
-async fn revoke(
-    client: &Client,
-    key: &KeyName,
-    reason: &str,
-    etag: &EtagArg,
-) -> Result<pb::Key, Failure> {
-    let request = pb::RevokeKeyRequest {
-        name: key.name(),
-        etag: etag.etag.clone(),
-        reason: reason.to_owned(),
-    };
-    let send = |request| async { client.keys().revoke_key(request).await };
-    if etag.etag.is_empty() {
-        client.call(request, send).await
-    } else {
-        client.call_once(send(request)).await
-    }
 }

@@ -22,6 +22,7 @@ use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
+use crate::server::fleet;
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
 use crate::store::redb::{EmbeddedStore, Facts};
@@ -161,6 +162,14 @@ impl Parts {
         match &self.redis {
             Some(Redis { running, .. }) => running.ended().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Lets control planes see this process, if it checks requests from a shared store, and wait for it. Once, when
+    /// the store can be used.
+    pub(super) fn join_fleet(&self, config: &Config) {
+        if let Some(Redis { running, .. }) = &self.redis {
+            fleet::join(config, &running.store, &self.cache);
         }
     }
 

@@ -24,14 +24,14 @@ mod state;
 mod tenants;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redis::cmd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
@@ -70,7 +70,7 @@ pub struct RedisStore {
     watchers: Arc<Watchers>,
     ears: Ears,
     questions: Arc<Questions>,
-    member: OnceLock<Member>,
+    member: SetOnce<Member>,
     queue: mpsc::Sender<Job>,
     // Taken by `run`.
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
@@ -109,7 +109,7 @@ impl RedisStore {
         Arc::new(Self {
             ears: Ears::new(names.clone(), Arc::clone(&watchers), Arc::clone(&questions)),
             questions,
-            member: OnceLock::new(),
+            member: SetOnce::new(),
             names,
             access,
             link: Link::new(settings),

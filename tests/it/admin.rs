@@ -290,6 +290,7 @@ async fn a_key_lives_from_create_to_revoke_and_its_token_is_seen_once() {
         name: key.name.clone(),
         etag: key.etag.clone(),
         reason: "leaked".into(),
+        ..Default::default()
     };
     let revoked = keys.revoke_key(revoke.clone()).await.unwrap().into_inner();
     assert_eq!(

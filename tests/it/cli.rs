@@ -7,7 +7,7 @@ mod import;
 mod keys;
 mod manual;
 mod watch;
-mod world;
+pub(crate) mod world;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,6 @@
 //! The Redis servers that other tests rely on do what those tests take for granted.
 
+mod confirm;
 mod crash;
 mod fleet;
 mod load;

@@ -59,6 +59,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .map(|current| current.hint.clone())
             .unwrap_or_default(),
         etag: Etag::of_key(key).to_string(),
+        unconfirmed_sidecars: Vec::new(),
     }
 }
 

@@ -108,7 +108,55 @@ impl Resource for pb::Key {
             ("updated", time(self.update_time.as_ref())),
             ("revoked", time(self.revoke_time.as_ref())),
             ("revoked because", self.revoke_reason.clone()),
+            ("not confirmed by", self.unconfirmed_sidecars.join(", ")),
             ("etag", self.etag.clone()),
+        ]
+    }
+}
+
+/// A duration for people, in ms.
+fn millis(duration: Option<&prost_types::Duration>) -> String {
+    let known = duration.and_then(|duration| std::time::Duration::try_from(*duration).ok());
+    known.map_or_else(String::new, |known| {
+        format!("{:.1} ms", known.as_secs_f64() * 1000.0)
+    })
+}
+
+impl Resource for pb::Sidecar {
+    const TYPE: &'static str = "keystile.admin.v1.Sidecar";
+    const MANY: &'static str = "sidecars";
+    const COLUMNS: &'static [&'static str] = &[
+        "SIDECAR",
+        "VERSION",
+        "STARTED",
+        "LAG",
+        "CACHED KEYS",
+        "HEARD",
+    ];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.sidecar_id.clone(),
+            self.version.clone(),
+            time(self.start_time.as_ref()),
+            millis(self.revocation_lag.as_ref()),
+            self.cached_keys.to_string(),
+            time(self.last_heard_time.as_ref()),
+        ]
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("sidecar", self.sidecar_id.clone()),
+            ("version", self.version.clone()),
+            ("started", time(self.start_time.as_ref())),
+            ("lag", millis(self.revocation_lag.as_ref())),
+            ("cached keys", self.cached_keys.to_string()),
+            ("last heard", time(self.last_heard_time.as_ref())),
         ]
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{Instant, interval, sleep};
 
 use super::RedisStore;
 use super::change::damaged;
@@ -29,6 +29,8 @@ const FORGOTTEN_MS: &[u8] = b"3600000";
 const QUESTION_SECONDS: u64 = 120;
 /// How often answers are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// After how long a question is put again, to those that were deaf when it was put, or whose answer was lost.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The most questions that wait to be answered: what is beyond is not answered, and the sidecar is named as late.
 const QUESTIONS_MAX: usize = 4096;
 
@@ -54,7 +56,7 @@ impl Questions {
 
 impl RedisStore {
     /// Makes this process one of the fleet: a sidecar that says it lives and answers whether it has applied what it
-    /// was told. Before [`RedisStore::run`]; once.
+    /// was told. Before or while [`RedisStore::run`] runs; once.
     pub fn join_fleet(
         &self,
         id: String,
@@ -69,11 +71,9 @@ impl RedisStore {
         }
     }
 
-    /// Does what a member does, for ever; returns at once where this process is none.
+    /// Does what a member does, for ever, as soon as this process is one.
     pub(super) async fn take_part(&self) {
-        let Some(member) = self.member.get() else {
-            return;
-        };
+        let member = self.member.wait().await;
         let (queue, questions) = mpsc::channel(QUESTIONS_MAX);
         if self.questions.0.set(queue).is_err() {
             return;
@@ -145,7 +145,8 @@ impl RedisStore {
         Ok(all)
     }
 
-    /// Who of the live sidecars has not applied what was written of these entries, after `within` at most.
+    /// Who of the live sidecars has not applied what was written of these entries, after `within` and one answer of
+    /// the servers at most.
     pub(super) async fn late_sidecars(
         &self,
         lookup_ids: &[LookupId],
@@ -154,40 +155,42 @@ impl RedisStore {
         let until = Instant::now() + within;
         let live = self.live_sidecars().await?;
         let live: BTreeSet<String> = live.into_iter().map(|sidecar| sidecar.id).collect();
-        let questions = lookup_ids.iter().map(|id| self.put_question(*id));
-        let questions = try_join_all(questions).await?;
-        let mut late = BTreeSet::new();
-        for question in &questions {
-            late.extend(self.who_is_late(question, &live, until).await?);
-        }
-        Ok(late.into_iter().collect())
-    }
-
-    async fn put_question(&self, lookup_id: LookupId) -> Result<String, StoreError> {
-        let question = format!("{{{lookup_id}}}:{:016x}", rand::random::<u64>());
-        let mut put = redis::cmd("SET");
-        put.arg(self.names.question(&question)).arg("");
-        put.arg("EX").arg(QUESTION_SECONDS);
-        self.link.ask::<redis::Value>(&put).await?;
-        Ok(question)
+        let late = lookup_ids
+            .iter()
+            .map(|id| self.who_is_late(*id, &live, until));
+        let late = try_join_all(late).await?;
+        Ok(late
+            .into_iter()
+            .flatten()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect())
     }
 
     async fn who_is_late(
         &self,
-        question: &str,
+        lookup_id: LookupId,
         live: &BTreeSet<String>,
         until: Instant,
     ) -> Result<BTreeSet<String>, StoreError> {
+        let question = format!("{{{lookup_id}}}:{:016x}", rand::random::<u64>());
+        let mut put = redis::cmd("SET");
+        put.arg(self.names.question(&question)).arg("");
+        put.arg("EX").arg(QUESTION_SECONDS);
         let mut get = redis::cmd("SMEMBERS");
-        get.arg(self.names.answers(question));
-        let mut late = live.clone();
-        while let Ok(answered) = timeout_at(until, self.link.ask::<BTreeSet<String>>(&get)).await {
-            late = live.difference(&answered?).cloned().collect();
+        get.arg(self.names.answers(&question));
+        let mut put_again_at = Instant::now();
+        loop {
+            if Instant::now() >= put_again_at {
+                self.link.ask::<redis::Value>(&put).await?;
+                put_again_at = Instant::now() + ASK_AGAIN_AFTER;
+            }
+            let answered = self.link.ask::<BTreeSet<String>>(&get).await?;
+            let late: BTreeSet<_> = live.difference(&answered).cloned().collect();
             if late.is_empty() || Instant::now() >= until {
-                break;
+                return Ok(late);
             }
             sleep(LOOK_EVERY).await;
         }
-        Ok(late)
     }
 }

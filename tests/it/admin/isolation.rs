@@ -47,6 +47,7 @@ const TABLE: &[Row] = &[
     ("RevokeAllOfOne", [Denied, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
     ("VerifyKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("ListSidecars",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
 ];
 
@@ -343,8 +344,13 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
                 name,
                 etag,
                 reason: String::new(),
+                ..Default::default()
             };
             keys.revoke_key(request).await.map(drop)
+        }
+        "ListSidecars" => {
+            let request = pb::ListSidecarsRequest::default();
+            server.fleet(token).list_sidecars(request).await.map(drop)
         }
         other => panic!("no call for {other}"),
     }

@@ -15,6 +15,7 @@ use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
+use keystile::proto::admin::fleet_service_client::FleetServiceClient;
 use keystile::proto::admin::key_service_client::KeyServiceClient;
 use keystile::proto::admin::tenant_service_client::TenantServiceClient;
 use keystile::registry::{NewKey, NewTenant, Registry, Settings};
@@ -141,6 +142,10 @@ impl AdminServer {
 
     pub(crate) fn keys(&self, token: &str) -> KeyServiceClient<Authorized> {
         KeyServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
+    }
+
+    pub(crate) fn fleet(&self, token: &str) -> FleetServiceClient<Authorized> {
+        FleetServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
     }
 
     /// Sends bytes as the message of a method, whatever they are, and answers those that come back.

@@ -125,6 +125,7 @@ async fn reflection_describes_every_service_to_anybody() {
     for service in [
         "keystile.admin.v1.TenantService",
         "keystile.admin.v1.KeyService",
+        "keystile.admin.v1.FleetService",
         "grpc.health.v1.Health",
     ] {
         assert!(services.contains(service), "{service}: {services}");

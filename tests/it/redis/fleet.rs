@@ -21,7 +21,7 @@ use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
 
 /// Far below the interval at which anything polls.
 const AT_ONCE: Duration = Duration::from_millis(200);
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Heard {
@@ -60,7 +60,7 @@ impl Drop for Process {
     }
 }
 
-fn report() -> SidecarReport {
+pub(super) fn report() -> SidecarReport {
     SidecarReport {
         version: "1.2.3".to_owned(),
         started_at: Timestamp::from_millis(1_000),
@@ -108,7 +108,7 @@ fn until(
     }
 }
 
-async fn until_live(control: &Shared, ids: &[&str]) {
+pub(super) async fn until_live(control: &Shared, ids: &[&str]) {
     let begun = Instant::now();
     loop {
         let live = control.sidecars().await.unwrap();

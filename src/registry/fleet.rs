@@ -1,0 +1,26 @@
+//! The sidecars that share the store: who lives, and who has heard of a change.
+
+use std::time::Duration;
+
+use crate::domain::key::Key;
+use crate::registry::{Registry, RegistryError};
+use crate::store::Sidecar;
+
+impl Registry {
+    /// The live sidecars, in the order of their ids.
+    pub async fn sidecars(&self) -> Result<Vec<Sidecar>, RegistryError> {
+        Ok(self.store.sidecars().await?)
+    }
+
+    /// Waits until every live sidecar decides by what was committed of the key before the call, whichever of its
+    /// tokens it is asked about, for `within` at most. Answers the ids of those that have not confirmed it by then.
+    pub async fn unconfirmed(
+        &self,
+        key: &Key,
+        within: Duration,
+    ) -> Result<Vec<String>, RegistryError> {
+        let generations = key.generations.iter();
+        let lookup_ids: Vec<_> = generations.map(|one| one.lookup_id).collect();
+        Ok(self.store.late(&lookup_ids, within).await?)
+    }
+}

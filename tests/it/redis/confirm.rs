@@ -1,0 +1,303 @@
+//! Revoking and waiting over the admin API, and the list of sidecars, with sidecars on a real Redis.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keystile::cache::Cache;
+use keystile::clock::{Clock as _, SystemClock};
+use keystile::config::Config;
+use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::proto::admin as pb;
+use keystile::server::fleet;
+use keystile::store::Store;
+use keystile::store::redis::{Access, RedisStore, Settings, Topology};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::fleet::{Process, SOON, report, start, until_live};
+use crate::admin::server::AdminServer;
+use crate::cli::world::{Account, Ended};
+use crate::harness::redis::RedisServer;
+use crate::store_contract::redis_address;
+
+const ROOT: &str = "platform-global_admin";
+/// Longer than any live sidecar takes on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(200);
+
+/// A sidecar on a thread of its own.
+struct Sidecar {
+    thread: Handle,
+    // Dropped, it ends.
+    _end: oneshot::Sender<()>,
+}
+
+impl Sidecar {
+    fn start(port: u16, id: &str) -> Self {
+        Self::run(port, |store| store.join_fleet(id.to_owned(), report))
+    }
+
+    fn run(port: u16, join: impl FnOnce(&Arc<RedisStore>)) -> Self {
+        let store = RedisStore::new(Settings::standalone(redis_address(port)), Access::Read);
+        join(&store);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let thread = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = store.run() => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self { thread, _end: end }
+    }
+
+    /// It does nothing more until what is returned is dropped, as after a SIGSTOP.
+    fn pause(&self) -> std::sync::mpsc::Sender<()> {
+        let (paused, until_then) = std::sync::mpsc::channel();
+        self.thread.spawn(async move { until_then.recv().ok() });
+        paused
+    }
+}
+
+/// A control plane on a Redis of its own.
+struct Control {
+    redis: RedisServer,
+    store: Arc<dyn Store>,
+    admin: AdminServer,
+    _running: Process,
+}
+
+impl Control {
+    async fn start() -> Self {
+        let redis = tokio::task::block_in_place(RedisServer::start);
+        let address = redis_address(redis.port());
+        let running = start(Topology::Standalone(address), "ks:", None).await;
+        let store = Arc::clone(&running.store) as Arc<dyn Store>;
+        let admin = AdminServer::over(Arc::clone(&store), false).await;
+        Self {
+            redis,
+            store,
+            admin: admin.with_tenant("platform").await,
+            _running: running,
+        }
+    }
+
+    async fn with_sidecars(&self, ids: &[&str]) -> Vec<Sidecar> {
+        let sidecars = ids.iter().map(|id| Sidecar::start(self.redis.port(), id));
+        let sidecars = sidecars.collect();
+        until_live(&self.store, ids).await;
+        sidecars
+    }
+
+    async fn new_key(&self) -> pb::Key {
+        let request = pb::CreateKeyRequest {
+            parent: "tenants/platform".into(),
+            key: Some(pb::Key {
+                display_name: "k".into(),
+                owner: "alice".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let made = self.admin.keys(ROOT).create_key(request).await.unwrap();
+        made.into_inner().key.unwrap()
+    }
+
+    async fn revoke(&self, key: &pb::Key, wait: Duration) -> pb::Key {
+        revoke(&self.admin, key, wait).await
+    }
+
+    /// A line of the client, which is told where the control plane is.
+    async fn cli(&self, line: String) -> Ended {
+        let account = Account::new()
+            .with("KEYSTILE_ADDR", &self.admin.address.to_string())
+            .with("KEYSTILE_API_KEY", ROOT);
+        let ended = tokio::task::spawn_blocking(move || account.run(&line));
+        ended.await.unwrap()
+    }
+}
+
+async fn revoke(admin: &AdminServer, key: &pb::Key, wait: Duration) -> pb::Key {
+    let request = pb::RevokeKeyRequest {
+        name: key.name.clone(),
+        wait: prost_types::Duration::try_from(wait).ok(),
+        ..Default::default()
+    };
+    let revoked = admin.keys(ROOT).revoke_key(request).await.unwrap();
+    let revoked = revoked.into_inner();
+    assert_eq!(revoked.state(), pb::KeyState::Revoked);
+    revoked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_revoke_that_waits_is_answered_when_all_have_confirmed_and_names_who_has_not() {
+    let control = Control::start().await;
+    let sidecars = control.with_sidecars(&["one", "two"]).await;
+    let key = control.new_key().await;
+    let begun = Instant::now();
+    let revoked = control.revoke(&key, LONG).await;
+    assert_eq!(revoked.unconfirmed_sidecars, Vec::<String>::new());
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+
+    let key = control.new_key().await;
+    let paused = sidecars[1].pause();
+    let revoked = control.revoke(&key, SHORT).await;
+    assert_eq!(revoked.unconfirmed_sidecars, ["two"]);
+    // Who does not wait is told nothing, and the key keeps nothing of it.
+    let revoked = control.revoke(&key, Duration::ZERO).await;
+    assert_eq!(revoked.unconfirmed_sidecars, Vec::<String>::new());
+    drop(paused);
+    let again = control.revoke(&key, LONG).await;
+    assert_eq!(again.unconfirmed_sidecars, Vec::<String>::new());
+    assert_eq!(again.etag, revoked.etag, "asking again changes nothing");
+
+    let key = control.new_key().await;
+    drop(sidecars);
+    let revoked = control.revoke(&key, SHORT).await;
+    assert_eq!(revoked.unconfirmed_sidecars, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn an_embedded_store_has_nobody_to_wait_for() {
+    let admin = AdminServer::start().await.with_tenant("platform").await;
+    let list = pb::ListKeysRequest {
+        parent: "tenants/platform".into(),
+        ..Default::default()
+    };
+    let keys = admin.keys(ROOT).list_keys(list).await.unwrap().into_inner();
+    let begun = Instant::now();
+    let revoked = revoke(&admin, &keys.keys[0], LONG).await;
+    assert!(revoked.unconfirmed_sidecars.is_empty() && begun.elapsed() < LONG);
+    let mut fleet = admin.fleet(ROOT);
+    let nobody = fleet.list_sidecars(pb::ListSidecarsRequest::default());
+    let nobody = nobody.await.unwrap().into_inner();
+    assert_eq!(nobody, pb::ListSidecarsResponse::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sidecars_are_listed_a_page_at_a_time() {
+    let control = Control::start().await;
+    let _sidecars = control.with_sidecars(&["a", "b", "c"]).await;
+    let mut fleet = control.admin.fleet(ROOT);
+    let mut request = pb::ListSidecarsRequest {
+        page_size: 2,
+        ..Default::default()
+    };
+    let first = fleet
+        .list_sidecars(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    request.page_token = first.next_page_token;
+    let last = fleet.list_sidecars(request).await.unwrap().into_inner();
+    let all: Vec<_> = first.sidecars.into_iter().chain(last.sidecars).collect();
+    let names: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["sidecars/a", "sidecars/b", "sidecars/c"]);
+    assert_eq!(last.next_page_token, "");
+    let one = &all[0];
+    let facts = (
+        one.sidecar_id.as_str(),
+        one.version.as_str(),
+        one.cached_keys,
+    );
+    assert_eq!(facts, ("a", "1.2.3", 7));
+    let (start, lag) = (one.start_time.unwrap(), one.revocation_lag.unwrap());
+    assert_eq!((start.seconds, lag.nanos), (1, 5_000));
+    let heard = one.last_heard_time.unwrap().seconds;
+    let now = SystemClock.now().as_millis() / 1000;
+    assert!((now - 10..=now).contains(&heard), "{heard} at {now}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_command_line_waits_names_who_has_not_confirmed_and_shows_who_lives() {
+    let control = Control::start().await;
+    let sidecars = control.with_sidecars(&["one", "two"]).await;
+    let line = |key: &pb::Key, more: &str| format!("key revoke platform {} {more}", key.key_id);
+    let all = control
+        .cli(line(&control.new_key().await, "--wait 20s"))
+        .await;
+    assert_eq!(all.code, Some(0), "{all:?}");
+    assert!(
+        all.out.contains("every live sidecar has confirmed"),
+        "{all:?}"
+    );
+    let plain = control.cli(line(&control.new_key().await, "")).await;
+    assert!(plain.out.ends_with(": revoked for good\n"), "{plain:?}");
+
+    let _paused = sidecars[1].pause();
+    let key = control.new_key().await;
+    let late = control.cli(line(&key, "--wait 200ms")).await;
+    assert_eq!(late.code, Some(1), "{late:?}");
+    assert!(late.out.contains("revoked for good"), "{late:?}");
+    let expected = "the key is revoked, but not confirmed within 0.2 s by 1 sidecar: two\nhint: ";
+    assert!(late.err.contains(expected), "{late:?}");
+    let json = control.cli(line(&key, "--wait 200ms -o json")).await;
+    assert_eq!(json.code, Some(1), "{json:?}");
+    assert_eq!(
+        json.json()["unconfirmed_sidecars"],
+        serde_json::json!(["two"])
+    );
+    assert_eq!(json.json()["state"], "KEY_STATE_REVOKED");
+    let refused = control.cli(line(&key, "--wait 61s")).await;
+    assert!(
+        refused.err.contains("wait: must be 0 to 60 seconds"),
+        "{refused:?}"
+    );
+
+    let table = control.cli("fleet".into()).await.out;
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let header = [
+        "SIDECAR", "VERSION", "STARTED", "LAG", "CACHED", "KEYS", "HEARD",
+    ];
+    assert_eq!(lines.next().unwrap(), header);
+    let row = lines.next().unwrap();
+    assert_eq!(
+        row[..6],
+        ["one", "1.2.3", "1970-01-01T00:00:01Z", "0.0", "ms", "7"]
+    );
+    let json = control.cli("fleet -o json".into()).await.json();
+    assert_eq!(json["sidecars"][0]["cached_keys"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_checks_requests_joins_while_its_store_runs_and_others_do_not() {
+    let control = Control::start().await;
+    let keyring = Keyring::generate(Ring::Data, SystemClock.now(), &mut rand::rng());
+    let data = Arc::new(keyring);
+    let mut kept = Vec::new();
+    let rows = [("authz: {}\n", 1), ("admin: {}\n", 1), ("authz: {}\n", 2)];
+    for (section, live) in rows {
+        let config = format!("{section}keyring: {{data: {{file: d}}, vault: {{file: v}}}}\n");
+        let config = Config::parse(&config, "a test", std::iter::empty())
+            .unwrap()
+            .config;
+        let address = redis_address(control.redis.port());
+        let running = start(Topology::Standalone(address), "ks:", None).await;
+        let store = Arc::clone(&running.store);
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let settings = keystile::cache::Settings::default();
+        let cache = Cache::new(&shared, Arc::clone(&data), Default::default(), settings);
+        fleet::join(&config, &store, &cache);
+        kept.push((running, cache));
+        let begun = Instant::now();
+        while control.store.sidecars().await.unwrap().len() < live {
+            assert!(begun.elapsed() < SOON, "no {live} after {section}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let live = control.store.sidecars().await.unwrap();
+    let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    assert_eq!(live.len(), 2, "{live:?}");
+    for sidecar in live {
+        let (name, random) = sidecar.id.rsplit_once('-').unwrap();
+        assert_eq!((name, random.len()), (host.as_str(), 8));
+        assert_eq!(sidecar.report.version, env!("CARGO_PKG_VERSION"));
+        assert_eq!(sidecar.report.cached_keys, 0);
+    }
+}
