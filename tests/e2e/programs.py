@@ -31,8 +31,17 @@ class Ports:
         "OPS_PORT": (9003, "Keystile's health and metrics"),
     }
 
-    def __init__(self):
-        for name, (default, _) in self.NAMES.items():
+    # With REDIS=1 alone.
+    OF_FLEET = {
+        "REDIS_PORT": (10002, "Redis"),
+        "AUTHZ2_PORT": (9011, "the second sidecar's answers to Envoy"),
+        "OPS1_PORT": (9013, "the first sidecar's health and metrics"),
+        "OPS2_PORT": (9023, "the second sidecar's health and metrics"),
+    }
+
+    def __init__(self, with_fleet=False):
+        self.names = {**self.NAMES, **(self.OF_FLEET if with_fleet else {})}
+        for name, (default, _) in self.names.items():
             text = os.environ.get(name) or str(default)
             if not text.isdigit() or not 0 < int(text) < 65536:
                 raise TourError(f"{name}={text} is not a port: choose a number from 1 to 65535")
@@ -41,7 +50,7 @@ class Ports:
 
     def check_free(self):
         seen = {}
-        for name, (_, who) in self.NAMES.items():
+        for name, (_, who) in self.names.items():
             port = getattr(self, name)
             if port in seen:
                 raise TourError(f"{name} and {seen[port]} are both {port}: each needs a port of its own")
@@ -176,8 +185,14 @@ def start_envoy(ports, run_dir):
     def move(match):
         return f"port_value: {moved[int(match[1])]}"
 
+    moved_config = re.sub(r"port_value: (\d+)", move, sample)
+    if hasattr(ports, "AUTHZ2_PORT"):
+        # Both sidecars, by turns.
+        endpoint = re.search(rf"\n *- endpoint: .*port_value: {ports.AUTHZ_PORT}}}.*", moved_config)[0]
+        other = endpoint.replace(str(ports.AUTHZ_PORT), str(ports.AUTHZ2_PORT))
+        moved_config = moved_config.replace(endpoint, endpoint + other)
     config = run_dir / "envoy.yaml"
-    config.write_text(re.sub(r"port_value: (\d+)", move, sample))
+    config.write_text(moved_config)
     command = [binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     envoy = Program("envoy", command, run_dir)
 

@@ -1,6 +1,7 @@
 """`make run`: a real Envoy asks Keystile about real requests, and each step says what to see in it.
 
 Python's standard library only. TOUR=only ends after the tour; the exit code says whether every step came out right.
+REDIS=1 starts a real Redis, a control plane and two sidecars in place of one `keystile dev`.
 """
 
 import http.client
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import echo
+from fleet import Fleet
 from programs import (
     ROOT,
     Ports,
@@ -55,7 +57,8 @@ class Answer:
 
 
 class Tour:
-    def __init__(self, ports, tenant, tokens):
+    def __init__(self, ports, tenant, tokens, has_fleet):
+        self.has_fleet = has_fleet
         self.ports = ports
         self.tenant = tenant
         self.tokens = tokens
@@ -160,10 +163,26 @@ class Tour:
         self.see(answer.status == 200, "allowed")
         key_id = (answer.upstream("x-api-key-id") or ["?"])[0]
 
+        if self.has_fleet:
+            return self.walk_fleet(key, key_id)
         self.title("Revoked, it is refused at the very next request")
         self.keystile("key", "revoke", self.tenant, key_id)
         answer = self.get("/orders", [key])
         self.refused(answer, 401, "invalid_api_key")
+
+    def walk_fleet(self, key, key_id):
+        self.title("Two sidecars answer Envoy by turns, and the control plane knows them")
+        table = self.keystile("fleet")
+        print("".join(f"     {line}\n" for line in table.splitlines()), end="")
+        sidecars = json.loads(self.keystile("fleet", "-o", "json"))["sidecars"]
+        self.see(len(sidecars) == 2, "both are live")
+        answers = [self.get("/orders", [key]).status for _ in range(2)]
+        self.see(answers == [200, 200], "allowed by both")
+
+        self.title("Revoked, it is refused by both: the command returns when each has confirmed it")
+        self.keystile("key", "revoke", self.tenant, key_id, "--wait", "5s")
+        for _ in range(2):
+            self.refused(self.get("/orders", [key]), 401, "invalid_api_key")
 
     def farewell(self):
         url = f"http://127.0.0.1:{self.ports.ENVOY_PORT}"
@@ -187,26 +206,32 @@ def shown(path):
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def run(programs):
-    ports = Ports()
-    run_dir = Path(os.environ.get("TOUR_DIR") or ROOT / ".run")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    server = echo.start(ports.ECHO_PORT)
+def start_dev(ports, run_dir, programs):
     keystile = start_keystile(ports, run_dir)
     programs.append(keystile)
-    dev = keystile.first_json()
+    made = keystile.first_json()
 
     def listening():
         keystile.assert_running()
         return all(answers(port) for port in (ports.AUTHZ_PORT, ports.ADMIN_PORT))
 
     wait_for("Keystile does not listen", listening)
+    return made
+
+
+def run(programs):
+    has_fleet = os.environ.get("REDIS", "") not in ("", "0")
+    ports = Ports(has_fleet)
+    run_dir = Path(os.environ.get("TOUR_DIR") or ROOT / ".run")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    server = echo.start(ports.ECHO_PORT)
+    made = Fleet(ports, run_dir, programs).start() if has_fleet else start_dev(ports, run_dir, programs)
     programs.append(start_envoy(ports, run_dir))
     print(
         f"Envoy listens on port {ports.ENVOY_PORT}, asks Keystile on {ports.AUTHZ_PORT},"
         f" and sends what is allowed to an application on {ports.ECHO_PORT}."
     )
-    tour = Tour(ports, dev["tenant"], dev["tokens"])
+    tour = Tour(ports, made["tenant"], made["tokens"], has_fleet)
     tour.walk()
     if tour.failed:
         print(f"\n{tour.failed} things did not come out as they should; logs are in {shown(run_dir)}/")

@@ -8,12 +8,17 @@ use std::process::{Command, Output};
 use crate::harness::process::{Process, without_our_environment};
 use crate::harness::{free_port, keystile, wait_for};
 
-const PORTS: [&str; 5] = [
+const PORTS: [&str; 9] = [
     "ENVOY_PORT",
     "ECHO_PORT",
     "AUTHZ_PORT",
     "ADMIN_PORT",
     "OPS_PORT",
+    // Of the tour on Redis.
+    "REDIS_PORT",
+    "AUTHZ2_PORT",
+    "OPS1_PORT",
+    "OPS2_PORT",
 ];
 
 fn script() -> PathBuf {
@@ -52,6 +57,25 @@ fn tour(settings: &[(&str, u16)]) -> Output {
 fn text(output: &Output) -> String {
     let parts = [&output.stdout, &output.stderr];
     parts.map(|part| String::from_utf8_lossy(part)).join("\n")
+}
+
+#[test]
+fn the_tour_on_redis_ends_with_a_revocation_that_both_sidecars_have_confirmed() {
+    let output = tour(&[("REDIS", 1)]);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for shown in [
+        "keystile fleet",
+        "both are live",
+        "--wait 5s",
+        "refused by both",
+    ] {
+        assert!(
+            text.contains(shown),
+            "the tour does not show {shown}:\n{text}"
+        );
+    }
+    assert!(!text.contains('✗'), "{text}");
 }
 
 #[test]
