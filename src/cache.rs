@@ -46,6 +46,8 @@ pub struct Settings {
     pub negative_ttl: Duration,
     /// The most keys kept.
     pub max_entries: usize,
+    /// The most memory that kept keys take, in bytes, tenants apart.
+    pub max_bytes: usize,
     /// The most unknown ids kept.
     pub max_negative_entries: usize,
 }
@@ -57,6 +59,7 @@ impl Default for Settings {
             max_stale: Duration::from_secs(3600),
             negative_ttl: Duration::from_secs(10),
             max_entries: 1_000_000,
+            max_bytes: 256 << 20,
             max_negative_entries: 100_000,
         }
     }
@@ -110,7 +113,35 @@ pub struct Counters {
     pub load_errors: AtomicU64,
 }
 
-type KeyMap = quick_cache::sync::Cache<LookupId, Arc<CachedKey>>;
+type KeyMap = quick_cache::sync::Cache<LookupId, Arc<CachedKey>, Weight>;
+
+/// Bounds entries and bytes by one sum: every key weighs at least as much as its share of the bytes.
+#[derive(Clone)]
+struct Weight {
+    least: u64,
+}
+
+impl Weight {
+    fn new(settings: &Settings) -> Self {
+        let least = (settings.max_bytes / settings.max_entries.max(1)).max(1);
+        Self {
+            least: least as u64,
+        }
+    }
+}
+
+impl quick_cache::Weighter<LookupId, Arc<CachedKey>> for Weight {
+    fn weight(&self, _: &LookupId, key: &Arc<CachedKey>) -> u64 {
+        (key.bytes() as u64).max(self.least)
+    }
+}
+
+fn key_map(settings: &Settings) -> KeyMap {
+    let weight = Weight::new(settings);
+    let shares = weight.least.saturating_mul(settings.max_entries as u64);
+    let capacity = shares.min(settings.max_bytes as u64);
+    KeyMap::with_weighter(settings.max_entries, capacity, weight)
+}
 type UnknownMap = quick_cache::sync::Cache<LookupId, Timestamp>;
 
 /// The cache. Shared by all workers; a hit takes no lock that waits for I/O.
@@ -149,7 +180,7 @@ impl Cache {
         settings: Settings,
     ) -> Arc<Self> {
         let cache = Arc::new(Self {
-            keys: KeyMap::new(settings.max_entries),
+            keys: key_map(&settings),
             unknown: UnknownMap::new(settings.max_negative_entries),
             store: Arc::clone(store),
             keyring,

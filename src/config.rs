@@ -250,6 +250,8 @@ pub struct CacheConfig {
     pub max_stale: Duration,
     pub negative_ttl: Duration,
     pub max_entries: usize,
+    /// The most memory that remembered keys take, in bytes.
+    pub max_bytes: usize,
     pub max_negative_entries: usize,
 }
 

@@ -41,10 +41,23 @@ pub struct CachedKey {
     suspect: AtomicBool,
 }
 
+/// What an entry takes beside [`CachedKey`]: its id and place in the map and the counts of its `Arc`.
+const OVERHEAD: usize = 64;
+
 /// Restrictions that few keys have.
 struct Narrowing {
     features: Option<BTreeSet<Feature>>,
     networks: Vec<IpNet>,
+}
+
+impl Narrowing {
+    fn bytes(&self) -> usize {
+        let features = self.features.iter().flatten();
+        let features: usize = features
+            .map(|feature| size_of::<Feature>() + feature.as_str().len())
+            .sum();
+        size_of::<Self>() + features + self.networks.len() * size_of::<IpNet>()
+    }
 }
 
 impl fmt::Debug for CachedKey {
@@ -87,6 +100,15 @@ impl CachedKey {
             revoked: access.revoked,
             suspect: AtomicBool::new(false),
         }
+    }
+
+    /// How much memory it takes, in bytes, about; its tenant is shared and not counted.
+    pub(super) fn bytes(&self) -> usize {
+        let narrowing = self
+            .narrowing
+            .as_ref()
+            .map_or(0, |narrowing| narrowing.bytes());
+        size_of::<Self>() + OVERHEAD + self.text.len() + narrowing
     }
 
     /// The whole HMAC of the token.

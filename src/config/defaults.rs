@@ -137,6 +137,7 @@ impl Default for RawCache {
             max_stale: seconds(3600),
             negative_ttl: seconds(10),
             max_entries: 1_000_000,
+            max_bytes: ByteSize(256 << 20),
             max_negative_entries: 100_000,
         }
     }

@@ -322,6 +322,9 @@ section! {
         /// Most keys remembered.
         #[schemars(range(min = 1, max = 50_000_000))]
         pub max_entries: usize,
+        /// Most memory that remembered keys take; the fewer fit, the more scopes and restrictions they have.
+        #[schemars(extend("x-minimum" = "1MiB", "x-maximum" = "64GiB"))]
+        pub max_bytes: ByteSize,
         /// Most unknown keys remembered; apart, so that guesses cannot push out keys.
         #[schemars(range(min = 1, max = 50_000_000))]
         pub max_negative_entries: usize,

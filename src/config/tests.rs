@@ -105,6 +105,7 @@ fn what_is_not_written_has_the_documented_default() {
             max_stale: Duration::from_secs(3600),
             negative_ttl: Duration::from_secs(10),
             max_entries: 1_000_000,
+            max_bytes: 256 << 20,
             max_negative_entries: 100_000,
         },
         failure_policy: FailurePolicy {

@@ -42,6 +42,7 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             max_stale: raw.cache.max_stale.0,
             negative_ttl: raw.cache.negative_ttl.0,
             max_entries: raw.cache.max_entries,
+            max_bytes: raw.cache.max_bytes.0,
             max_negative_entries: raw.cache.max_negative_entries,
         },
         failure_policy: FailurePolicy {

@@ -314,6 +314,7 @@ fn cache_settings(config: &Config) -> cache::Settings {
         max_stale: config.cache.max_stale,
         negative_ttl: config.cache.negative_ttl,
         max_entries: config.cache.max_entries,
+        max_bytes: config.cache.max_bytes,
         max_negative_entries: config.cache.max_negative_entries,
     }
 }

@@ -195,3 +195,19 @@ async fn a_damaged_record_is_refused_and_the_good_one_works_again_without_a_rest
     world.store.put_index_by_hand(whole);
     assert_eq!(world.get(&key).await, Seen::Works);
 }
+
+#[tokio::test]
+async fn no_more_memory_is_taken_than_the_settings_allow() {
+    let small = Settings {
+        max_bytes: 64 << 10,
+        ..Settings::default()
+    };
+    let world = World::with(small).await;
+    for _ in 0..1_000 {
+        let key = world.create_key().await;
+        assert_eq!(world.get(&key).await, Seen::Works);
+    }
+    // A key without scopes takes some 250 bytes.
+    let kept = world.cache.len();
+    assert!((100..400).contains(&kept), "{kept} keys");
+}

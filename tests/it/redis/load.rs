@@ -136,8 +136,9 @@ async fn ask_while(place: Place, fail: impl FnOnce()) {
     }
     let all = [&counts.asked, &counts.cold_outages, &counts.unknown_outages];
     let [asked, cold, unknown] = all.map(|count| count.load(Ordering::Relaxed));
-    println!("{asked} asked; could not be had: {cold} cold keys, {unknown} guesses");
-    assert!(asked > 1_000, "{asked} is no load");
+    let counts = format!("{asked} asked; could not be had: {cold} cold keys, {unknown} guesses");
+    assert!(asked > 1_000, "no load: {counts}");
+    assert!(cold > 0 && unknown > 0, "no failure: {counts}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -194,4 +195,36 @@ async fn a_primary_of_a_cluster_is_killed() {
         servers.wait_for_failover("ks:t:{acme}");
     })
     .await;
+}
+
+/// How often the sidecar and the control plane have read an index entry.
+fn index_reads(server: &RedisServer) -> u64 {
+    server.calls().get("hmget").copied().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn malformed_tokens_and_repeated_guesses_hardly_reach_redis() {
+    let server = RedisServer::start();
+    let topology = Topology::Standalone(redis_address(server.port()));
+    let place = place(topology).await;
+    let authorizer = place.world.authorizer(PATIENCE);
+    let well_formed = "another-system-made-this-token-0123456789";
+    let mistyped = format!("{}x", place.live[0].token);
+    let before = tokio::task::block_in_place(|| index_reads(&server));
+    for number in 0..10_000 {
+        let malformed = [
+            mistyped.clone(),
+            "short".to_owned(),
+            format!("ks_live_{number}"),
+        ];
+        for token in malformed.iter().map(String::as_str).chain([well_formed]) {
+            let found = authorizer.authenticate(token.as_bytes()).await.unwrap();
+            assert!(found.is_err(), "{token} is nobody's");
+        }
+    }
+    let read = tokio::task::block_in_place(|| index_reads(&server)) - before;
+    assert!(
+        read <= 3,
+        "40,000 tokens that are nobody's cost {read} reads"
+    );
 }
