@@ -18,8 +18,12 @@ pub(in crate::admin) fn wait(asked: Option<&ProtoDuration>) -> Result<Duration, 
     let Some(asked) = asked else {
         return Ok(Duration::ZERO);
     };
-    Duration::try_from(*asked)
+    // By hand: the crate's own conversion overflows on what nobody means.
+    u64::try_from(asked.seconds)
         .ok()
+        .zip(u32::try_from(asked.nanos).ok())
+        .filter(|(seconds, nanos)| *seconds <= WAIT_MAX.as_secs() && *nanos < 1_000_000_000)
+        .map(|(seconds, nanos)| Duration::new(seconds, nanos))
         .filter(|wait| *wait <= WAIT_MAX)
         .ok_or_else(|| bad("wait", "must be 0 to 60 seconds"))
 }
