@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt bench bench-redis doc clean
+.PHONY: help setup build run test lint fmt bench bench-redis bench-revocation doc clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -47,6 +47,9 @@ bench:        ## Measure the decision path and the load against the floor.
 
 bench-redis: setup ## Measure the store on a real Redis: loading 10,000 tenants with 10 keys each, memory, cold lookups.
 	cargo bench --locked --bench redis
+
+bench-revocation: setup ## Measure on a real Redis how long a revoked key is still let through, and the wait for all sidecars.
+	cargo bench --locked --bench revocation
 
 doc:          ## Build the crate's documentation.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

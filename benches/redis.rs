@@ -15,10 +15,9 @@
 
 #[path = "world/fill.rs"]
 mod fill;
+#[path = "world/server.rs"]
+mod server;
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,9 +28,11 @@ use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::crypto::token::TokenPrefixes;
 use keystile::registry::{self, Registry};
 use keystile::store::Store;
-use keystile::store::redis::{Access, Address, RedisStore, Settings};
+use keystile::store::redis::Access;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+
+use server::{Server, store};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,67 +42,6 @@ const KEYS_EACH: usize = 10;
 const LOOKUPS: usize = 20_000;
 /// How many are under way at a time in the second round.
 const SIDE_BY_SIDE: usize = 32;
-
-/// A server that ends with the bench.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-impl Server {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/redis-server");
-        let process = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("`make setup` installs redis-server");
-        Self { process, port }
-    }
-
-    async fn store(&self, access: Access) -> Arc<RedisStore> {
-        let settings = Settings::standalone(Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: self.port,
-        });
-        let store = RedisStore::new(settings, access);
-        let begun = Instant::now();
-        while store.connect().await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "Redis starts");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        tokio::spawn(Arc::clone(&store).run());
-        while store.hears().is_err() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        store
-    }
-
-    async fn used_memory(&self) -> u64 {
-        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut info = ::redis::cmd("INFO");
-        let info: String = info
-            .arg("memory")
-            .query_async(&mut connection)
-            .await
-            .unwrap();
-        let used = info
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:"));
-        used.unwrap().trim().parse().unwrap()
-    }
-}
 
 fn main() {
     let tenants = std::env::args().find_map(|arg| arg.parse().ok());
@@ -116,25 +56,25 @@ async fn measure(tenants: usize) {
     let vault = Arc::new(Keyring::generate(Ring::Vault, now, &mut rng));
     let lookup = Arc::new(data.lookup_key().unwrap());
     let registry = Registry::new(
-        server.store(Access::Write).await,
+        store(server.port, Access::Write).await,
         Arc::clone(&data),
         Some(vault),
         Arc::clone(&lookup),
         Arc::new(SystemClock),
         registry::Settings::default(),
     );
-    let empty = server.used_memory().await;
+    let empty = used_memory(&server).await;
     let begun = Instant::now();
     let tokens = fill::fill(&registry, tenants, KEYS_EACH).await;
     let took = begun.elapsed();
-    let bytes = (server.used_memory().await - empty) / tokens.len() as u64;
+    let bytes = (used_memory(&server).await - empty) / tokens.len() as u64;
     println!(
         "{} keys in {tenants} tenants: loaded in {:.1} s, {bytes} bytes of Redis memory a key, all of a tenant included",
         tokens.len(),
         took.as_secs_f64()
     );
 
-    let store: Arc<dyn Store> = server.store(Access::Read).await;
+    let store: Arc<dyn Store> = store(server.port, Access::Read).await;
     let authorizer = move || {
         let cache = Cache::new(
             &store,
@@ -194,4 +134,19 @@ fn show(how: &str, mut times: Vec<Duration>) {
         at(990),
         at(999)
     );
+}
+
+async fn used_memory(server: &Server) -> u64 {
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut info = ::redis::cmd("INFO");
+    let info: String = info
+        .arg("memory")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let used = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    used.unwrap().trim().parse().unwrap()
 }

@@ -27,8 +27,6 @@ use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
 /// What a call with a whole batch may take, if it may not take longer anyway.
 const BATCH_DEADLINE: Duration = Duration::from_secs(60);
-/// The longest that a server holds a call back.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long to wait before a call is sent again: this, then twice as long each time, up to a bound.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
@@ -191,7 +189,7 @@ impl Client {
 
     /// For calls that the server is asked to hold back for as long as that.
     pub(super) fn waiting(mut self, wait: Duration) -> Self {
-        self.bearer.deadline += wait.min(WAIT_MAX);
+        self.bearer.deadline += wait;
         self
     }
 

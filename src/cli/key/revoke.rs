@@ -12,6 +12,9 @@ use crate::cli::tenant::EtagArg;
 use crate::config;
 use crate::proto::admin as pb;
 
+/// The longest that a server waits; it refuses more.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct RevokeArgs {
     #[command(flatten)]
@@ -33,7 +36,7 @@ pub(super) async fn run(
     out: &mut Out,
 ) -> Result<(), Failure> {
     let wait = args.wait.unwrap_or_default();
-    let key = send(&client.waiting(wait), args, wait).await?;
+    let key = send(&client.waiting(wait.min(WAIT_MAX)), args, wait).await?;
     let late = &key.unconfirmed_sidecars;
     let what = if wait.is_zero() || !late.is_empty() {
         "revoked for good"
