@@ -8,18 +8,16 @@ use std::process::{Command, Output};
 use crate::harness::process::{Process, without_our_environment};
 use crate::harness::{free_port, keystile, wait_for};
 
-const PORTS: [&str; 9] = [
+const PORTS: [&str; 5] = [
     "ENVOY_PORT",
     "ECHO_PORT",
     "AUTHZ_PORT",
     "ADMIN_PORT",
     "OPS_PORT",
-    // Of the tour on Redis.
-    "REDIS_PORT",
-    "AUTHZ2_PORT",
-    "OPS1_PORT",
-    "OPS2_PORT",
 ];
+
+/// What the tour on Redis has beside them.
+const PORTS_ON_REDIS: [&str; 4] = ["REDIS_PORT", "AUTHZ2_PORT", "OPS1_PORT", "OPS2_PORT"];
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/tour.py")
@@ -32,7 +30,9 @@ fn environment(dir: &Path) -> Vec<(&'static str, OsString)> {
         ("TOUR_DIR", dir.into()),
         ("KEYSTILE_BIN", keystile::binary().into()),
     ];
-    all.extend(PORTS.map(|name| (name, free_port().to_string().into())));
+    for name in PORTS.into_iter().chain(PORTS_ON_REDIS) {
+        all.push((name, free_port().to_string().into()));
+    }
     if let Some(envoy) = std::env::var_os("KEYSTILE_ENVOY") {
         all.push(("KEYSTILE_ENVOY", envoy));
     }
