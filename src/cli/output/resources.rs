@@ -116,9 +116,9 @@ impl Resource for pb::Key {
 
 /// A duration for people, in ms.
 fn millis(duration: Option<&prost_types::Duration>) -> String {
-    let known = duration.and_then(|duration| std::time::Duration::try_from(*duration).ok());
-    known.map_or_else(String::new, |known| {
-        format!("{:.1} ms", known.as_secs_f64() * 1000.0)
+    duration.map_or_else(String::new, |duration| {
+        let millis = duration.seconds as f64 * 1e3 + f64::from(duration.nanos) / 1e6;
+        format!("{millis:.1} ms")
     })
 }
 

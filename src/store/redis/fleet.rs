@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep};
 
 use super::RedisStore;
-use super::change::damaged;
 use super::scripts;
 use crate::domain::key::LookupId;
 use crate::store::{Sidecar, SidecarReport, StoreError};
@@ -131,16 +130,21 @@ impl RedisStore {
         let keys = [self.names.fleet_live(), self.names.fleet_says()];
         let live: Vec<(String, String, u64)> =
             self.link.run(&scripts::FLEET, &keys, &[LIVE_MS]).await?;
-        let mut all = live
+        let mut all: Vec<Sidecar> = live
             .into_iter()
-            .map(|(id, says, silent_ms)| {
-                Ok(Sidecar {
+            .filter_map(|(id, says, silent_ms)| {
+                // One that says nonsense must not hide the others, nor be waited for.
+                let report = SidecarReport::decode(&says);
+                if report.is_none() {
+                    tracing::warn!(sidecar = %id, "a heartbeat cannot be read");
+                }
+                Some(Sidecar {
                     id,
-                    report: SidecarReport::decode(&says).ok_or_else(|| damaged("a heartbeat"))?,
+                    report: report?,
                     silent_for: Duration::from_millis(silent_ms),
                 })
             })
-            .collect::<Result<Vec<_>, StoreError>>()?;
+            .collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(all)
     }
