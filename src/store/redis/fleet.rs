@@ -2,7 +2,8 @@
 //!
 //! A control plane that wants to know writes a question in the slot of the index entry that it has just written.
 //! Each server pushes its changes in order, so a sidecar that hears the question has heard of the entry before it,
-//! and answers. A sidecar writes nothing but its own heartbeat and answers.
+//! and answers. (While a cluster moves the slot, entry and question may be on two servers: then an answer may be ahead
+//! of the change by a moment.) A sidecar writes nothing but its own heartbeat and answers.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;

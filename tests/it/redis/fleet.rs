@@ -253,6 +253,43 @@ async fn a_failover_in_a_cluster_is_followed() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_are_heard_while_a_slot_moves_and_after() {
+    let servers = RedisCluster::start();
+    let control = start(cluster_topology(&servers), "ks:", None).await;
+    let sidecar = start(cluster_topology(&servers), "ks:", Some("one")).await;
+    let store: Shared = Arc::<RedisStore>::clone(&control.store);
+    with_tenants(&store, &["acme"]).await;
+    let made = new_key("acme", 1);
+    store.commit_key(made.clone()).await.unwrap();
+    until_live(&store, &["one"]).await;
+
+    let name = format!("ks:i:{{{}}}", lookup(1));
+    let moving = tokio::task::block_in_place(|| servers.start_move(&name));
+    sidecar.heard.index.lock().clear();
+    store.commit_key(revoke(&made)).await.unwrap();
+    until("it is heard of while the slot moves", AT_ONCE, || {
+        sidecar.heard.index.lock().contains(&lookup(1))
+    })
+    .await;
+
+    tokio::task::block_in_place(|| servers.finish_move(&moving));
+    assert_eq!(store.late(&[lookup(1)], SOON).await.unwrap(), [""; 0]);
+    let index = store.index(lookup(1)).await.unwrap().unwrap();
+    assert_eq!(index.body, b"revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_has_forgotten_its_scripts_is_sent_them_again() {
+    let server = RedisServer::start();
+    let topology = Topology::Standalone(redis_address(server.port()));
+    let control = start(topology, "ks:", None).await;
+    let store: Shared = Arc::<RedisStore>::clone(&control.store);
+    with_tenants(&store, &["acme"]).await;
+    tokio::task::block_in_place(|| server.cli(&["SCRIPT", "FLUSH"]));
+    with_tenants(&store, &["globex"]).await;
+}
+
 /// After a while, without any help.
 async fn write_again(store: &Shared) {
     let begun = Instant::now();
