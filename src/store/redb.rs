@@ -191,6 +191,16 @@ impl Store for EmbeddedStore {
         Box::pin(self.scan(move |txn| t::audit(txn, &tenant, limit)))
     }
 
+    fn audit_after<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: u64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        let tenant = tenant.clone();
+        Box::pin(self.scan(move |txn| t::audit_after(txn, &tenant, after, limit)))
+    }
+
     fn request<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -205,6 +215,22 @@ impl Store for EmbeddedStore {
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
         Box::pin(self.writer.submit(Request::Key(commit)))
+    }
+
+    fn append_audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    ) -> StoreFuture<'a, (), CommitError> {
+        let append = Request::AppendAudit {
+            tenant: tenant.clone(),
+            dek_id,
+            after,
+            entries,
+        };
+        Box::pin(self.writer.submit(append))
     }
 
     fn delete_tenant<'a>(
