@@ -73,6 +73,21 @@ impl EmbeddedStore {
         })
     }
 
+    /// A store that is in the file at `path`, unless `accept` refuses what it shows, to be read: what is written
+    /// to it stays in memory and the file is left as it was.
+    pub fn open_to_read<E: From<OpenError>>(
+        path: &Path,
+        accept: impl FnOnce(&Facts) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (database, facts) = open::open_to_read(path)?;
+        accept(&facts)?;
+        let started = Self::start(database, path.display().to_string());
+        started.map_err(|error| {
+            let path = path.to_owned();
+            OpenError::Io { path, error }.into()
+        })
+    }
+
     /// A store that is gone when it is dropped.
     pub fn in_memory() -> Result<Self, OpenError> {
         let path = Path::new("memory");
