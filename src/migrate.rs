@@ -9,6 +9,8 @@
 
 mod census;
 mod copying;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
