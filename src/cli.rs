@@ -21,6 +21,7 @@ mod prompt;
 mod redis_acl;
 mod request_id;
 mod serve;
+mod store;
 mod target;
 mod tenant;
 mod tls;
@@ -60,6 +61,8 @@ enum Command {
     RedisAcl(redis_acl::RedisAclArgs),
     /// Make the first global_admin key, once
     Bootstrap(bootstrap::BootstrapArgs),
+    /// Move everything from one store to another
+    Store(store::StoreArgs),
     /// Make, read, change and delete tenants
     Tenant(tenant::TenantArgs),
     /// Make, import, read, change and revoke API keys
@@ -154,6 +157,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Keyring(args) => keyring::run(&args, &mut out),
         Command::Bootstrap(args) => bootstrap::run(&args, &mut out),
         Command::RedisAcl(args) => redis_acl::run(&args, &mut out),
+        Command::Store(args) => store::run(&args, &mut out),
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
         Command::Fleet(args) => fleet::run(&args, &mut out),
@@ -247,6 +251,7 @@ mod tests {
             "config check -c keystile.yaml",
             "redis-acl sidecar",
             "redis-acl control-plane --user admin --prefix eu: --format aclfile",
+            "store migrate --from embedded:s.redb --to redis://h:1/2 -c keystile.yaml --dry-run -o json",
             "tenant create acme --display-name Acme --plan pro --feature images --feature export --metadata tier=1",
             "tenant list",
             "tenant get acme -o json",

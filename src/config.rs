@@ -400,6 +400,20 @@ pub fn redis_user(text: &str) -> Result<String, String> {
         .map(|parsed| parsed.to_string())
 }
 
+/// The Redis store at a value of `store.redis.url`, with defaults for all else. An error never repeats the text.
+pub fn redis_at(url: &str) -> Result<RedisConfig, String> {
+    let raw = raw::RawRedis {
+        url: Some(url.parse()?),
+        ..raw::RawRedis::default()
+    };
+    let mut mistakes = Vec::new();
+    redis::check(&raw, &mut mistakes);
+    match mistakes.pop() {
+        Some(mistake) => Err(mistake.message),
+        None => redis::config(&raw).ok_or_else(|| "names no server".to_owned()),
+    }
+}
+
 /// A value of `store.redis.prefix`.
 pub fn redis_prefix(text: &str) -> Result<String, String> {
     text.parse::<text::RedisPrefix>()

@@ -17,6 +17,7 @@ pub mod telemetry;
 
 // use cases
 pub mod authorizer;
+pub mod migrate;
 pub mod registry;
 
 // protocols

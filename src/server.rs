@@ -17,6 +17,7 @@ mod signal;
 mod signing;
 mod silence;
 mod stamp;
+pub mod stores;
 mod tls;
 
 use std::sync::Arc;

@@ -278,6 +278,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>>;
 
+    /// Audit entries of a tenant as [`Self::audit`] numbers them, oldest first, after `after`, at most `limit`.
+    fn audit_after<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: u64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>>;
+
     /// What is remembered of a request.
     fn request<'a>(
         &'a self,
@@ -290,6 +298,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Writes a key with its index entries, counters and audit entry.
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError>;
+
+    /// Continues the audit of a tenant that is copied from another store: appends `entries` if the last one that is
+    /// there has the number `after`, else [`CommitError::Conflict`]. If the tenant has another data key than
+    /// `dek_id` or is not there: [`CommitError::NotFound`].
+    fn append_audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    ) -> StoreFuture<'a, (), CommitError>;
 
     /// Deletes a tenant with all that it has: its data keys first of all, so that nothing opens any more
     /// whatever else is left, then keys, index entries, counters, requests and audit. `expected` is the version,

@@ -273,7 +273,7 @@ impl Parts {
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Whether the keyrings belong to a store; asked before anything is written to it.
-fn check_keyrings(
+pub(super) fn check_keyrings(
     location: &str,
     facts: &Facts,
     data: &Keyring,

@@ -73,6 +73,21 @@ impl EmbeddedStore {
         })
     }
 
+    /// A store that is in the file at `path`, unless `accept` refuses what it shows, to be read: what is written
+    /// to it stays in memory and the file is left as it was.
+    pub fn open_to_read<E: From<OpenError>>(
+        path: &Path,
+        accept: impl FnOnce(&Facts) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let (database, facts) = open::open_to_read(path)?;
+        accept(&facts)?;
+        let started = Self::start(database, path.display().to_string());
+        started.map_err(|error| {
+            let path = path.to_owned();
+            OpenError::Io { path, error }.into()
+        })
+    }
+
     /// A store that is gone when it is dropped.
     pub fn in_memory() -> Result<Self, OpenError> {
         let path = Path::new("memory");
@@ -191,6 +206,16 @@ impl Store for EmbeddedStore {
         Box::pin(self.scan(move |txn| t::audit(txn, &tenant, limit)))
     }
 
+    fn audit_after<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: u64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        let tenant = tenant.clone();
+        Box::pin(self.scan(move |txn| t::audit_after(txn, &tenant, after, limit)))
+    }
+
     fn request<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -205,6 +230,22 @@ impl Store for EmbeddedStore {
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
         Box::pin(self.writer.submit(Request::Key(commit)))
+    }
+
+    fn append_audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    ) -> StoreFuture<'a, (), CommitError> {
+        let append = Request::AppendAudit {
+            tenant: tenant.clone(),
+            dek_id,
+            after,
+            entries,
+        };
+        Box::pin(self.writer.submit(append))
     }
 
     fn delete_tenant<'a>(

@@ -7,6 +7,7 @@
 
 pub mod acl;
 mod answer;
+mod audit;
 mod change;
 mod commit;
 mod connect;
@@ -83,6 +84,12 @@ enum Request {
         tenant: TenantId,
         dek_id: u64,
         expected: u64,
+    },
+    AppendAudit {
+        tenant: TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
     },
 }
 
@@ -171,6 +178,12 @@ impl RedisStore {
                 dek_id,
                 expected,
             } => self.remove_tenant(tenant, *dek_id, *expected).await,
+            Request::AppendAudit {
+                tenant,
+                dek_id,
+                after,
+                entries,
+            } => self.continue_audit(tenant, *dek_id, *after, entries).await,
         };
         // Nobody waits any more when the caller's future was dropped; the change stands.
         drop(job.answer.send(result));
@@ -285,21 +298,16 @@ impl Store for RedisStore {
         tenant: &'a TenantId,
         limit: usize,
     ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
-        Box::pin(async move {
-            let mut newest = cmd("XREVRANGE");
-            newest.arg(self.names.of_tenant(tenant).audit());
-            newest.arg("+").arg("-").arg("COUNT").arg(limit);
-            let entries: Vec<(String, Vec<Vec<u8>>)> = self.link.ask(&newest).await?;
-            entries
-                .into_iter()
-                .map(|(id, fields)| {
-                    let at = id.split('-').next().unwrap_or_default();
-                    let entry = fields.into_iter().nth(1);
-                    let entry = entry.ok_or_else(|| damaged("an audit entry"))?;
-                    Ok((number(at.as_bytes(), "an audit entry's number")?, entry))
-                })
-                .collect()
-        })
+        Box::pin(self.newest_audit(tenant, limit))
+    }
+
+    fn audit_after<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: u64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        Box::pin(self.audit_page(tenant, after, limit))
     }
 
     fn request<'a>(
@@ -320,6 +328,21 @@ impl Store for RedisStore {
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
         Box::pin(self.submit(Request::Key(commit)))
+    }
+
+    fn append_audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    ) -> StoreFuture<'a, (), CommitError> {
+        Box::pin(self.submit(Request::AppendAudit {
+            tenant: tenant.clone(),
+            dek_id,
+            after,
+            entries,
+        }))
     }
 
     fn delete_tenant<'a>(

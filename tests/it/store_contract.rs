@@ -3,6 +3,7 @@
 //! A promise is an `async fn` that takes a store with nothing in it. To add a promise, list it below; to add a
 //! backend, add a line to `for_each_store!`.
 
+mod audit;
 mod commits;
 mod counts;
 mod deletion;
@@ -126,6 +127,10 @@ macro_rules! for_each_store {
 }
 
 for_each_store! {
+    audit::entries_are_read_in_pages_oldest_first,
+    audit::what_is_appended_continues_the_numbers,
+    audit::entries_are_appended_where_the_last_is_the_expected_one,
+    audit::of_concurrent_appends_after_one_entry_one_succeeds,
     commits::what_was_committed_is_read_back_whole,
     commits::a_refused_commit_writes_nothing_at_all,
     commits::the_first_key_of_a_tenant_is_made_once,

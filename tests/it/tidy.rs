@@ -172,9 +172,9 @@ fn only_server_and_cli_start_tasks_and_threads() {
 #[test]
 fn only_the_registry_writes_records() {
     hold(
-        "records are written by `registry`, through `store`",
+        "records are written by `registry` and copied by `migrate`, through `store`",
         only_in(
-            &["src/registry", "src/store"],
+            &["src/registry", "src/migrate", "src/store"],
             &["KeyCommit", "TenantCommit", "commit_key(", "commit_tenant("],
         ),
         &[bad(

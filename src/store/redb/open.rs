@@ -159,9 +159,18 @@ pub(super) fn open<E: From<OpenError>>(
         }
         Err(error) => return Err(OpenError::from_io(path, error).into()),
     };
-    accept(&examine(path, file)?)?;
+    let (examined, facts) = examine(path, file)?;
+    accept(&facts)?;
+    // Lets go of the file.
+    drop(examined);
     let file = open_file(path).map_err(|error| OpenError::from_io(path, error))?;
     Ok(database(path, &builder(), file_backend(path, file)?)?)
+}
+
+/// Opens a file that is there, and never writes to it.
+pub(super) fn open_to_read(path: &Path) -> Result<(Database, Facts), OpenError> {
+    let file = open_file(path).map_err(|error| OpenError::from_io(path, error))?;
+    examine(path, file)
 }
 
 pub(super) fn in_memory(path: &Path) -> Result<Database, OpenError> {
@@ -244,8 +253,9 @@ fn publish(new: &Path, path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Refuses what we should not write to: a damaged file, or one of another version. Repairs happen in memory.
-fn examine(path: &Path, file: File) -> Result<Facts, OpenError> {
+/// Refuses what we should not write to: a damaged file, or one of another version. Repairs, and whatever else is
+/// written to the database that comes out, happen in memory.
+fn examine(path: &Path, file: File) -> Result<(Database, Facts), OpenError> {
     let len = file
         .metadata()
         .map_err(|error| OpenError::from_io(path, error))?
@@ -265,7 +275,7 @@ fn examine(path: &Path, file: File) -> Result<Facts, OpenError> {
         .and_then(|txn| look(&txn))
         .map_err(|error| OpenError::from_store(path, error))?;
     match format {
-        Some(format) if format == FORMAT.to_string() => Ok(facts),
+        Some(format) if format == FORMAT.to_string() => Ok((database, facts)),
         Some(format) => Err(OpenError::OtherVersion {
             path: path.to_owned(),
             found: format,

@@ -225,6 +225,23 @@ pub(super) fn audit(
         .collect()
 }
 
+pub(super) fn audit_after(
+    txn: &ReadTransaction,
+    tenant: &TenantId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let (after, last) = ((tenant.as_str(), after), (tenant.as_str(), u64::MAX));
+    txn.open_table(AUDIT)?
+        .range::<(&str, u64)>((Bound::Excluded(after), Bound::Included(last)))?
+        .take(limit)
+        .map(|entry| {
+            let (at, value) = entry?;
+            Ok((at.value().1, value.value().to_vec()))
+        })
+        .collect()
+}
+
 pub(super) fn request(
     txn: &ReadTransaction,
     tenant: &TenantId,

@@ -23,6 +23,12 @@ pub(super) enum Request {
         dek_id: u64,
         expected: u64,
     },
+    AppendAudit {
+        tenant: TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    },
     RememberKeyring(String),
 }
 
@@ -98,6 +104,12 @@ impl<'txn> Tables<'txn> {
                 dek_id,
                 expected,
             } => self.delete_tenant(tenant, *dek_id, *expected),
+            Request::AppendAudit {
+                tenant,
+                dek_id,
+                after,
+                entries,
+            } => self.continue_audit(tenant, *dek_id, *after, entries),
             Request::RememberKeyring(id) => self.remember_keyring(id),
         }
     }
@@ -165,10 +177,7 @@ impl<'txn> Tables<'txn> {
 
     fn check_key(&self, commit: &KeyCommit) -> Result<(), Stop> {
         let tenant = commit.tenant.as_str();
-        match self.tenant_version(&commit.tenant)? {
-            Some((_, dek_id)) if dek_id == commit.dek_id => {}
-            _ => return Err(CommitError::NotFound.into()),
-        }
+        self.expect_data_key(&commit.tenant, commit.dek_id)?;
         self.requests.check(tenant, commit.request.as_ref())?;
         let current = self
             .keys
@@ -300,16 +309,40 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
+    fn continue_audit(
+        &mut self,
+        tenant: &TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: &[Vec<u8>],
+    ) -> Result<Touched, Stop> {
+        self.expect_data_key(tenant, dek_id)?;
+        expect_version(after, Some(self.last_audit(tenant)?))?;
+        for (number, entry) in (after + 1..).zip(entries) {
+            self.audit
+                .insert((tenant.as_str(), number), entry.as_slice())?;
+        }
+        Ok(Touched::default())
+    }
+
     fn append_audit(&mut self, tenant: &TenantId, entry: &[u8]) -> Result<(), Stop> {
-        let id = tenant.as_str();
-        let last = self
-            .audit
-            .range((id, 0)..=(id, u64::MAX))?
-            .next_back()
-            .transpose()?
-            .map_or(0, |(at, _)| at.value().1);
-        self.audit.insert((id, last + 1), entry)?;
+        let number = self.last_audit(tenant)? + 1;
+        self.audit.insert((tenant.as_str(), number), entry)?;
         Ok(())
+    }
+
+    /// The number of the last audit entry; 0 when there is none.
+    fn last_audit(&self, tenant: &TenantId) -> Result<u64, Stop> {
+        let id = tenant.as_str();
+        let last = self.audit.range((id, 0)..=(id, u64::MAX))?.next_back();
+        Ok(last.transpose()?.map_or(0, |(at, _)| at.value().1))
+    }
+
+    fn expect_data_key(&self, tenant: &TenantId, wanted: u64) -> Result<(), Stop> {
+        match self.tenant_version(tenant)? {
+            Some((_, dek_id)) if dek_id == wanted => Ok(()),
+            Some(_) | None => Err(CommitError::NotFound.into()),
+        }
     }
 
     fn tenant_version(&self, tenant: &TenantId) -> Result<Option<(u64, u64)>, Stop> {

@@ -59,6 +59,7 @@ const WRITE: &[&str] = &[
     "zscore",
     "zrangebylex",
     "zremrangebyscore",
+    "xrange",
     "xrevrange",
 ];
 

@@ -25,6 +25,7 @@ scripts! {
     FINISH_REVOKE = ["common", "keys", "finish_revoke"];
     CONFIRM = ["confirm"];
     COMMIT_TENANT = ["common", "commit_tenant"];
+    APPEND_AUDIT = ["common", "append_audit"];
     DELETE_TENANT = ["delete_tenant"];
     PENDING = ["pending"];
     STATE = ["state"];

@@ -109,6 +109,27 @@ async fn the_printed_rules_are_enough_on_a_cluster() {
     check_life_of_a_key(&fleet).await;
 }
 
+#[test]
+fn a_store_is_copied_under_the_rules_of_a_control_plane() {
+    let redis = guarded();
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::bootstrapped();
+    place.use_redis(&fields_for(
+        "keystile-control-plane",
+        &super::at(&redis),
+        &dir,
+    ));
+    let config = "keystile.yaml";
+    for (from, to) in [
+        ("embedded:keystile.redb", config),
+        (config, "embedded:back.redb"),
+    ] {
+        place.do_it(&["store", "migrate", "--from", from, "--to", to, "-c", config]);
+    }
+    // What was refused would be in here.
+    assert_eq!(redis.cli(&["ACL", "LOG"]), "");
+}
+
 /// Sends commands as the sidecar, a line each, and reads a line for each: a refusal is one.
 fn as_sidecar(redis: &RedisServer, commands: &[String]) -> Vec<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", redis.port())).unwrap();

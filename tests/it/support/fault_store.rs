@@ -307,6 +307,15 @@ impl Store for FaultStore {
         self.inner.audit(tenant, limit)
     }
 
+    fn audit_after<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        after: u64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>> {
+        self.inner.audit_after(tenant, after, limit)
+    }
+
     fn request<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -321,6 +330,16 @@ impl Store for FaultStore {
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
         self.inner.commit_key(commit)
+    }
+
+    fn append_audit<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        after: u64,
+        entries: Vec<Vec<u8>>,
+    ) -> StoreFuture<'a, (), CommitError> {
+        self.inner.append_audit(tenant, dek_id, after, entries)
     }
 
     fn delete_tenant<'a>(

@@ -66,6 +66,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         &["clock", "crypto", "domain", "store"],
         AllBut(STORES),
     ),
+    ("migrate", &["crypto", "domain", "store"], AllBut(STORES)),
     // protocols
     ("proto", &[], ANY),
     ("status", &["domain", "registry"], AllBut(&["redb"])),
@@ -117,6 +118,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "domain",
             "ext_authz",
             "keyfile",
+            "migrate",
             "proto",
             "registry",
             "server",

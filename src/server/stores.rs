@@ -1,0 +1,116 @@
+//! A store with no server around it: opened so that it can be copied.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::{RedisConfig, StoreConfig};
+use crate::crypto::keyring::Keyring;
+use crate::keyfile;
+use crate::server::parts::check_keyrings;
+use crate::server::redis::Running;
+use crate::store::redb::{EmbeddedStore, OpenError};
+use crate::store::redis::Access;
+use crate::store::{Store, StoreError};
+
+/// A store that was compared with the keyring. Its connections end when this is dropped.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    _running: Option<Running>,
+}
+
+impl Opened {
+    fn embedded(store: EmbeddedStore) -> Self {
+        Self {
+            store: Arc::new(store),
+            _running: None,
+        }
+    }
+
+    fn redis(running: Running) -> Self {
+        Self {
+            store: Arc::clone(&running.store) as Arc<dyn Store>,
+            _running: Some(running),
+        }
+    }
+
+    /// Opens a store that is there, and writes nothing to it.
+    pub async fn to_read(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
+        match config {
+            StoreConfig::Embedded { path } => {
+                anyhow::ensure!(path.exists(), "there is no store at {}", path.display());
+                Self::embedded_to_read(path, data)
+            }
+            StoreConfig::Redis(redis) => {
+                let running = connect(redis, Access::Read).await?;
+                running.check(data, None).await?;
+                Ok(Self::redis(running))
+            }
+        }
+    }
+
+    /// The same for a destination that is only looked at: an empty store stands in for one that is not there yet.
+    pub async fn to_try(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
+        match config {
+            StoreConfig::Embedded { path } if path.exists() => Self::embedded_to_read(path, data),
+            StoreConfig::Embedded { .. } => Ok(Self::embedded(EmbeddedStore::in_memory()?)),
+            StoreConfig::Redis(redis) => {
+                let running = connect(redis, Access::Read).await?;
+                running.store.ping().await?;
+                match running.store.keyring_id(data.id()).await {
+                    // It answers and has nothing to read.
+                    Err(StoreError::Unavailable(_)) => {
+                        Ok(Self::embedded(EmbeddedStore::in_memory()?))
+                    }
+                    Ok(_) | Err(StoreError::Damaged(_)) => {
+                        running.check(data, None).await?;
+                        Ok(Self::redis(running))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a store, or makes it, and lets it remember the keyring if it has none.
+    pub async fn to_write(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
+        match config {
+            StoreConfig::Embedded { path } => {
+                let store = EmbeddedStore::open_if(path, |facts| -> anyhow::Result<()> {
+                    check_keyrings(&path.display().to_string(), facts, data, None)?;
+                    Ok(())
+                })?;
+                let remembered = store.keyring_id(data.id()).await?;
+                keyfile::check_belongs(&path.display().to_string(), &remembered, data)?;
+                Ok(Self::embedded(store))
+            }
+            StoreConfig::Redis(redis) => {
+                let running = connect(redis, Access::Write).await?;
+                running.check(data, None).await?;
+                Ok(Self::redis(running))
+            }
+        }
+    }
+
+    fn embedded_to_read(path: &Path, data: &Keyring) -> anyhow::Result<Self> {
+        let store = EmbeddedStore::open_to_read(path, |facts| {
+            check_keyrings(&path.display().to_string(), facts, data, None)?;
+            Ok::<_, anyhow::Error>(())
+        });
+        let in_use =
+            |error: &anyhow::Error| matches!(error.downcast_ref(), Some(OpenError::InUse { .. }));
+        match store {
+            Err(error) if in_use(&error) => Err(error
+                .context("nobody may write to a store that is copied: stop its `keystile serve`")),
+            store => Ok(Self::embedded(store?)),
+        }
+    }
+}
+
+async fn connect(redis: &RedisConfig, access: Access) -> anyhow::Result<Running> {
+    let (running, connected) = Running::start(redis, access).await;
+    connected.with_context(|| format!("cannot use the Redis store {}", redis.servers))?;
+    Ok(running)
+}
