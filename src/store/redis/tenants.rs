@@ -124,9 +124,8 @@ impl RedisStore {
             removed.arg(&leftovers).arg(&ids);
             let _count: u64 = self.link.ask(&removed).await?;
         }
-        let (text, making) = (mark.text(), mark.making());
+        let making = mark.making();
         let args = [
-            text.as_bytes(),
             making.as_bytes(),
             mark.tenant.as_str().as_bytes(),
             DELETED_MS,
@@ -145,6 +144,6 @@ impl RedisStore {
                 .arg(mark.tenant.as_str());
             let _count: u8 = self.link.ask(&add).await?;
         }
-        Ok(())
+        self.end(mark, None, false).await
     }
 }
