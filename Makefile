@@ -50,6 +50,8 @@ bench-redis: setup ## Measure the store on a real Redis: loading 10,000 tenants 
 
 bench-revocation: setup ## Measure on a real Redis how long a revoked key is still let through, and the wait for all sidecars.
 	cargo bench --locked --bench revocation
+	cargo build --locked --release
+	@KEYSTILE_BIN="$(CARGO_TARGET_DIR)/release/keystile" .venv/bin/python -B tests/e2e/revocation.py
 
 doc:          ## Build the crate's documentation.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Echo(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body leave together: in two pieces, the second would wait for the receipt of the first.
+    wbufsize = -1
 
     def answer(self):
         self.rfile.read(int(self.headers.get("content-length") or 0))

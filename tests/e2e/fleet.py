@@ -58,8 +58,9 @@ def is_ready(port):
 class Fleet:
     """Starts everything; `programs` learns of each as it starts, so that it is stopped whatever happens."""
 
-    def __init__(self, ports, run_dir, programs):
+    def __init__(self, ports, run_dir, programs, sidecars=2):
         self.ports = ports
+        self.sidecars = sidecars
         self.dir = run_dir / "fleet"
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir()
@@ -72,10 +73,9 @@ class Fleet:
         control = self.configure("control-plane", CONTROL, admin=ports.ADMIN_PORT, ops=ports.OPS_PORT)
         admin = json.loads(self.keystile("bootstrap", "-c", str(control), "-o", "json"))["plaintext"]
         self.serve("control-plane", control, ports.OPS_PORT)
-        for name, authz, ops in (
-            ("sidecar-1", ports.AUTHZ_PORT, ports.OPS1_PORT),
-            ("sidecar-2", ports.AUTHZ2_PORT, ports.OPS2_PORT),
-        ):
+        for number in range(1, self.sidecars + 1):
+            authz, ops = (getattr(ports, f"{name}{number}_PORT") for name in ("AUTHZ", "OPS"))
+            name = f"sidecar-{number}"
             self.serve(name, self.configure(name, SIDECAR, authz=authz, ops=ops), ops)
         client = {"KEYSTILE_ADDR": f"http://127.0.0.1:{ports.ADMIN_PORT}", "KEYSTILE_API_KEY": admin}
         self.keystile("tenant", "create", TENANT, "--display-name", "Demo Inc.", **client)

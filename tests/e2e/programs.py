@@ -47,6 +47,8 @@ class Ports:
                 raise TourError(f"{name}={text} is not a port: choose a number from 1 to 65535")
             setattr(self, name, int(text))
         self.check_free()
+        # Which the first of the fleet's sidecars has too.
+        self.AUTHZ1_PORT = self.AUTHZ_PORT
 
     def check_free(self):
         seen = {}
