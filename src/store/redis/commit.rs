@@ -89,7 +89,10 @@ impl RedisStore {
                 Answer::Done(..) if revokes => {
                     return match self.complete(&commit.tenant, change).await? {
                         Completed::Here(number, live) => Ok(Ok(Some((number, live)))),
-                        Completed::Elsewhere => Ok(Ok(None)),
+                        // Who completed it may not have told of it yet.
+                        Completed::Elsewhere => {
+                            Ok(Ok(self.state(&commit.tenant, change.dek_id()).await?))
+                        }
                         Completed::Gone => Ok(Err(CommitError::NotFound)),
                     };
                 }

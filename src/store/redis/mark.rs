@@ -2,7 +2,10 @@
 
 use futures_util::future::{join, join_all, try_join_all};
 
+use redis::Value;
+
 use super::RedisStore;
+use super::answer::numbers;
 use super::scripts;
 use crate::domain::name::TenantId;
 use crate::store::{Expected, KeyCommit, StoreError};
@@ -147,5 +150,20 @@ impl RedisStore {
         let args = [begun, &making, &number, &live, tenant].map(str::as_bytes);
         let _changed: u8 = self.link.run(&scripts::END, &self.of_all(), &args).await?;
         Ok(())
+    }
+
+    /// What there is to tell of a tenant: the number of its last audit entry and its live keys. None: it is gone.
+    pub(super) async fn state(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        let names = self.names.of_tenant(tenant);
+        let keys = [names.tenant.clone(), names.owners(), names.audit()];
+        let state: Vec<Value> = self.link.run(&scripts::STATE, &keys, &[dek_id]).await?;
+        if state.len() < 3 {
+            return Ok(None);
+        }
+        numbers(&state).map(Some)
     }
 }

@@ -100,16 +100,7 @@ impl RedisStore {
                 "index writes that were interrupted are complete"
             );
         }
-        let keys = [names.tenant.clone(), names.owners(), names.audit()];
-        let state: Vec<Value> = self
-            .link
-            .run(&scripts::STATE, &keys, &[dek_id.as_bytes()])
-            .await?;
-        if let [_, number, live] = state.as_slice() {
-            let told = (
-                redis::from_redis_value_ref(number).map_err(|_| damaged("a count"))?,
-                redis::from_redis_value_ref(live).map_err(|_| damaged("a count"))?,
-            );
+        if let Some(told) = self.state(&mark.tenant, dek_id.as_bytes()).await? {
             let begun = if is_old { mark.text() } else { String::new() };
             self.tell(&begun, mark, Some(told), true).await?;
         }
