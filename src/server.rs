@@ -148,6 +148,8 @@ pub async fn run(
         Ok(()) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
     }
+    // Not sooner: a revocation is waited for here as long as a request may be checked here.
+    parts.leave_fleet().await;
     end
 }
 

@@ -173,6 +173,14 @@ impl Parts {
         }
     }
 
+    /// Says goodbye to the fleet; a store that does not answer holds nothing up.
+    pub(super) async fn leave_fleet(&self) {
+        if let Some(Redis { running, .. }) = &self.redis {
+            let left = tokio::time::timeout(GOODBYE_TIMEOUT, running.store.leave_fleet());
+            left.await.ok();
+        }
+    }
+
     /// Shows how the store is.
     pub(super) fn observe_store(&self, metrics: &Metrics) {
         if let Some(Redis { running, .. }) = &self.redis {
@@ -268,6 +276,9 @@ impl Parts {
         )
     }
 }
+
+/// Longest wait to be let go by the fleet.
+const GOODBYE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long authenticating on a control plane without `authz` waits for the store.
 const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);

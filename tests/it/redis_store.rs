@@ -87,15 +87,17 @@ impl Fleet {
     }
 
     /// The ids of the live sidecars; the control plane checks requests too.
+    fn live(&self) -> Vec<String> {
+        let live = self.control.do_it(&["fleet", "-o", "json"]);
+        let live: serde_json::Value = serde_json::from_str(&live).unwrap();
+        let live = live["sidecars"].as_array().unwrap().iter();
+        live.map(|one| one["sidecar_id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     fn wait_until_all_live(&self) -> Vec<String> {
         wait_for("every sidecar to be live", || {
-            let live = self.control.do_it(&["fleet", "-o", "json"]);
-            let live: serde_json::Value = serde_json::from_str(&live).unwrap();
-            let live = live["sidecars"].as_array().unwrap().iter();
-            let ids: Vec<_> = live
-                .map(|one| one["sidecar_id"].as_str().unwrap().to_owned())
-                .collect();
-            (ids.len() == 3).then_some(ids)
+            Some(self.live()).filter(|ids| ids.len() == 3)
         })
     }
 
@@ -167,6 +169,19 @@ async fn a_key_works_on_every_sidecar_and_a_revoked_one_on_none() {
     assert_eq!(metric(sidecar, "keystile_store_up"), 1.0);
     assert_eq!(metric(sidecar, "keystile_store_gaps_total"), 0.0);
     assert!(metric(sidecar, "keystile_revocation_lag_seconds") < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_that_has_stopped_is_not_waited_for() {
+    let redis = RedisServer::start();
+    let mut fleet = Fleet::start(&at(&redis), &at(&redis));
+    fleet.wait_until_all_live();
+    let stopping = &mut fleet.running[2];
+    stopping.signal("TERM");
+    assert!(stopping.wait_for_end().success());
+    assert_eq!(fleet.live().len(), 2);
+    let key = fleet.create_key();
+    fleet.revoke_and_wait(&key);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -38,6 +39,7 @@ const QUESTIONS_MAX: usize = 4096;
 pub(super) struct Member {
     id: String,
     report: Box<dyn Fn() -> SidecarReport + Send + Sync>,
+    has_left: AtomicBool,
 }
 
 /// Where questions that were heard go; nowhere in a process that is no sidecar.
@@ -65,9 +67,23 @@ impl RedisStore {
         let member = Member {
             id,
             report: Box::new(report),
+            has_left: AtomicBool::new(false),
         };
         if self.member.set(member).is_err() {
             tracing::error!("this process has joined the fleet before");
+        }
+    }
+
+    /// Says goodbye, so that nobody waits for this process any more. Does nothing in one that is no sidecar.
+    pub async fn leave_fleet(&self) {
+        let Some(member) = self.member.get() else {
+            return;
+        };
+        member.has_left.store(true, Ordering::Relaxed);
+        let mut leave = redis::cmd("ZREM");
+        leave.arg(self.names.fleet_live()).arg(&member.id);
+        if let Err(error) = self.link.ask::<u8>(&leave).await {
+            tracing::debug!(error = %chain(&error), "cannot tell the fleet that this sidecar stops");
         }
     }
 
@@ -86,6 +102,9 @@ impl RedisStore {
         let mut told = false;
         loop {
             ticks.tick().await;
+            if member.has_left.load(Ordering::Relaxed) {
+                return;
+            }
             match self.beat_once(member).await {
                 // A store that cannot be reached says so itself.
                 Ok(()) | Err(StoreError::Unavailable(_)) => {}
