@@ -8,6 +8,7 @@ pub mod access;
 pub mod change;
 pub mod decision;
 pub mod key;
+pub mod limit;
 pub mod name;
 pub mod request;
 pub mod role;

@@ -240,6 +240,7 @@ mod tests {
                     mode: Mode::Required,
                     features: if is(4) { "images" } else { "" },
                     scopes: if is(5) { "read,write" } else { "read" },
+                    cost: 1,
                 },
                 credential: Credential::None,
                 ambiguity: None,

@@ -1,5 +1,7 @@
 //! What a Check ends in: allow, with a grant, or deny, with a reason. A decision is never an error.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::domain::name::{KeyId, PlanName, TenantId};
 
@@ -22,13 +24,19 @@ pub enum DenyReason {
     NetworkNotAllowed,
     /// Two readers could read the request differently.
     AmbiguousRequest,
+    /// Faster than the tenant or the key may.
+    RateLimited,
+    /// More in a day or month than the tenant or the key may.
+    QuotaExceeded,
+    /// The source has failed too often.
+    TemporarilyBlocked,
     /// We could not decide.
     AuthorizationUnavailable,
 }
 
 impl DenyReason {
     /// Every reason, in the order of the table in DESIGN section 3.2.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingApiKey,
         Self::InvalidApiKey,
         Self::ApiKeyExpired,
@@ -37,6 +45,9 @@ impl DenyReason {
         Self::ScopeNotGranted,
         Self::NetworkNotAllowed,
         Self::AmbiguousRequest,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::TemporarilyBlocked,
         Self::AuthorizationUnavailable,
     ];
 
@@ -51,6 +62,9 @@ impl DenyReason {
             Self::ScopeNotGranted => "scope_not_granted",
             Self::NetworkNotAllowed => "network_not_allowed",
             Self::AmbiguousRequest => "ambiguous_request",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::TemporarilyBlocked => "temporarily_blocked",
             Self::AuthorizationUnavailable => "authorization_unavailable",
         }
     }
@@ -74,6 +88,8 @@ pub struct Denial {
     pub reason: DenyReason,
     /// The feature or scope that is missing, or why the request is ambiguous. Safe to show to the client.
     pub detail: Option<String>,
+    /// After which time the same request would pass, when waiting helps.
+    pub retry_after: Option<Duration>,
     /// Whose key it was, when it was proven. Only for the operator.
     pub subject: Option<Subject>,
 }
@@ -84,6 +100,7 @@ impl Denial {
         Self {
             reason,
             detail: None,
+            retry_after: None,
             subject: None,
         }
     }

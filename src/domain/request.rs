@@ -28,7 +28,7 @@ impl Mode {
 }
 
 /// What the route demands of the key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule<'a> {
     /// Whether a key is needed.
     pub mode: Mode,
@@ -36,6 +36,19 @@ pub struct Rule<'a> {
     pub features: &'a str,
     /// Scopes that the key must have, comma-separated; all of them.
     pub scopes: &'a str,
+    /// How much the request counts against limits, from 0 to [`crate::domain::limit::COST_MAX`].
+    pub cost: u32,
+}
+
+impl Default for Rule<'_> {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            features: "",
+            scopes: "",
+            cost: 1,
+        }
+    }
 }
 
 /// Splits a comma-separated demand into its parts.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::domain::limit::COST_MAX;
 use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
@@ -327,8 +328,10 @@ impl<'a> Incoming<'a> {
                 "false" => self.dry_run = false,
                 _ => self.bad_rule = Some(name),
             },
-            // What a request costs matters to limits alone.
-            b"cost" => {}
+            b"cost" => match value.trim().parse() {
+                Ok(cost) if cost <= COST_MAX => self.rule.cost = cost,
+                Ok(_) | Err(_) => self.bad_rule = Some(name),
+            },
             // A misspelt demand must not be a demand dropped.
             _ => self.bad_rule = Some(name),
         }

@@ -200,7 +200,7 @@ impl CheckService {
         tracing::warn!(
             mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
             "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
-             keystile.features, keystile.scopes, keystile.cost, keystile.dry_run (true, false)"
+             keystile.features, keystile.scopes, keystile.cost (0 to 1000000), keystile.dry_run (true, false)"
         );
     }
 

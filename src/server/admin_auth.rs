@@ -126,7 +126,11 @@ fn failure(reason: DenyReason) -> AuthFailure {
         | DenyReason::InvalidApiKey
         | DenyReason::FeatureNotEnabled
         | DenyReason::ScopeNotGranted
-        | DenyReason::AmbiguousRequest => AuthFailure::Refused,
+        | DenyReason::AmbiguousRequest
+        // Limits are for the mesh: this listener asks none of them.
+        | DenyReason::RateLimited
+        | DenyReason::QuotaExceeded
+        | DenyReason::TemporarilyBlocked => AuthFailure::Refused,
     }
 }
 

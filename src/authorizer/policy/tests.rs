@@ -39,6 +39,7 @@ fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
             mode: Mode::Required,
             features,
             scopes,
+            cost: 1,
         },
         credential: Credential::None,
         ambiguity: None,

@@ -99,6 +99,7 @@ fn the_facts_of_envoys_own_message_are_read() {
     let extensions = [
         ("keystile.mode", "optional"),
         ("keystile.features", "a,b"),
+        ("keystile.cost", "7"),
         ("other", "x"),
     ];
     let message = encode(http, &extensions, Some("2001:db8::1"));
@@ -111,7 +112,8 @@ fn the_facts_of_envoys_own_message_are_read() {
         Rule {
             mode: Mode::Optional,
             features: "a,b",
-            scopes: ""
+            scopes: "",
+            cost: 7,
         }
     );
     assert_eq!(request.source, Some("2001:db8::1".parse().unwrap()));
@@ -165,6 +167,9 @@ fn a_misspelt_rule_is_told_apart_from_no_rule() {
     for (name, value, bad) in [
         ("keystile.mode", "off", false),
         ("keystile.cost", "5", false),
+        ("keystile.cost", "0", false),
+        ("keystile.cost", "-1", true),
+        ("keystile.cost", "1000001", true),
         ("keystile.dry_run", "true", false),
         ("keystile.dry_run", "perhaps", true),
         ("keystile.mode", "offf", true),

@@ -1,6 +1,7 @@
 //! The body of a refusal: status, headers and text for each reason (DESIGN section 3.2).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::request::{Caller, Incoming};
@@ -33,6 +34,12 @@ const BAD_REQUEST: Class = Class {
     http_text: "400",
     code: 3,
     code_text: "3",
+};
+const TOO_MANY: Class = Class {
+    http: 429,
+    http_text: "429",
+    code: 8,
+    code_text: "8",
 };
 const UNAVAILABLE: Class = Class {
     http: 503,
@@ -91,6 +98,21 @@ fn words(reason: DenyReason) -> Words {
             "Ambiguous request",
             "The request can be understood in more than one way: {}.",
         ),
+        DenyReason::RateLimited => (
+            &TOO_MANY,
+            "Rate limit reached",
+            "More requests than the {} allows. Send the request again later.",
+        ),
+        DenyReason::QuotaExceeded => (
+            &TOO_MANY,
+            "Quota used up",
+            "The {} is used up. Send the request again when the next window begins, or ask for a larger quota.",
+        ),
+        DenyReason::TemporarilyBlocked => (
+            &TOO_MANY,
+            "Temporarily blocked",
+            "Too many requests from this address failed. Check the API key and send the request again later.",
+        ),
         DenyReason::AuthorizationUnavailable => (
             &UNAVAILABLE,
             "Authorization unavailable",
@@ -118,7 +140,7 @@ pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bo
     let mut response = Vec::with_capacity(768);
     put_head(&mut response, 1, number_len(u64::from(words.class.http)));
     put_number(&mut response, 1, u64::from(words.class.http)); // HttpStatus.code
-    put_headers(&mut response, denial.reason, &words, caller);
+    put_headers(&mut response, denial, &words, caller);
     let body = match caller {
         Caller::Http => problem(
             code,
@@ -148,7 +170,7 @@ fn detail(words: &Words, detail: Option<&str>) -> Cow<'static, str> {
     }
 }
 
-fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller: Caller) {
+fn put_headers(response: &mut Vec<u8>, denial: &Denial, words: &Words, caller: Caller) {
     let mut set = |name: &str, value: &str| put_header(response, 2, name, value);
     match caller {
         // Envoy sets the content type of a gRPC answer, and maps the status less precisely than we can.
@@ -156,7 +178,10 @@ fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller
         Caller::Http => set("content-type", "application/problem+json"),
     }
     set("cache-control", "no-store");
-    match reason {
+    if let Some(wait) = denial.retry_after {
+        set("retry-after", &seconds(wait).to_string());
+    }
+    match denial.reason {
         DenyReason::MissingApiKey => set("www-authenticate", "Bearer realm=\"keystile\""),
         DenyReason::InvalidApiKey => set(
             "www-authenticate",
@@ -171,8 +196,16 @@ fn put_headers(response: &mut Vec<u8>, reason: DenyReason, words: &Words, caller
         | DenyReason::FeatureNotEnabled
         | DenyReason::ScopeNotGranted
         | DenyReason::NetworkNotAllowed
-        | DenyReason::AmbiguousRequest => {}
+        | DenyReason::AmbiguousRequest
+        | DenyReason::RateLimited
+        | DenyReason::QuotaExceeded
+        | DenyReason::TemporarilyBlocked => {}
     }
+}
+
+/// In whole seconds, up: who waits so long and no longer is not refused again.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// `application/problem+json` (RFC 9457).

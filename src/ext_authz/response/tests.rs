@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
@@ -207,12 +209,16 @@ fn every_reason_has_its_status_code_and_words() {
         (DenyReason::ScopeNotGranted, 403, 7),
         (DenyReason::NetworkNotAllowed, 403, 7),
         (DenyReason::AmbiguousRequest, 400, 3),
+        (DenyReason::RateLimited, 429, 8),
+        (DenyReason::QuotaExceeded, 429, 8),
+        (DenyReason::TemporarilyBlocked, 429, 8),
         (DenyReason::AuthorizationUnavailable, 503, 14),
     ];
     assert_eq!(rows.len(), DenyReason::ALL.len());
     for (reason, http, code) in rows {
         let denial = Denial {
             detail: Some("a\"b".into()),
+            retry_after: (http == 429).then_some(Duration::from_millis(2_001)),
             ..Denial::because(reason)
         };
         let response = decode(deny(&denial, None, false));
@@ -230,6 +236,12 @@ fn every_reason_has_its_status_code_and_words() {
             found.map(|header| header.value.as_str())
         };
         assert_eq!(header("content-type"), Some("application/problem+json"));
+        let retry_after = match http {
+            429 => Some("3"),
+            503 => Some("1"),
+            _ => None,
+        };
+        assert_eq!(header("retry-after"), retry_after, "{reason:?}");
         assert_eq!(
             header("www-authenticate").is_some(),
             http == 401,
