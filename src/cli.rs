@@ -25,6 +25,7 @@ mod store;
 mod target;
 mod tenant;
 mod tls;
+mod tokens;
 mod watch;
 
 use std::ffi::OsString;

@@ -3,9 +3,11 @@
 mod import;
 mod revoke;
 mod revoke_all;
+mod table;
 mod update;
 mod verify;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::client::{Client, ClientArgs};
@@ -28,11 +30,25 @@ pub(super) struct KeyArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum KeyCommand {
-    /// Make a key and print its token, once
-    #[command(after_help = "Examples:
+    /// Make a key and print its token, once; or the keys of a table
+    #[command(
+        after_help = "A table (--csv) has a first line that names its columns, in any order:
+  name          required
+  tenant        unless it is named on the command line
+  owner         `default` if empty
+  role          user, tenant_admin or global_admin; user if empty
+  scopes, features, networks   several are separated by blanks
+  description   for people
+  expires_at    for example 2027-01-31T00:00:00Z; never if empty
+The whole table is checked before anything is sent. What was interrupted is gone on with by doing it again within a
+day: a key that the same caller made of the same tenant, name and owner is given again with its token.
+
+Examples:
   keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read
   keystile key create acme --name ci --allow-cidr 10.0.0.0/8 --allow-cidr 192.0.2.7
-  keystile key create acme --name ci -o json | jq -r .plaintext")]
+  keystile key create acme --name ci -o json | jq -r .plaintext
+  keystile key create --csv keys-of-many-tenants.csv --tokens-file tokens.csv"
+    )]
     Create(Box<CreateArgs>),
     /// Take over tokens that another system made, so that their holders need not change anything
     Import(Box<import::ImportArgs>),
@@ -106,11 +122,22 @@ impl KeyName {
 
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
-    /// The tenant's id
-    tenant: String,
+    /// The tenant's id; without it, the table's column `tenant`
+    #[arg(required_unless_present = "csv")]
+    tenant: Option<String>,
     /// What people call it
-    #[arg(long)]
-    name: String,
+    #[arg(long, required_unless_present = "csv")]
+    name: Option<String>,
+    /// A table of many keys, - for standard input
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["name", "test", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs"]
+    )]
+    csv: Option<PathBuf>,
+    /// File to make for the tokens of the table's keys, a table with mode 0600; it must not be there yet
+    #[arg(long, value_name = "FILE", requires = "csv")]
+    tokens_file: Option<PathBuf>,
     #[command(flatten)]
     facts: FactArgs,
     /// Make a key for trying out, whose token says so
@@ -178,6 +205,11 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
     let client = || Client::connect(&args.client);
     match &args.command {
         KeyCommand::Create(args) => {
+            let now = SystemClock.now();
+            if let Some(work) = args.table(form, now)? {
+                let client = client().await?.with_patience();
+                return table::run(&client, args, work, form, out).await;
+            }
             let made = create(&client().await?, args).await?;
             let plaintext = zeroize::Zeroizing::new(made.plaintext);
             output::created(out, form, &made.key.unwrap_or_default(), &plaintext)
@@ -219,10 +251,12 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::CreateKeyRespo
         pb::KeyKind::Live
     };
     let request = pb::CreateKeyRequest {
-        parent: name_of(&args.tenant),
+        parent: name_of(args.tenant.as_deref().unwrap_or_default()),
         key: Some(pb::Key {
             kind: kind.into(),
-            ..args.facts.key(&args.name, SystemClock.now())
+            ..args
+                .facts
+                .key(args.name.as_deref().unwrap_or_default(), SystemClock.now())
         }),
         request_id: request_id::new(),
     };

@@ -248,6 +248,15 @@ pub(super) fn json_of<R: Resource>(resource: &R) -> Result<serde_json::Value, Fa
     serde_json::to_value(Json::of(resource)?).map_err(Failure::failed)
 }
 
+/// A key that was made; without `plaintext` where its token went elsewhere.
+pub(super) fn created_json(made: &pb::CreateKeyResponse) -> Result<serde_json::Value, Failure> {
+    let key = made.key.as_ref().map(json_of).transpose()?;
+    Ok(match made.plaintext.as_str() {
+        "" => serde_json::json!({"key": key}),
+        plaintext => serde_json::json!({"key": key, "plaintext": plaintext}),
+    })
+}
+
 impl Json {
     fn of<R: Resource>(resource: &R) -> Result<Self, Failure> {
         static POOL: LazyLock<Option<DescriptorPool>> =

@@ -1,7 +1,6 @@
 //! `keystile tenant`: tenants on a control plane.
 
 mod import;
-mod tokens;
 
 use std::collections::BTreeMap;
 

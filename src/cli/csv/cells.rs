@@ -27,6 +27,18 @@ pub(in crate::cli) struct KeyColumns {
 }
 
 impl KeyColumns {
+    /// Of a table of keys and nothing else.
+    pub(in crate::cli) const PLAIN: Self = Self {
+        name: "name",
+        description: "description",
+        owner: "owner",
+        role: "role",
+        scopes: "scopes",
+        features: "features",
+        networks: "networks",
+        expires_at: "expires_at",
+    };
+
     /// The key that a row describes; `name` where the row has none.
     pub(in crate::cli) fn key(&self, row: &mut Row<'_>, name: &str, now: Timestamp) -> pb::Key {
         let features = features(row, self.features);

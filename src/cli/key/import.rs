@@ -42,17 +42,6 @@ const COLUMNS: Columns = Columns {
     required: &["name", "token"],
 };
 
-const KEY: KeyColumns = KeyColumns {
-    name: "name",
-    description: "description",
-    owner: "owner",
-    role: "role",
-    scopes: "scopes",
-    features: "features",
-    networks: "networks",
-    expires_at: "expires_at",
-};
-
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A table (--csv) has a first line that names its columns, in any order:
@@ -141,7 +130,7 @@ impl ImportArgs {
     fn row(&self, row: &mut Row<'_>, now: Timestamp) -> pb::ImportKeyRequest {
         pb::ImportKeyRequest {
             parent: self.parent_of(row),
-            key: Some(KEY.key(row, "", now)),
+            key: Some(KeyColumns::PLAIN.key(row, "", now)),
             token: token(row),
             request_id: request_id::new(),
         }

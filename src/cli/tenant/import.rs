@@ -11,13 +11,13 @@ use serde_json::json;
 use tonic::Code;
 
 use super::name_of;
-use super::tokens::TokensFile;
 use crate::cli::batches::{self, Refused};
 use crate::cli::client::Client;
 use crate::cli::csv::cells::{KeyColumns, features, rule};
 use crate::cli::csv::{self, Columns, Row};
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
+use crate::cli::tokens::TokensFile;
 use crate::cli::{Failure, request_id, tell_hint};
 use crate::clock::Timestamp;
 use crate::domain::name::{Description, DisplayName, MetadataName, PlanName, TenantId};
@@ -455,15 +455,8 @@ impl Tally {
     }
 
     fn tell_programs(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
-        let key = |made: &pb::CreateKeyResponse| {
-            let key = made.key.as_ref().map(output::json_of).transpose()?;
-            Ok(match made.plaintext.as_str() {
-                "" => json!({"key": key}),
-                plaintext => json!({"key": key, "plaintext": plaintext}),
-            })
-        };
         let tenants: Result<Vec<_>, Failure> = self.tenants.iter().map(output::json_of).collect();
-        let keys: Result<Vec<_>, Failure> = self.keys.iter().map(key).collect();
+        let keys: Result<Vec<_>, Failure> = self.keys.iter().map(output::created_json).collect();
         let all = json!({
             "tenants": tenants?,
             "keys": keys?,

@@ -103,6 +103,52 @@ fn every_mistake_of_a_table_is_named_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_table_of_new_keys_is_made_with_progress_and_gone_on_with_after_an_interruption() {
+    let account = Account::admin();
+    account.done("tenant create many-a");
+    account.done("tenant create many-b");
+    let mut table = "tenant,name,owner,scopes\n".to_owned();
+    for at in 0..600 {
+        let tenant = ["many-a", "many-b"][at % 2];
+        table += &format!("{tenant},key {at},o{at}@example.com,read write\n");
+    }
+    account.file("keys.csv", &table);
+    let nowhere = account.run("key create --csv keys.csv");
+    assert_eq!(nowhere.code, Some(2), "{nowhere:?}");
+    let first = account.run("key create --csv keys.csv --tokens-file tokens.csv");
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert_eq!(
+        first.out,
+        "600 made, 0 refused\ntokens: 600 in tokens.csv\n"
+    );
+    assert_eq!(first.err, "made: 500 of 600\nmade: 600 of 600\n");
+    let tokens = std::fs::read_to_string(account.dir().join("tokens.csv")).unwrap();
+    let token = tokens.lines().nth(1).unwrap().rsplit(',').next().unwrap();
+    account.file("token", token);
+    account.done("key verify --token-file token");
+
+    // Again, with one more: what is there is given again, and nothing is made twice.
+    account.file("more.csv", &(table + "many-a,one more,,\nnobody,x,,\n"));
+    let again = account.run("key create --csv more.csv -o json");
+    assert_eq!(again.code, Some(1), "{again:?}");
+    let again: serde_json::Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!(again["keys"].as_array().unwrap().len(), 601);
+    assert_eq!(again["keys"][0]["plaintext"], token);
+    assert_eq!(again["refused"][0]["line"], 603);
+    let list = account.run("key list many-a -o json").json();
+    assert_eq!(list["keys"].as_array().unwrap().len(), 301);
+
+    account.file("twice.csv", "name,owner\nci,alice\nci,bob\nci,alice\n");
+    let twice = account.run("key create many-a --csv twice.csv -o json");
+    assert!(
+        twice
+            .err
+            .contains("line 4: name and owner are those of line 2"),
+        "{twice:?}"
+    );
+}
+
+#[test]
 fn a_table_of_tenants_is_made_with_first_keys_and_gone_on_with_after_an_interruption() {
     let account = Account::admin();
     account.file(

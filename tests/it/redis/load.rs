@@ -38,6 +38,8 @@ struct Place {
     cold: Vec<Made>,
     /// Cold keys are asked for from when the server fails.
     has_failed: AtomicBool,
+    /// Between two rounds of one task.
+    pause: Duration,
     _processes: [Process; 2],
 }
 
@@ -74,6 +76,7 @@ async fn place(topology: Topology) -> Place {
         revoked,
         cold,
         has_failed: AtomicBool::new(false),
+        pause: Duration::from_millis(1),
         _processes: [control, sidecar],
     }
 }
@@ -111,7 +114,7 @@ async fn ask_on(place: Arc<Place>, counts: Arc<Counts>, first: usize, stop: Arc<
             Seen::Outage => drop(counts.unknown_outages.fetch_add(1, Ordering::Relaxed)),
             seen => panic!("a guess: {seen:?}"),
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(place.pause).await;
     }
 }
 
@@ -147,16 +150,20 @@ async fn ask_while(place: Place, fail: impl FnOnce()) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_is_killed_and_comes_back() {
+async fn a_server_is_killed_and_comes_back_after_30_s() {
     let mut server = RedisServer::start_with(Options {
         append_only: true,
         ..Options::default()
     });
     let topology = Topology::Standalone(redis_address(server.port()));
-    let place = place(topology).await;
+    let place = Place {
+        // It goes on for long, and other tests want the processor as well.
+        pause: Duration::from_millis(20),
+        ..place(topology).await
+    };
     ask_while(place, || {
         server.kill();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_secs(30));
         server.restart();
     })
     .await;
