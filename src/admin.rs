@@ -10,10 +10,12 @@ mod guard;
 mod keys;
 mod page;
 mod page_token;
+mod rest;
 mod tenants;
 
 use std::sync::Arc;
 
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
@@ -43,29 +45,59 @@ struct Admin {
     pages: PageTokens,
 }
 
+/// What the listener serves.
+#[derive(Debug)]
+pub struct Services {
+    grpc: Routes,
+    rest: axum::Router,
+}
+
+impl Services {
+    /// Adds a gRPC service of somebody else's.
+    #[must_use]
+    pub fn add_service<S>(mut self, service: S) -> Self
+    where
+        S: tower::Service<
+                http::Request<tonic::body::Body>,
+                Response: axum::response::IntoResponse,
+                Error = std::convert::Infallible,
+            > + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.grpc = self.grpc.add_service(service);
+        self
+    }
+}
+
 /// The admin services and their descriptions. Replicas behind one address need the same `page_token_key`.
 pub fn routes(
     registry: Registry,
     auth: Arc<dyn Authenticate>,
     clock: Arc<dyn Clock>,
     page_token_key: &[u8; 32],
-) -> Routes {
+) -> Services {
     let admin = Admin {
         registry,
         auth,
         clock,
         pages: PageTokens::new(page_token_key),
     };
+    let rest = rest::router(&admin);
     let tenants = TenantServiceServer::new(tenants::Tenants(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let keys = KeyServiceServer::new(keys::Keys(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let fleet =
         FleetServiceServer::new(fleet::Fleet(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    Routes::new(tenants)
+    let grpc = Routes::new(tenants)
         .add_service(keys)
         .add_service(fleet)
-        .add_service(reflection())
+        .add_service(reflection());
+    Services { grpc, rest }
 }
 
 /// Describes every service of the listener to whoever asks: schemas are no secret.
@@ -78,8 +110,14 @@ fn reflection() -> ServerReflectionServer<impl ServerReflection> {
 }
 
 /// What the listener serves: routes whose calls end in time and whose errors say why.
-pub fn router(routes: Routes) -> axum::Router {
-    routes.prepare().into_axum_router().layer(GuardLayer)
+pub fn router(services: Services) -> axum::Router {
+    services
+        .grpc
+        .prepare()
+        .into_axum_router()
+        .merge(services.rest)
+        .fallback(rest::nothing_here)
+        .layer(GuardLayer)
 }
 
 impl Admin {

@@ -21,6 +21,7 @@ mod harness;
 mod outage;
 mod redis;
 mod redis_store;
+mod rest;
 mod secrets_never_leak;
 mod server;
 mod signed_context;

@@ -1,0 +1,232 @@
+//! The envelope of every answer, and what an error of the services is in HTTP.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::status::Reason;
+
+/// What went well.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Success<T> {
+    #[schema(pattern = "^success$")]
+    status: &'static str,
+    data: T,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    #[schema(pattern = "^error$")]
+    status: &'static str,
+    /// In words, for people.
+    error: String,
+    /// In one stable word, for programs.
+    code: String,
+    /// The numbers that explain it, and which field is meant.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    details: BTreeMap<String, String>,
+}
+
+/// Every answer that is not a success.
+#[derive(Debug, IntoResponses)]
+#[expect(
+    dead_code,
+    reason = "describes answers for OpenAPI; `Refusal` makes them"
+)]
+pub(super) enum Problems {
+    /// The request is malformed, or a field is not acceptable.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] Problem),
+    /// No credential, or none that is valid.
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] Problem),
+    /// The caller's role or the configuration does not allow it.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] Problem),
+    /// It is not there, or belongs to another tenant.
+    #[response(status = 404)]
+    NotFound(#[to_schema] Problem),
+    /// The path does not take this method.
+    #[response(status = 405)]
+    MethodNotAllowed(#[to_schema] Problem),
+    /// The body did not arrive in time.
+    #[response(status = 408)]
+    RequestTimeout(#[to_schema] Problem),
+    /// It was changed by somebody else, exists already, or is in no state for this.
+    #[response(status = 409)]
+    Conflict(#[to_schema] Problem),
+    /// The body is too large.
+    #[response(status = 413)]
+    PayloadTooLarge(#[to_schema] Problem),
+    /// The body is not JSON.
+    #[response(status = 415)]
+    UnsupportedMediaType(#[to_schema] Problem),
+    /// A limit is reached.
+    #[response(status = 429)]
+    TooManyRequests(#[to_schema] Problem),
+    /// We failed.
+    #[response(status = 500)]
+    Internal(#[to_schema] Problem),
+    /// The store does not answer; try again.
+    #[response(status = 503)]
+    Unavailable(#[to_schema] Problem),
+}
+
+/// An answer with `data`.
+pub(super) fn success<T: Serialize>(status: StatusCode, data: T) -> Response {
+    let body = Success {
+        status: "success",
+        data,
+    };
+    (status, guards(), Json(body)).into_response()
+}
+
+/// Any other JSON document.
+pub(super) fn document(content: &impl Serialize) -> (HeaderMap, Json<serde_json::Value>) {
+    let value = serde_json::to_value(content).unwrap_or_default();
+    (guards(), Json(value))
+}
+
+/// What no browser that reads our answers may do with them.
+fn guards() -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        ),
+        (
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ),
+    ])
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    http: StatusCode,
+    problem: Problem,
+}
+
+impl Refusal {
+    fn new(http: StatusCode, code: &str, error: impl Into<String>) -> Self {
+        Self {
+            http,
+            problem: Problem {
+                status: "error",
+                error: error.into(),
+                code: code.to_owned(),
+                details: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// A field, or the body as a whole, is not acceptable.
+    pub(super) fn bad(field: &str, problem: &str) -> Self {
+        let mut refusal = Self::new(
+            StatusCode::BAD_REQUEST,
+            Reason::InvalidField.as_str(),
+            format!("{field}: {problem}"),
+        );
+        refusal
+            .problem
+            .details
+            .insert(field.to_owned(), problem.to_owned());
+        refusal
+    }
+
+    pub(super) fn malformed(http: StatusCode, error: impl Into<String>) -> Self {
+        Self::new(http, Reason::MalformedRequest.as_str(), error)
+    }
+
+    pub(super) fn invalid_key() -> Self {
+        let word = Reason::InvalidApiKey.as_str();
+        Self::new(StatusCode::UNAUTHORIZED, word, "the API key is not valid")
+    }
+
+    pub(super) fn no_such_path() -> Self {
+        let error = "there is nothing at this path: /openapi.json says what there is";
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let error = "this path does not take this method: the header `allow` says which it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", error)
+    }
+}
+
+/// The names of REST for the fields of the messages.
+fn field(path: &str) -> &str {
+    match path.strip_prefix("key.").unwrap_or(path) {
+        "display_name" => "name",
+        "expire_time" => "expires_at",
+        field => field,
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let (code, metadata) = match details.error_info() {
+            Some(info) => (info.reason.clone(), info.metadata.clone()),
+            None => (Reason::Internal.as_str().to_owned(), Default::default()),
+        };
+        let mut refusal = Self::new(http_status(&status), &code, status.message());
+        refusal.problem.details.extend(metadata);
+        let violations = details
+            .bad_request()
+            .map(|bad| bad.field_violations.as_slice());
+        let violations = violations.unwrap_or_default();
+        for violation in violations {
+            let (name, problem) = (field(&violation.field), violation.description.clone());
+            refusal.problem.details.insert(name.to_owned(), problem);
+        }
+        if let [violation] = violations {
+            let (path, name) = (&violation.field, field(&violation.field));
+            refusal.problem.error = status.message().replace(path.as_str(), name);
+        }
+        refusal
+    }
+}
+
+fn http_status(status: &Status) -> StatusCode {
+    match status.code() {
+        Code::InvalidArgument => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
+        Code::OutOfRange => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable | Code::DeadlineExceeded => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.http, guards(), Json(self.problem)).into_response();
+        let headers = response.headers_mut();
+        if self.http == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"keystile\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.http == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

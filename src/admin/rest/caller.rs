@@ -1,0 +1,197 @@
+//! Who asks, and with what: the parts of an HTTP request that become a call.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use tonic::metadata::MetadataMap;
+
+use super::Rest;
+use super::answer::Refusal;
+use crate::admin::caller::{self, ClientNames, Identity};
+
+/// The largest body: no field that is accepted is nearly as large.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A body that takes longer is not going to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What says who asks; the services find out whom.
+#[derive(Debug)]
+pub(super) struct Caller {
+    credentials: HeaderMap,
+    client: ClientNames,
+}
+
+impl Caller {
+    /// The call of a service with this message, on the caller's behalf.
+    pub(super) fn call<T>(&self, message: T) -> tonic::Request<T> {
+        let mut call = tonic::Request::new(message);
+        *call.metadata_mut() = MetadataMap::from_headers(self.credentials.clone());
+        call.extensions_mut().insert(self.client.clone());
+        call
+    }
+
+    /// Who it is.
+    pub(super) async fn identity(&self, rest: &Rest) -> Result<Identity, Refusal> {
+        let call = self.call(());
+        Ok(caller::identify(rest.admin.auth.as_ref(), &call).await?)
+    }
+
+    /// Whether it says at all who it is.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.credentials.is_empty() && self.client.0.is_empty()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let mut credentials = HeaderMap::new();
+        for name in ["authorization", "x-api-key"] {
+            for value in parts.headers.get_all(name) {
+                credentials.append(name, value.clone());
+            }
+        }
+        let client = parts.extensions.get::<ClientNames>().cloned();
+        Ok(Self {
+            credentials,
+            client: client.unwrap_or_default(),
+        })
+    }
+}
+
+/// The parameters behind `?`; one that is not known is refused.
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Query(parameters) = Query::try_from_uri(&parts.uri)
+            .map_err(|refused| Refusal::malformed(StatusCode::BAD_REQUEST, refused.body_text()))?;
+        Ok(Self(parameters))
+    }
+}
+
+/// A body of JSON, bounded in size and time; a field that is not known is refused.
+pub(super) struct Content<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Content<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        if !is_json(request.headers()) {
+            return Err(Refusal::malformed(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the body must be JSON: send `content-type: application/json`",
+            ));
+        }
+        let bytes = read(request.into_body()).await?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| Refusal::malformed(StatusCode::BAD_REQUEST, unreadable(&error)))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, Refusal> {
+    let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Refusal::malformed(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body must be whole and at most {BODY_BYTES_MAX} bytes"),
+        )),
+        Err(_) => Err(Refusal::malformed(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )),
+    }
+}
+
+/// What is wrong with a body, without its content: that may be a token.
+fn unreadable(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let what = match error.classify() {
+        serde_json::error::Category::Data => known(&error.to_string()),
+        _ => "it is not JSON".to_owned(),
+    };
+    format!("the body cannot be read at line {line} column {column}: {what}")
+}
+
+/// The parts of a message of serde's that are ours: names of fields and types, never a value.
+fn known(message: &str) -> String {
+    let of_us = |marker: &str| message.find(marker).map(|at| &message[at..]);
+    let end = |text: &str| {
+        text.split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    if message.starts_with("missing field") || message.starts_with("duplicate field") {
+        return end(message);
+    }
+    let expected = of_us(", expected ").map(|text| end(text.trim_start_matches(", ")));
+    let what = if message.starts_with("unknown field") {
+        "a field is not known"
+    } else {
+        "a value is of the wrong type"
+    };
+    match expected {
+        Some(expected) => format!("{what}, {expected}"),
+        None => what.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read into")]
+    struct Body {
+        token: String,
+        count: Option<u32>,
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_without_its_content() {
+        for (text, expected) in [
+            ("{\"token\":\"secret\"", "it is not JSON"),
+            ("", "it is not JSON"),
+            ("{}", "missing field `token`"),
+            (
+                "{\"token\":\"a\",\"secret\":1}",
+                "a field is not known, expected `token` or `count`",
+            ),
+            (
+                "{\"token\":[\"secret\"]}",
+                "a value is of the wrong type, expected a string",
+            ),
+            (
+                "{\"token\":\"secret\",\"count\":\"secret, expected gold\"}",
+                "a value is of the wrong type",
+            ),
+            (
+                "{\"token\":\"a\",\"token\":\"b\"}",
+                "duplicate field `token`",
+            ),
+        ] {
+            let error = serde_json::from_str::<Body>(text).unwrap_err();
+            let said = unreadable(&error);
+            assert!(said.contains(expected), "{text}: {said}");
+            assert!(!said.contains("secret"), "{said}");
+        }
+    }
+}
