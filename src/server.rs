@@ -13,6 +13,7 @@ mod listener;
 mod ops;
 pub mod parts;
 mod redis;
+pub mod reload;
 mod signal;
 mod signing;
 mod silence;
@@ -34,6 +35,7 @@ use connection::HttpService;
 use health::Health;
 use listener::Listener;
 use parts::Parts;
+use reload::Follower;
 use signing::SigningKeys;
 use tls::Reloader;
 pub use tls::{TlsFileError, TlsMistakes};
@@ -68,9 +70,11 @@ impl Bound {
     }
 }
 
-/// Serves until a signal, then drains. `started` is called when everything listens.
+/// Serves until a signal, then drains. `started` is called when everything listens. The configuration is taken again
+/// while it runs, if there is a file to follow.
 pub async fn run(
     config: &Config,
+    follower: Option<Follower>,
     parts: Parts,
     started: impl FnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -92,6 +96,11 @@ pub async fn run(
     if let Some(signing) = &signing {
         signing.observe(&metrics);
         tasks.spawn(signing.follow(signal::hangups()?, stop.clone()));
+    }
+
+    if let Some(follower) = follower {
+        follower.observe(&metrics);
+        tasks.spawn(follower.run(parts.live(), signal::hangups()?, stop.clone()));
     }
 
     let mut workers = None;

@@ -83,7 +83,7 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         let parts = Parts::open(&config).await.map_err(bad_start)?;
         let demo = make_demo(&parts.registry).await.map_err(Failure::Failed)?;
         let greeting = greet(args, demo.as_ref());
-        server::run(&config, parts, |_| say(&greeting))
+        server::run(&config, None, parts, |_| say(&greeting))
             .await
             .map_err(bad_start)
     })

@@ -7,9 +7,10 @@ use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use crate::cli::{Failure, bad_start};
-use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::config::{self, Config, ConfigError, LogFormat, LogLevel};
 use crate::server;
 use crate::server::parts::Parts;
+use crate::server::reload::Follower;
 use crate::telemetry;
 
 /// Threads for accepting, the admin API and ops; checks have their own.
@@ -22,6 +23,7 @@ const RUNTIME_THREADS: usize = 2;
   KEYSTILE__OPS__LISTEN=127.0.0.1:9103 keystile serve -c keystile.yaml
 
 A sidecar's file has the sections `authz` and `ops`, a control plane's `admin` and `ops`; one file may have all.
+The file is followed: what can change without a restart is taken at once, and on SIGHUP; the log says what needs one.
 SIGTERM or Ctrl-C: not ready, no new connections, finish what is under way, exit 0.")]
 pub(super) struct ServeArgs {
     /// The configuration file; without it, the environment alone (KEYSTILE__…).
@@ -31,17 +33,25 @@ pub(super) struct ServeArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let loaded =
-        Config::load(args.config.as_deref(), config::environment()).map_err(Failure::config)?;
-    start_logs(&loaded.config);
+    let (config, follower) = load(args).map_err(Failure::config)?;
+    start_logs(&config);
     runtime().map_err(Failure::Failed)?.block_on(async {
-        let parts = Parts::open_to_serve(&loaded.config)
-            .await
-            .map_err(bad_start)?;
-        server::run(&loaded.config, parts, |_| Ok(()))
+        let parts = Parts::open_to_serve(&config).await.map_err(bad_start)?;
+        server::run(&config, follower, parts, |_| Ok(()))
             .await
             .map_err(bad_start)
     })
+}
+
+/// The configuration, and its file to be followed, if it has one.
+fn load(args: &ServeArgs) -> Result<(Config, Option<Follower>), ConfigError> {
+    match &args.config {
+        Some(path) => {
+            let (config, follower) = Follower::load(path.clone())?;
+            Ok((config, Some(follower)))
+        }
+        None => Ok((Config::load(None, config::environment())?.config, None)),
+    }
 }
 
 pub(super) fn start_logs(config: &Config) {

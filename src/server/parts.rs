@@ -261,6 +261,11 @@ impl Parts {
         self.page_token_key
     }
 
+    /// What a new configuration changes without a restart.
+    pub(super) fn live(&self) -> Live {
+        Live {}
+    }
+
     /// The `Check` service, counted in `metrics`.
     pub(super) fn check_service(
         &self,
@@ -274,6 +279,18 @@ impl Parts {
             ext_authz_settings(config, signing),
             Arc::clone(metrics),
         )
+    }
+}
+
+/// What can be changed while it works.
+#[derive(Debug)]
+pub(super) struct Live {}
+
+impl Live {
+    /// Puts a configuration to work, as far as it can change without a restart: all of it or, with an error, nothing.
+    pub(super) fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        let _plans = plans(config)?;
+        Ok(())
     }
 }
 
