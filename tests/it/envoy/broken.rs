@@ -46,7 +46,7 @@ fn serve(config: &Config) {
             store.be(Mood::Failing);
             Ok(())
         };
-        server::run(config, parts.expect("the parts fit"), fail)
+        server::run(config, None, parts.expect("the parts fit"), fail)
             .await
             .expect("it serves");
     });
