@@ -25,6 +25,7 @@ mod mistake;
 mod quantity;
 mod raw;
 mod redis;
+mod route;
 mod schema;
 mod shape;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use redis::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers, RedisTlsConfig};
+pub use route::RouteConfig;
 pub use text::PlanName;
 
 /// A configuration that holds no known mistake.
@@ -100,6 +102,13 @@ choice!(
         Cluster
     }
 );
+choice!(
+    RouteMode = Required {
+        Required,
+        Optional,
+        Off
+    }
+);
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(
@@ -154,6 +163,8 @@ pub struct AuthzConfig {
     pub key_header_prefix: String,
     pub max_message_bytes: usize,
     pub store_timeout: Duration,
+    /// The first that matches decides.
+    pub routes: Vec<RouteConfig>,
     /// `None`: upstreams get no signed token.
     pub signed_context: Option<SignedContextConfig>,
 }

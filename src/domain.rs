@@ -12,5 +12,6 @@ pub mod limit;
 pub mod name;
 pub mod request;
 pub mod role;
+pub mod route;
 pub mod san;
 pub mod tenant;

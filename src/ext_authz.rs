@@ -11,6 +11,7 @@ pub mod credential;
 pub mod request;
 pub mod reserved;
 pub mod response;
+pub mod routes;
 pub mod service;
 pub mod signed;
 #[cfg(test)]
@@ -32,6 +33,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// When we cannot decide: leave it to Envoy's `failure_mode_allow` instead of refusing.
     pub defer_on_outage: bool,
+    /// The rules of the configuration; a route's own context extensions replace them.
+    pub routes: Vec<routes::RouteRule>,
     /// The signed token that upstreams get, if any.
     pub signed_context: Option<signed::SignedContext>,
 }
@@ -47,6 +50,7 @@ impl Default for Settings {
             headers: reserved::ReservedHeaders::new("x-tenant-", "x-api-key-"),
             max_message_bytes: 4 << 20,
             defer_on_outage: false,
+            routes: Vec::new(),
             signed_context: None,
         }
     }

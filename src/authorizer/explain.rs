@@ -15,6 +15,8 @@ use crate::domain::tenant::TenantStatus;
 pub enum Rule {
     /// There is one way to read it.
     Request,
+    /// Which configured rule the request falls under.
+    Route,
     /// The route looks for a key at all.
     Mode,
     /// It carries one credential.
@@ -38,6 +40,7 @@ impl Rule {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Request => "request",
+            Self::Route => "route",
             Self::Mode => "mode",
             Self::Credential => "credential",
             Self::Key => "key",

@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits, RawOps,
-    RawRedis, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
+    RawRedis, RawRoute, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
 };
 
 /// Text that this crate wrote itself and a test parses.
@@ -52,7 +52,23 @@ impl Default for RawAuthz {
             key_header_prefix: known("x-api-key-"),
             max_message_bytes: ByteSize(4 << 20),
             store_timeout: HumanDuration(Duration::from_millis(40)),
+            routes: Vec::new(),
             signed_context: None,
+        }
+    }
+}
+
+impl Default for RawRoute {
+    fn default() -> Self {
+        Self {
+            methods: Vec::new(),
+            host: None,
+            path: None,
+            mode: super::RouteMode::Required,
+            features: Vec::new(),
+            scopes: Vec::new(),
+            cost: 1,
+            shadow: false,
         }
     }
 }

@@ -6,9 +6,9 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::redis::{RedisNode, RedisUrl};
 use super::text::{
-    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    RedisPrefix, RedisUser, SanText, ServiceName, SocketMode, TenantName, TokenParty, TokenPrefix,
-    VariableName,
+    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, Method, PlanName,
+    QueryName, RedisPrefix, RedisUser, RouteHost, RoutePath, SanText, ScopeName, ServiceName,
+    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 
 pub(super) struct Format {
@@ -82,6 +82,26 @@ pub(super) const FORMATS: &[Format] = &[
         name: "feature-name",
         example: "a feature name such as `images`",
         check: parses::<FeatureName>,
+    },
+    Format {
+        name: "scope-name",
+        example: "a scope such as `read`",
+        check: parses::<ScopeName>,
+    },
+    Format {
+        name: "method",
+        example: "a method such as `GET`",
+        check: parses::<Method>,
+    },
+    Format {
+        name: "route-host",
+        example: "a host such as \"api.example.com\" or \"*.example.com\"",
+        check: parses::<RouteHost>,
+    },
+    Format {
+        name: "route-path",
+        example: "a path such as \"/v1/images/{id}\" or \"/v1/{*rest}\"",
+        check: parses::<RoutePath>,
     },
     Format {
         name: "plan-name",

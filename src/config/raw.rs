@@ -28,7 +28,9 @@ macro_rules! section {
 }
 
 mod redis;
+mod route;
 pub(super) use redis::RawRedis;
+pub(super) use route::RawRoute;
 
 section! {
     /// The configuration of one Keystile process. A listener runs when its section is there: `authz: {}`
@@ -120,6 +122,10 @@ section! {
         /// Longest wait for the store in one check.
         #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
         pub store_timeout: HumanDuration,
+        /// What requests need, for meshes whose routes cannot send `keystile.…` context extensions. The first rule that
+        /// matches decides; without one a valid key is enough. What a route says of its own wins over these rules.
+        #[schemars(length(max = 1000))]
+        pub routes: Vec<RawRoute>,
         /// A signed, short-lived token for upstreams that trust no network (docs/SIGNED_CONTEXT.md). Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub signed_context: Option<RawSignedContext>,

@@ -77,6 +77,7 @@ fn what_is_not_written_has_the_documented_default() {
             key_header_prefix: "x-api-key-".to_owned(),
             max_message_bytes: 4 * 1024 * 1024,
             store_timeout: Duration::from_millis(40),
+            routes: Vec::new(),
             signed_context: None,
         }),
         admin: Some(AdminConfig {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::domain::route::{HostPattern, PathTemplate};
 use crate::domain::san::SanPattern;
 
 /// Longest piece of a wrong value that a message repeats.
@@ -138,6 +139,33 @@ checked_text!(
     pub(super) FeatureName, "feature-name", "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$", parse_feature
 );
 checked_text!(
+    /// Name of a scope that routes can ask for.
+    pub(super) ScopeName, "scope-name", "^[!#-+.-\\[\\]-~-]{1,64}$",
+    |text| keep(text, 64, "a scope (1 to 64 visible ASCII characters, none of \" \\ ,)", |c| {
+        c.is_ascii_graphic() && !"\"\\,".contains(c)
+    })
+);
+checked_text!(
+    /// Method of requests, as they send it.
+    pub(super) Method, "method", "^[A-Z][A-Z_-]{0,31}$", parse_method
+);
+checked_text!(
+    /// Host of requests, or all hosts under one.
+    pub(super) RouteHost, "route-host", "^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$",
+    |text| match text.parse::<HostPattern>() {
+        Ok(host) => Ok(host.to_string()),
+        Err(why) => Err(format!("{} {why}", shown(text))),
+    }
+);
+checked_text!(
+    /// Path of requests, with places left open.
+    pub(super) RoutePath, "route-path", "^/.*$",
+    |text| match text.parse::<PathTemplate>() {
+        Ok(path) => Ok(path.to_string()),
+        Err(why) => Err(format!("{} {why}", shown(text))),
+    }
+);
+checked_text!(
     /// Name of a plan.
     pub PlanName, "plan-name", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     |text| label(text, "a plan name (1 to 63 of a-z 0-9 -, a letter or digit first and last)")
@@ -195,6 +223,20 @@ impl SanText {
     }
 }
 
+impl RouteHost {
+    /// The pattern; none only for what `FromStr` refuses.
+    pub(super) fn to_pattern(&self) -> Option<HostPattern> {
+        self.0.parse().ok()
+    }
+}
+
+impl RoutePath {
+    /// The template; none only for what `FromStr` refuses.
+    pub(super) fn to_template(&self) -> Option<PathTemplate> {
+        self.0.parse().ok()
+    }
+}
+
 impl FilePath {
     pub(super) fn to_path(&self) -> PathBuf {
         PathBuf::from(&self.0)
@@ -225,6 +267,17 @@ fn parse_feature(text: &str) -> Result<String, String> {
     }
     keep(text, 64, allowed, |c| {
         c.is_ascii_alphanumeric() || "._:-".contains(c)
+    })
+}
+
+fn parse_method(text: &str) -> Result<String, String> {
+    let allowed =
+        "a method as requests send it (1 to 32 of A-Z _ -, a letter first), such as `GET`";
+    if !text.starts_with(|c: char| c.is_ascii_uppercase()) {
+        return Err(not_allowed(text, allowed));
+    }
+    keep(text, 32, allowed, |c| {
+        c.is_ascii_uppercase() || "_-".contains(c)
     })
 }
 

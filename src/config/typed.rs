@@ -5,7 +5,6 @@ use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
     RawLimits, RawLimitsOverride, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawUnixSocket,
 };
-use super::redis;
 use super::text::{FilePath, SanText};
 use super::{
     AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
@@ -13,6 +12,7 @@ use super::{
     LogConfig, OpsConfig, Plan, ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits,
     TlsConfig, TokenConfig, UnixSocketConfig,
 };
+use super::{redis, route};
 
 /// `None` only for what `validate` refuses.
 pub(super) fn config(raw: RawConfig) -> Option<Config> {
@@ -95,6 +95,7 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
         key_header_prefix: raw.key_header_prefix.to_string(),
         max_message_bytes: raw.max_message_bytes.0,
         store_timeout,
+        routes: raw.routes.iter().map(route::config).collect(),
         signed_context: raw.signed_context.map(|signed| SignedContextConfig {
             issuer: signed.issuer.to_string(),
             audience: signed.audience.iter().map(ToString::to_string).collect(),

@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
 use super::text::FilePath;
-use super::{redis, tls};
+use super::{redis, route, tls};
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -23,6 +23,7 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     if let Some(authz) = &raw.authz {
         check_credentials(authz, &mut mistakes);
         check_prefixes(authz, &mut mistakes);
+        route::check(&authz.routes, &mut mistakes);
     }
     check_cache(raw, &mut mistakes);
     check_tokens(raw, &mut mistakes);

@@ -10,6 +10,7 @@ use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
 use crate::ext_authz::reserved::same_header;
+use crate::ext_authz::routes::{Matched, Routes};
 use crate::ext_authz::wire::{Field, entry, fields};
 
 /// What the caller speaks, as far as a refusal depends on it.
@@ -27,6 +28,10 @@ pub enum Caller {
 pub struct Incoming<'a> {
     finder: Finder<'a>,
     rule: Rule<'a>,
+    /// The route said something of its own, which replaces the configured rules.
+    has_own_rule: bool,
+    /// What was found in the configured rules, if they were asked.
+    pub(super) matched: Option<Matched<usize>>,
     source: Option<IpAddr>,
     ambiguity: Option<&'static str>,
     pub(super) target: Target<'a>,
@@ -93,6 +98,21 @@ impl<'a> Incoming<'a> {
             ambiguity: self.ambiguity,
             source: self.source,
             time_left,
+        }
+    }
+
+    /// Looks for the configured rule of this request. With path rules, a path that can be read in two ways is refused
+    /// whatever the route says of its own.
+    pub(super) fn route(&mut self, routes: &'a Routes) {
+        match routes.find(&self.target) {
+            Ok(matched) if !self.has_own_rule => {
+                self.rule = matched
+                    .enforced
+                    .map_or_else(Rule::default, |at| routes.demands(at));
+                self.matched = Some(matched);
+            }
+            Ok(_) => {}
+            Err(why) => self.ambiguity = Some(why),
         }
     }
 
@@ -316,6 +336,7 @@ impl<'a> Incoming<'a> {
             self.bad_rule = Some(name);
             return;
         };
+        self.has_own_rule |= matches!(name, b"mode" | b"features" | b"scopes" | b"cost");
         match name {
             b"mode" => match Mode::parse(value.trim()) {
                 Some(mode) => self.rule.mode = mode,

@@ -14,15 +14,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
+use crate::authorizer::explain::{Checked, Rule};
 use crate::authorizer::{Authorizer, Decision, Grant, Outage};
 use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::response::{self, Answer};
+use crate::ext_authz::routes::{Matched, RouteRule, Routes};
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
 pub use body::AnswerBody;
@@ -44,6 +47,7 @@ const RETURN_SHARE: u32 = 10;
 pub struct CheckService {
     authorizer: Arc<Authorizer>,
     settings: Arc<Settings>,
+    routes: Arc<ArcSwapOption<Routes>>,
     metrics: Arc<Metrics>,
     faults: Arc<Faults>,
 }
@@ -64,13 +68,20 @@ impl fmt::Debug for CheckService {
 
 impl CheckService {
     /// A service over an authorizer.
-    pub fn new(authorizer: Arc<Authorizer>, settings: Settings, metrics: Arc<Metrics>) -> Self {
+    pub fn new(authorizer: Arc<Authorizer>, mut settings: Settings, metrics: Arc<Metrics>) -> Self {
+        let routes = Routes::new(std::mem::take(&mut settings.routes));
         Self {
             authorizer,
+            routes: Arc::new(ArcSwapOption::from_pointee(routes)),
             settings: Arc::new(settings),
             metrics,
             faults: Arc::default(),
         }
+    }
+
+    /// Replaces the configured rules, in every clone; requests under way keep what they began with.
+    pub fn set_routes(&self, rules: Vec<RouteRule>) {
+        self.routes.store(Routes::new(rules).map(Arc::new));
     }
 
     /// Answers one RPC. Never fails: an RPC that fails could let the request pass.
@@ -99,9 +110,13 @@ impl CheckService {
     /// Decides about one encoded `CheckRequest`.
     pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
         let started = Instant::now();
+        let routes = self.routes.load_full();
         let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
+        if let Some(routes) = &routes {
+            incoming.route(routes);
+        }
         if let Some(name) = incoming.bad_rule {
             self.log_bad_rule(name, &incoming);
             self.hide_key_in_request_id(&mut incoming);
@@ -162,7 +177,10 @@ impl CheckService {
             }
         };
         match self.authorizer.explain(&request).await {
-            Ok(rules) => response::explained(&answer, &incoming.credential_places(), &rules),
+            Ok(mut rules) => {
+                rules.extend(incoming.matched.map(matched_rule));
+                response::explained(&answer, &incoming.credential_places(), &rules)
+            }
             Err(outage) => {
                 self.log_outage(&outage);
                 answer
@@ -233,6 +251,23 @@ fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
         request_id = incoming.request_id,
         "denied"
     );
+}
+
+/// Which configured rule the request fell under, in the words of the configuration.
+fn matched_rule(matched: Matched<usize>) -> Checked {
+    let number = |at: usize| format!("authz.routes[{at}]");
+    let enforced = matched
+        .enforced
+        .map_or_else(|| "no configured rule matches".into(), number);
+    let detail = match matched.shadow.map(number) {
+        Some(shadow) => format!("{enforced}; in shadow {shadow}"),
+        None => enforced,
+    };
+    Checked {
+        rule: Rule::Route,
+        broken: None,
+        detail,
+    }
 }
 
 /// The caller's deadline (`grpc-timeout`), less what the way back takes.

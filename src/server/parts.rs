@@ -10,14 +10,16 @@ use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    Config, CredentialSource, OnOutage, RedisConfig, SecretRetention, SignedContextConfig,
-    StoreConfig,
+    Config, CredentialSource, OnOutage, RedisConfig, RouteConfig, RouteMode, SecretRetention,
+    SignedContextConfig, StoreConfig,
 };
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::name::{Feature, PlanName};
+use crate::domain::request::Mode;
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
+use crate::ext_authz::routes::RouteRule;
 use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
@@ -367,11 +369,27 @@ fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_aut
         headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
+        routes: authz.routes.iter().map(route_rule).collect(),
         signed_context: authz
             .signed_context
             .as_ref()
             .zip(signing)
             .map(signed_context),
+    }
+}
+
+fn route_rule(config: &RouteConfig) -> RouteRule {
+    RouteRule {
+        pattern: config.pattern.clone(),
+        mode: match config.mode {
+            RouteMode::Required => Mode::Required,
+            RouteMode::Optional => Mode::Optional,
+            RouteMode::Off => Mode::Off,
+        },
+        features: config.features.join(","),
+        scopes: config.scopes.join(","),
+        cost: config.cost,
+        shadow: config.shadow,
     }
 }
 

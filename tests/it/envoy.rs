@@ -13,6 +13,7 @@ mod expect;
 mod flavours;
 mod outage;
 mod paths;
+mod routes;
 mod row;
 mod rules;
 mod spoofing;

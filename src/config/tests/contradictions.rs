@@ -27,6 +27,18 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "api_keys.tenant_limits[0]: sets no limit; write one of `max_keys_per_user`, `max_keys_per_tenant_admin`, `max_keys_per_global_admin`",
         ),
         (
+            "authz: {routes: [{path: /a}, {path: \"/v1/{*rest}\"}, {methods: [GET], path: \"/v1/{id}\", host: a.b}]}",
+            "authz.routes[2]: never reached: routes[1] matches everything that it does; put it before that one or take it out",
+        ),
+        (
+            "authz: {routes: [{path: /a, shadow: true}, {path: /a}, {path: /a, shadow: true}]}",
+            "authz.routes[2]: never reached: routes[0] matches everything that it does; put it before that one or take it out",
+        ),
+        (
+            "authz: {routes: [{path: /a, mode: off, scopes: [read]}]}",
+            "authz.routes[0].mode: `off` checks nothing and this rule asks for features or scopes; take those out or write `required` or `optional`",
+        ),
+        (
             "authz: {key_header_prefix: x-tenant-key-}",
             "authz.key_header_prefix: `x-tenant-key-` overlaps authz.tenant_header_prefix `x-tenant-`; neither may begin with the other",
         ),

@@ -143,6 +143,39 @@ fn one_mistake_is_one_line_that_says_what_to_write() {
             "authz: {credentials: []}",
             "authz.credentials: is an empty list; write at least one item, or take the line out for the default",
         ),
+        // routes
+        (
+            "authz: {routes: [{methods: [get]}]}",
+            "authz.routes[0].methods[0]: `get` is not a method as requests send it (1 to 32 of A-Z _ -, a letter first), such as `GET`",
+        ),
+        (
+            "authz: {routes: [{path: v1}]}",
+            "authz.routes[0].path: `v1` must begin with `/`, such as /v1/images/{id}",
+        ),
+        (
+            "authz: {routes: [{path: \"/v1/*\"}]}",
+            "authz.routes[0].path: `/v1/*` has a wildcard in another form; write {id} for one segment and {*rest} for all that follow",
+        ),
+        (
+            "authz: {routes: [{host: \"a.b:80\"}]}",
+            "authz.routes[0].host: `a.b:80` is not a host without port, such as api.example.com or *.example.com",
+        ),
+        (
+            "authz: {routes: [{feature: x}]}",
+            "authz.routes[0].feature: unknown field `feature`; did you mean `features`?",
+        ),
+        (
+            "authz: {routes: [{cost: 1000001}]}",
+            "authz.routes[0].cost: 1000001 is not a whole number from 0 to 1000000",
+        ),
+        (
+            "authz: {routes: [{mode: none}]}",
+            "authz.routes[0].mode: `none` is not one of `required`, `optional`, `off`",
+        ),
+        (
+            "authz: {routes: [{scopes: [\"a,b\"]}]}",
+            "authz.routes[0].scopes[0]: `a,b` is not a scope (1 to 64 visible ASCII characters, none of \" \\ ,)",
+        ),
         // texts with rules
         (
             "cache: {ttl: 1h30m}",

@@ -3,6 +3,8 @@ use http_body_util::{BodyExt, Full};
 use prost::Message;
 
 use super::*;
+use crate::domain::request::Mode;
+use crate::domain::route::RoutePattern;
 use crate::ext_authz::testing::{World, message};
 
 fn framed(message: &[u8]) -> Vec<u8> {
@@ -149,4 +151,42 @@ async fn a_message_that_does_not_come_is_given_up() {
             .code,
         3
     );
+}
+
+#[tokio::test]
+async fn rules_are_replaced_in_every_clone_and_by_what_a_route_says() {
+    let world = World::new().await;
+    let service = world.service();
+    let rule = |mode, features: &str| RouteRule {
+        pattern: RoutePattern {
+            path: Some("/v1/{*rest}".parse().unwrap()),
+            ..RoutePattern::default()
+        },
+        mode,
+        features: features.to_owned(),
+        scopes: String::new(),
+        cost: 1,
+        shadow: false,
+    };
+    let code = async |extensions: &[(&str, &str)]| {
+        let message = message(&[(":method", "GET")], extensions);
+        let answer = service.check(&message, None).await.into_bytes();
+        CheckResponse::decode(answer).unwrap().status.unwrap().code
+    };
+    assert_eq!(code(&[]).await, 16, "no rule: a key is needed");
+    world.service().set_routes(vec![rule(Mode::Off, "")]);
+    assert_eq!(code(&[]).await, 0, "the rule says off");
+    assert_eq!(
+        code(&[("keystile.cost", "2")]).await,
+        16,
+        "the route has its own rule"
+    );
+    assert_eq!(code(&[("other.product", "2")]).await, 0);
+    world
+        .service()
+        .set_routes(vec![rule(Mode::Optional, "export")]);
+    assert_eq!(code(&[]).await, 16, "a feature needs a key");
+    assert_eq!(code(&[("keystile.mode", "off")]).await, 0);
+    world.service().set_routes(Vec::new());
+    assert_eq!(code(&[]).await, 16);
 }

@@ -1,4 +1,4 @@
-//! What every table is asked against: five Keystiles with one seed, one upstream, one Envoy.
+//! What every table is asked against: six Keystiles with one seed, one upstream, one Envoy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,6 +39,17 @@ pub(crate) struct World {
 const STANDARD: &[&str] = &["x-tenant-", "x-api-key-"];
 const RENAMED: &[&str] = &["x-acme-tenant-", "x-acme-key-"];
 
+/// The rules of the instance `routed`; Envoy's routes of the same names say other things.
+const ROUTES: &str = r#"
+  routes:
+  - {path: "/public/{*rest}", mode: off}
+  - {methods: [GET], path: "/v1/images/{id}", features: [images]}
+  - {path: "/v1/images/{id}", features: [export]}
+  - {path: "/v1/{*rest}", scopes: [admin], shadow: true}
+  - {host: "*.open.test", mode: optional}
+  - {path: "/v1/{*rest}", scopes: [read]}
+  - {path: "/off", features: [export]}"#;
+
 /// Name, settings, reserved prefixes.
 const INSTANCES: &[(&str, Settings, &[&str])] = &[
     (
@@ -64,6 +75,14 @@ const INSTANCES: &[(&str, Settings, &[&str])] = &[
             more: "tokens: {live_prefix: acme_live, test_prefix: acme_test}",
         },
         RENAMED,
+    ),
+    (
+        "routed",
+        Settings {
+            authz: ROUTES,
+            more: "",
+        },
+        STANDARD,
     ),
     (
         "outage-deny",
@@ -288,6 +307,18 @@ fn listeners() -> Vec<Listener> {
         plain("places", "places"),
         filter("places-raw", "places", json!({"encode_raw_headers": true})),
         plain("renamed", "renamed"),
+        plain("routed", "routed"),
+        Listener {
+            authz: "routed",
+            ..manager(
+                "routed-normal",
+                json!({
+                    "normalize_path": true,
+                    "merge_slashes": true,
+                    "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+                }),
+            )
+        },
         plain("dead", "dead"),
         filter("dead-open", "dead", open()),
         plain("outage-deny", "outage-deny"),
@@ -340,6 +371,10 @@ fn routes() -> Value {
         route("/read", &json!({"keystile.scopes": "read"})),
         route("/change", &json!({"keystile.scopes": "read,write"})),
         route("/other", &json!({"product": "unrelated"})),
+        // For `routed`: Keystile's own rules say what these need.
+        route("/public", &json!({})),
+        route("/v1", &json!({})),
+        route("/elsewhere", &json!({})),
         route("/", &json!({"keystile.mode": "required"})),
     ])
 }
