@@ -104,6 +104,7 @@ fn request(token: &[u8]) -> AccessRequest<'_> {
     AccessRequest {
         rule: Rule::default(),
         credential: Credential::One(token),
+        shadow: None,
         ambiguity: None,
         source: None,
         time_left: None,

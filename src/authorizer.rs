@@ -40,9 +40,18 @@ impl Outage {
 #[derive(Debug)]
 pub enum Decision {
     /// Let it pass.
-    Allow(Grant),
+    Allow(Allowed),
     /// Refuse it.
     Deny(Denial),
+}
+
+/// That a request passes.
+#[derive(Debug)]
+pub struct Allowed {
+    /// Who passes.
+    pub grant: Grant,
+    /// What a rule or plan in shadow would have refused it for.
+    pub shadow: Option<DenyReason>,
 }
 
 /// Who passes.
@@ -106,7 +115,7 @@ impl Authorizer {
             }));
         }
         if request.rule.mode == Mode::Off {
-            return Ok(Decision::Allow(Grant::Keyless(Keyless::Exempt)));
+            return Ok(allow_keyless(Keyless::Exempt, request));
         }
         let token = match request.credential {
             Credential::One(token) => token,
@@ -118,7 +127,10 @@ impl Authorizer {
             return Ok(deny(Denial::because(DenyReason::InvalidApiKey)));
         };
         match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
-            Ok(()) => Ok(Decision::Allow(Grant::Key(found))),
+            Ok(shadow) => Ok(Decision::Allow(Allowed {
+                grant: Grant::Key(found),
+                shadow,
+            })),
             Err(denial) => Ok(deny(Denial {
                 subject: subject(&found),
                 ..denial
@@ -131,13 +143,16 @@ impl Authorizer {
         let request = AccessRequest {
             rule: Default::default(),
             credential: Credential::One(token),
+            shadow: None,
             ambiguity: None,
             source: None,
             time_left: None,
         };
         Ok(match self.authorize(&request).await? {
-            Decision::Allow(Grant::Key(found)) => Ok(found),
-            Decision::Allow(Grant::Keyless(_)) => Err(DenyReason::MissingApiKey),
+            Decision::Allow(allowed) => match allowed.grant {
+                Grant::Key(found) => Ok(found),
+                Grant::Keyless(_) => Err(DenyReason::MissingApiKey),
+            },
             Decision::Deny(denial) => Err(denial.reason),
         })
     }
@@ -168,11 +183,18 @@ fn verify(found: Option<Found>, digest: &TokenDigest) -> Option<Found> {
 }
 
 fn without_key(request: &AccessRequest<'_>) -> Decision {
-    if policy::takes_anonymous(request) {
-        Decision::Allow(Grant::Keyless(Keyless::Anonymous))
+    if policy::takes_anonymous(&request.rule) {
+        allow_keyless(Keyless::Anonymous, request)
     } else {
         deny(Denial::because(DenyReason::MissingApiKey))
     }
+}
+
+fn allow_keyless(keyless: Keyless, request: &AccessRequest<'_>) -> Decision {
+    Decision::Allow(Allowed {
+        grant: Grant::Keyless(keyless),
+        shadow: policy::missed_in_shadow(request),
+    })
 }
 
 fn ambiguous_credential() -> Denial {

@@ -128,7 +128,7 @@ fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Opti
             rules.push(Checked::new(Rule::Credential, None, "one"));
             return Some(token);
         }
-        Credential::None if policy::takes_anonymous(request) => (None, "none: anonymous"),
+        Credential::None if policy::takes_anonymous(&request.rule) => (None, "none: anonymous"),
         Credential::None => (Some(DenyReason::MissingApiKey), "none"),
         Credential::Ambiguous => (ambiguous, "more than one API key"),
     };
@@ -246,6 +246,7 @@ mod tests {
                     cost: 1,
                 },
                 credential: Credential::None,
+                shadow: None,
                 ambiguity: None,
                 source: None,
                 time_left: None,

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::{Denial, DenyReason, is_past};
 use crate::domain::name::Feature;
-use crate::domain::request::{AccessRequest, Mode, parts};
+use crate::domain::request::{AccessRequest, Credential, Mode, Rule, parts};
 use crate::domain::tenant::TenantStatus;
 
 /// What of a key the decision rests on.
@@ -27,7 +27,7 @@ pub struct KeyFacts<'a> {
     pub scopes: &'a str,
 }
 
-/// Decides. Every demand has to be met by something that is there: nothing is allowed because nothing matched.
+/// Decides; of what passes, answers what a rule or plan in shadow would have refused it for. Every demand has to be met by something that is there: nothing is allowed because nothing matched.
 ///
 /// A revoked key is refused before all else, as if it did not exist: its holder learns nothing about the tenant.
 pub fn decide(
@@ -35,7 +35,7 @@ pub fn decide(
     key: &KeyFacts<'_>,
     request: &AccessRequest<'_>,
     now: Timestamp,
-) -> Result<(), Denial> {
+) -> Result<Option<DenyReason>, Denial> {
     if key.revoked {
         return Err(Denial::because(DenyReason::InvalidApiKey));
     }
@@ -49,22 +49,56 @@ pub fn decide(
     if !is_inside(key.networks, request.source) {
         return Err(Denial::because(DenyReason::NetworkNotAllowed));
     }
-    if let Some(missing) = parts(request.rule.features).find(|name| !has_feature(tenant, key, name))
-    {
-        return Err(missing_part(DenyReason::FeatureNotEnabled, missing));
+    let missed = meets(tenant, key, &request.rule)?;
+    let in_shadow = || would_refuse(tenant, key, request.shadow.as_ref()?);
+    Ok(missed.or_else(in_shadow))
+}
+
+/// Holds a key that works against the demands of a rule.
+fn meets(
+    tenant: &TenantAccess,
+    key: &KeyFacts<'_>,
+    rule: &Rule<'_>,
+) -> Result<Option<DenyReason>, Denial> {
+    let mut in_shadow = None;
+    if let Some(missing) = parts(rule.features).find(|name| !has_feature(tenant, key, name)) {
+        if !is_plan_in_shadow(tenant) {
+            return Err(missing_part(DenyReason::FeatureNotEnabled, missing));
+        }
+        in_shadow = Some(DenyReason::FeatureNotEnabled);
     }
-    if let Some(missing) = parts(request.rule.scopes).find(|name| !has_scope(key, name)) {
+    if let Some(missing) = parts(rule.scopes).find(|name| !has_scope(key, name)) {
         return Err(missing_part(DenyReason::ScopeNotGranted, missing));
     }
-    Ok(())
+    Ok(in_shadow)
+}
+
+/// Whether what the tenant's plan lacks is only reported. No plan can say so yet.
+fn is_plan_in_shadow(_: &TenantAccess) -> bool {
+    false
+}
+
+fn would_refuse(tenant: &TenantAccess, key: &KeyFacts<'_>, rule: &Rule<'_>) -> Option<DenyReason> {
+    if rule.mode == Mode::Off {
+        return None;
+    }
+    meets(tenant, key, rule).unwrap_or_else(|denial| Some(denial.reason))
+}
+
+/// What a rule in shadow would refuse a request for that passes without a key. A credential that nobody has looked at
+/// is given the benefit of the doubt.
+pub(super) fn missed_in_shadow(request: &AccessRequest<'_>) -> Option<DenyReason> {
+    let rule = request.shadow.as_ref()?;
+    let lacks_key = matches!(request.credential, Credential::None)
+        && rule.mode != Mode::Off
+        && !takes_anonymous(rule);
+    lacks_key.then_some(DenyReason::MissingApiKey)
 }
 
 /// Whether a request without a key may pass. A route that demands a feature or scope demands a key, whatever its
 /// mode says.
-pub(super) fn takes_anonymous(request: &AccessRequest<'_>) -> bool {
-    request.rule.mode == Mode::Optional
-        && request.rule.features.is_empty()
-        && request.rule.scopes.is_empty()
+pub(super) fn takes_anonymous(rule: &Rule<'_>) -> bool {
+    rule.mode == Mode::Optional && rule.features.is_empty() && rule.scopes.is_empty()
 }
 
 /// Whether the tenant has the feature and the key does not give it up.

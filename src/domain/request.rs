@@ -84,6 +84,8 @@ impl std::fmt::Debug for Credential<'_> {
 pub struct AccessRequest<'a> {
     /// What the route demands.
     pub rule: Rule<'a>,
+    /// A rule that is only tried out: what it would refuse is reported, not refused.
+    pub shadow: Option<Rule<'a>>,
     /// The credential, if any.
     pub credential: Credential<'a>,
     /// Why nothing else matters: the request can be read in two ways.

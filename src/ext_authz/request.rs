@@ -28,6 +28,8 @@ pub enum Caller {
 pub struct Incoming<'a> {
     finder: Finder<'a>,
     rule: Rule<'a>,
+    /// A configured rule that is only tried out.
+    shadow: Option<Rule<'a>>,
     /// The route said something of its own, which replaces the configured rules.
     has_own_rule: bool,
     /// What was found in the configured rules, if they were asked.
@@ -94,6 +96,7 @@ impl<'a> Incoming<'a> {
     pub fn access_request(&self, time_left: Option<Duration>) -> AccessRequest<'_> {
         AccessRequest {
             rule: self.rule.clone(),
+            shadow: self.shadow.clone(),
             credential: self.finder.credential(),
             ambiguity: self.ambiguity,
             source: self.source,
@@ -109,6 +112,7 @@ impl<'a> Incoming<'a> {
                 self.rule = matched
                     .enforced
                     .map_or_else(Rule::default, |at| routes.demands(at));
+                self.shadow = matched.shadow.map(|at| routes.demands(at));
                 self.matched = Some(matched);
             }
             Ok(_) => {}

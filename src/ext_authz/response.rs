@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::authorizer::explain::Checked;
 use crate::authorizer::policy;
-use crate::authorizer::{Authorizer, Grant};
+use crate::authorizer::{Allowed, Authorizer, Grant};
 use crate::cache::{CachedKey, Found};
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::{Denial, Keyless};
@@ -70,14 +70,14 @@ impl Answer {
 
 /// Lets a request pass, with the tenant's context set and everything that could pass for it removed.
 pub fn allow(
-    grant: &Grant,
+    allowed: &Allowed,
     incoming: &Incoming<'_>,
     settings: &Settings,
     authorizer: &Authorizer,
 ) -> Answer {
     let mut ok = Vec::with_capacity(768);
     let mut metadata = Vec::with_capacity(256);
-    match grant {
+    match &allowed.grant {
         Grant::Key(found) => {
             let token = settings
                 .signed_context
@@ -96,11 +96,14 @@ pub fn allow(
             put_field(&mut metadata, "reason", keyless.as_str());
         }
     }
+    if let Some(reason) = allowed.shadow {
+        put_field(&mut metadata, "shadow_reason", reason.as_str());
+    }
     if incoming.filtered {
         remove_all(&mut ok, settings.headers.aliases());
     }
     if !settings.forward_key {
-        let exempt = matches!(grant, Grant::Keyless(Keyless::Exempt));
+        let exempt = matches!(allowed.grant, Grant::Keyless(Keyless::Exempt));
         remove_key(&mut ok, incoming, |token| {
             !exempt || authorizer.prefixes().appear_in(token)
         });

@@ -131,14 +131,18 @@ impl CheckService {
             .authorize(&incoming.access_request(time_left))
             .await
         {
-            Ok(Decision::Allow(grant)) => {
-                let keyless = match &grant {
+            Ok(Decision::Allow(allowed)) => {
+                let keyless = match &allowed.grant {
                     Grant::Key(_) => None,
                     Grant::Keyless(keyless) => Some(*keyless),
                 };
                 self.metrics
                     .decided(Outcome::Allow(keyless), started.elapsed());
-                response::allow(&grant, &incoming, &self.settings, &self.authorizer)
+                if let Some(reason) = allowed.shadow {
+                    self.metrics.shadow_denied(reason);
+                    log_shadow_denial(reason, &incoming);
+                }
+                response::allow(&allowed, &incoming, &self.settings, &self.authorizer)
             }
             Ok(Decision::Deny(denial)) => {
                 self.metrics
@@ -166,8 +170,8 @@ impl CheckService {
     async fn rehearse(&self, incoming: &Incoming<'_>, time_left: Option<Duration>) -> Answer {
         let request = incoming.access_request(time_left);
         let answer = match self.authorizer.authorize(&request).await {
-            Ok(Decision::Allow(grant)) => {
-                response::allow(&grant, incoming, &self.settings, &self.authorizer)
+            Ok(Decision::Allow(allowed)) => {
+                response::allow(&allowed, incoming, &self.settings, &self.authorizer)
             }
             Ok(Decision::Deny(denial)) => response::deny(&denial, Some(incoming), false),
             Err(outage) => {
@@ -250,6 +254,15 @@ fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {
         key = denial.subject.as_ref().map(|subject| subject.key.as_str()),
         request_id = incoming.request_id,
         "denied"
+    );
+}
+
+fn log_shadow_denial(reason: DenyReason, incoming: &Incoming<'_>) {
+    tracing::debug!(
+        reason = reason.as_str(),
+        rule = incoming.matched.and_then(|matched| matched.shadow),
+        request_id = incoming.request_id,
+        "would be denied but for shadow"
     );
 }
 

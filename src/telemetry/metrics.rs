@@ -36,6 +36,7 @@ struct Decisions {
     anonymous: AtomicU64,
     exempt: AtomicU64,
     denied: [AtomicU64; DenyReason::ALL.len()],
+    shadow_denied: [AtomicU64; DenyReason::ALL.len()],
 }
 
 /// The instruments and where they are read.
@@ -98,6 +99,11 @@ impl Metrics {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.duration.record(took.as_secs_f64() * 1000.0, &[]);
+    }
+
+    /// Counts a request that passed and that something in shadow would have refused.
+    pub fn shadow_denied(&self, reason: DenyReason) {
+        self.decisions.shadow_denied[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Shows a count that somebody else keeps.
@@ -230,6 +236,19 @@ fn observe_decisions(meter: &Meter, decisions: &Arc<Decisions>) {
             }
         })
         .build();
+    let counts = Arc::clone(decisions);
+    let reasons = DenyReason::ALL.map(|reason| [KeyValue::new("reason", reason.as_str())]);
+    meter
+        .u64_observable_counter("keystile_shadow_denials")
+        .with_description(
+            "Checks that passed and that a rule or plan in shadow would have refused.",
+        )
+        .with_callback(move |observer| {
+            for (count, labels) in counts.shadow_denied.iter().zip(&reasons) {
+                observer.observe(count.load(Ordering::Relaxed), labels);
+            }
+        })
+        .build();
 }
 
 fn observe_build(meter: &Meter) {
@@ -255,7 +274,10 @@ mod tests {
             Outcome::Allow(Some(Keyless::Exempt)),
             Duration::from_micros(3),
         );
+        metrics.shadow_denied(DenyReason::ScopeNotGranted);
         let text = metrics.render().unwrap();
+        let line = "keystile_shadow_denials_total{reason=\"scope_not_granted\"} 1";
+        assert!(text.contains(line), "{text}");
         let ends = DenyReason::ALL.len() + 1;
         for reason in DenyReason::ALL {
             let reason = reason.as_str();

@@ -69,6 +69,7 @@ fn plain_request(source: Option<IpAddr>) -> AccessRequest<'static> {
     AccessRequest {
         rule: Rule::default(),
         credential: Credential::None,
+        shadow: None,
         ambiguity: None,
         source,
         time_left: None,

@@ -42,6 +42,7 @@ fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
             cost: 1,
         },
         credential: Credential::None,
+        shadow: None,
         ambiguity: None,
         source: None,
         time_left: None,
@@ -59,7 +60,9 @@ fn check(
         decide(tenant, &key, request, NOON).map_err(|denial| (denial.reason, denial.detail));
     assert_eq!(
         decided,
-        expected.map_err(|(reason, detail)| (reason, detail.map(str::to_owned)))
+        expected
+            .map(|()| None)
+            .map_err(|(reason, detail)| (reason, detail.map(str::to_owned)))
     );
 }
 
@@ -217,5 +220,80 @@ fn a_network_list_excludes_all_others_and_the_unknown() {
         let source = source.map(|text| text.parse().unwrap());
         assert_eq!(is_inside(&networks, source), inside, "{source:?}");
         assert!(is_inside(&[], source), "no list, no exclusion");
+    }
+}
+
+#[test]
+fn a_rule_in_shadow_reports_what_it_would_refuse_and_decides_nothing() {
+    let rule = |mode, features, scopes| Rule {
+        mode,
+        features,
+        scopes,
+        cost: 1,
+    };
+    for (enforced, shadow, expected) in [
+        ("", rule(Mode::Required, "", ""), Ok(None)),
+        ("", rule(Mode::Required, "images", "read"), Ok(None)),
+        (
+            "",
+            rule(Mode::Required, "video", "admin"),
+            Ok(Some(DenyReason::FeatureNotEnabled)),
+        ),
+        (
+            "",
+            rule(Mode::Optional, "", "admin"),
+            Ok(Some(DenyReason::ScopeNotGranted)),
+        ),
+        ("", rule(Mode::Off, "video", ""), Ok(None)),
+        (
+            "video",
+            rule(Mode::Required, "", "admin"),
+            Err(DenyReason::FeatureNotEnabled),
+        ),
+    ] {
+        let request = AccessRequest {
+            shadow: Some(shadow.clone()),
+            ..request(enforced, "")
+        };
+        let decided = decide(&tenant(TenantStatus::Active), &KEY, &request, NOON);
+        assert_eq!(
+            decided.map_err(|denial| denial.reason),
+            expected,
+            "{shadow:?}"
+        );
+    }
+    let without_key = |credential, shadow| {
+        missed_in_shadow(&AccessRequest {
+            shadow,
+            credential,
+            ..request("", "")
+        })
+    };
+    let missing = Some(DenyReason::MissingApiKey);
+    for (credential, shadow, expected) in [
+        (Credential::None, None, None),
+        (
+            Credential::None,
+            Some(rule(Mode::Required, "", "")),
+            missing,
+        ),
+        (
+            Credential::None,
+            Some(rule(Mode::Optional, "", "read")),
+            missing,
+        ),
+        (Credential::None, Some(rule(Mode::Optional, "", "")), None),
+        (Credential::None, Some(rule(Mode::Off, "", "")), None),
+        (
+            Credential::One(b"x"),
+            Some(rule(Mode::Required, "", "")),
+            None,
+        ),
+    ] {
+        assert_eq!(
+            without_key(credential, shadow.clone()),
+            expected,
+            "{shadow:?}"
+        );
     }
 }

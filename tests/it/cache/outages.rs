@@ -113,14 +113,17 @@ async fn decide(world: &World, key: &Made) -> Result<&'static str, DenyReason> {
     let request = AccessRequest {
         rule: Default::default(),
         credential: Credential::One(key.token.as_bytes()),
+        shadow: None,
         ambiguity: None,
         source: None,
         time_left: None,
     };
     let authorizer = world.authorizer(SHORT);
     match authorizer.authorize(&request).await.expect("a decision") {
-        Decision::Allow(Grant::Key(_)) => Ok("allowed"),
-        Decision::Allow(Grant::Keyless(_)) => panic!("the request has a key"),
+        Decision::Allow(allowed) => match allowed.grant {
+            Grant::Key(_) => Ok("allowed"),
+            Grant::Keyless(_) => panic!("the request has a key"),
+        },
         Decision::Deny(denial) => Err(denial.reason),
     }
 }

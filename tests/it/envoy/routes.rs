@@ -6,7 +6,7 @@ fn a_request_gets_what_the_first_matching_rule_asks_for() {
 }
 
 const TABLE: &str = r#"
-a configured rule that is off                            | routed  | GET /public/logo.png                                          | 200 ; anonymous
+a configured rule that is off                            | routed  | GET /public/logo.png                                          | 200 ; anonymous ; meta no shadow_reason
 the base of an open template                             | routed  | GET /public                                                   | 200 ; anonymous
 the same with a slash at the end                         | routed  | GET /public/                                                  | 200 ; anonymous
 a longer name is another path                            | routed  | GET /publicly                                                 | 401 missing_api_key
@@ -16,6 +16,9 @@ a configured feature that the key has                    | routed  | GET /v1/ima
 the next rule for another method                         | routed  | POST /v1/images/7 ; x-api-key: {live}                         | 403 feature_not_enabled ; says export
 HEAD is not GET                                          | routed  | HEAD /v1/images/7 ; x-api-key: {live}                         | 403 any
 a configured scope that the key has                      | routed  | GET /v1/images/7/thumb ; x-api-key: {live}                    | 200 ; up x-tenant-id: acme
+a rule in shadow reports what it would refuse            | routed  | GET /v1/images/7/x ; x-api-key: {reader}                      | 200 ; meta reason: allowed ; meta shadow_reason: scope_not_granted
+a rule in shadow reports nothing of what is refused      | routed  | GET /v1/orders/9 ; x-api-key: {second}                        | 403 scope_not_granted ; meta no shadow_reason
+a rule in shadow misses a key where none is needed       | routed  | GET /v1/orders ; host: b.open.test                            | 200 ; anonymous ; meta shadow_reason: missing_api_key
 a configured scope that the key lacks                    | routed  | GET /v1/orders ; x-api-key: {second}                          | 403 scope_not_granted ; says read
 a rule for hosts stands before a rule for paths          | routed  | GET /v1/orders ; host: A.open.test:8080                       | 200 ; anonymous
 a host that is no name                                   | routed  | GET /v1/orders ; host: a@b.open.test ; x-api-key: {live}      | 400 ambiguous_request ; says host
