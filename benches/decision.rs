@@ -107,6 +107,7 @@ fn request(token: &[u8]) -> AccessRequest<'_> {
         shadow: None,
         ambiguity: None,
         source: None,
+        caller: None,
         time_left: None,
     }
 }

@@ -9,10 +9,12 @@ pub mod policy;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::abuse::Blocks;
 use crate::cache::{Cache, CachedKey, Found, LoadError};
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::digest::{LookupKey, TokenDigest};
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
+use crate::domain::block::Source;
 use crate::domain::decision::{Denial, DenyReason, Keyless, Subject};
 use crate::domain::name::KeyId;
 use crate::domain::request::{AccessRequest, Credential, Mode};
@@ -71,6 +73,8 @@ pub struct Authorizer {
     prefixes: TokenPrefixes,
     clock: Arc<dyn Clock>,
     store_timeout: Duration,
+    /// Who has failed too often; none where nobody is counted.
+    blocks: Option<Arc<Blocks>>,
 }
 
 impl Authorizer {
@@ -88,6 +92,15 @@ impl Authorizer {
             prefixes,
             clock,
             store_timeout,
+            blocks: None,
+        }
+    }
+
+    /// The same, counting who fails and refusing who has failed too often.
+    pub fn with_blocks(self, blocks: Arc<Blocks>) -> Self {
+        Self {
+            blocks: Some(blocks),
+            ..self
         }
     }
 
@@ -106,8 +119,24 @@ impl Authorizer {
         &self.cache
     }
 
-    /// Decides one request.
+    /// Decides one request, and counts it against its caller if it has no valid key.
     pub async fn authorize(&self, request: &AccessRequest<'_>) -> Result<Decision, Outage> {
+        let now = self.clock.now();
+        let decision = self.decide(request, now).await?;
+        if let Decision::Deny(denial) = &decision
+            && denial.reason == DenyReason::InvalidApiKey
+            && let Some((blocks, caller)) = self.blocks.as_ref().zip(request.caller)
+        {
+            blocks.failed(caller, now);
+        }
+        Ok(decision)
+    }
+
+    async fn decide(
+        &self,
+        request: &AccessRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Decision, Outage> {
         if let Some(why) = request.ambiguity {
             return Ok(deny(Denial {
                 detail: Some(why.to_owned()),
@@ -122,9 +151,9 @@ impl Authorizer {
             Credential::None => return Ok(without_key(request)),
             Credential::Ambiguous => return Ok(deny(ambiguous_credential())),
         };
-        let now = self.clock.now();
-        let Some(found) = self.prove(token, now, request.time_left).await? else {
-            return Ok(deny(Denial::because(DenyReason::InvalidApiKey)));
+        let found = match self.prove(token, now, request).await? {
+            Ok(found) => found,
+            Err(denial) => return Ok(deny(denial)),
         };
         match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
             Ok(shadow) => Ok(Decision::Allow(Allowed {
@@ -146,6 +175,7 @@ impl Authorizer {
             shadow: None,
             ambiguity: None,
             source: None,
+            caller: None,
             time_left: None,
         };
         Ok(match self.authorize(&request).await? {
@@ -157,20 +187,47 @@ impl Authorizer {
         })
     }
 
-    /// The key whose token this is. A malformed token is refused with no I/O; an unknown one after one look.
+    /// The key whose token this is. A malformed token is refused with no I/O, as is a blocked caller; an unknown one
+    /// after one look.
     async fn prove(
         &self,
         token: &[u8],
         now: Timestamp,
-        time_left: Option<Duration>,
-    ) -> Result<Option<Found>, Outage> {
-        let Ok(token) = PresentedToken::parse(token, &self.prefixes) else {
-            return Ok(None);
+        request: &AccessRequest<'_>,
+    ) -> Result<Result<Found, Denial>, Outage> {
+        let token = PresentedToken::parse(token, &self.prefixes).ok();
+        let digest = token.map(|token| self.lookup.digest(token.expose()));
+        if let Some(denial) = self.blocked(request.caller, digest.as_ref(), now) {
+            return Ok(Err(denial));
+        }
+        let invalid = || Denial::because(DenyReason::InvalidApiKey);
+        let Some(digest) = digest else {
+            return Ok(Err(invalid()));
         };
-        let digest = self.lookup.digest(token.expose());
-        let patience = time_left.map_or(self.store_timeout, |left| left.min(self.store_timeout));
+        let most = self.store_timeout;
+        let patience = request.time_left.map_or(most, |left| left.min(most));
         let found = self.cache.get(digest.lookup_id(), now, patience).await?;
-        Ok(verify(found, &digest))
+        Ok(verify(found, &digest).ok_or_else(invalid))
+    }
+
+    /// Why a caller is not served, whatever its token: unless that is a key's that is in memory, so that valid keys
+    /// behind one address with somebody who guesses keep working.
+    fn blocked(
+        &self,
+        caller: Option<Source>,
+        digest: Option<&TokenDigest>,
+        now: Timestamp,
+    ) -> Option<Denial> {
+        let blocks = self.blocks.as_ref()?;
+        let wait = blocks.wait(caller?, now)?;
+        let is_known = |digest: &TokenDigest| self.cache.knows(digest.lookup_id());
+        if blocks.known_keys_pass() && digest.is_some_and(is_known) {
+            return None;
+        }
+        Some(Denial {
+            retry_after: Some(wait),
+            ..Denial::because(DenyReason::TemporarilyBlocked)
+        })
     }
 }
 

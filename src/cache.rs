@@ -233,6 +233,11 @@ impl Cache {
         }
     }
 
+    /// Whether a key of this id is in memory, current or not.
+    pub fn knows(&self, id: LookupId) -> bool {
+        self.keys.peek(&id).is_some()
+    }
+
     fn peek(&self, id: LookupId, now: Timestamp) -> Peek {
         let Some(key) = self.keys.get(&id) else {
             let known = self.unknown.get(&id).is_some_and(|until| now < until)

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::domain::san::SanPattern;
 
+mod abuse;
 mod defaults;
 mod effective;
 mod env;
@@ -35,6 +36,7 @@ mod tls;
 mod typed;
 mod validate;
 
+pub use abuse::AbuseConfig;
 pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
@@ -59,6 +61,8 @@ pub struct Config {
     pub tokens: TokenConfig,
     pub plans: BTreeMap<PlanName, Plan>,
     pub api_keys: ApiKeysConfig,
+    /// `None`: failures are not counted.
+    pub abuse: Option<AbuseConfig>,
     pub shutdown: ShutdownConfig,
 }
 
@@ -109,6 +113,7 @@ choice!(
         Off
     }
 );
+choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(

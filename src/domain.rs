@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod block;
 pub mod change;
 pub mod decision;
 pub mod key;

@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod credential;
+mod forwarded;
 pub mod request;
 pub mod reserved;
 pub mod response;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// When we cannot decide: leave it to Envoy's `failure_mode_allow` instead of refusing.
     pub defer_on_outage: bool,
+    /// How many entries of `x-forwarded-for`, from its end, proxies that we trust have written; 0: none is read.
+    pub trusted_hops: u8,
     /// The rules of the configuration; a route's own context extensions replace them.
     pub routes: Vec<routes::RouteRule>,
     /// The signed token that upstreams get, if any.
@@ -50,6 +53,7 @@ impl Default for Settings {
             headers: reserved::ReservedHeaders::new("x-tenant-", "x-api-key-"),
             max_message_bytes: 4 << 20,
             defer_on_outage: false,
+            trusted_hops: 0,
             routes: Vec::new(),
             signed_context: None,
         }

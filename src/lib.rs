@@ -21,6 +21,7 @@ pub mod migrate;
 pub mod registry;
 
 // protocols
+pub mod abuse;
 pub mod admin;
 pub mod ext_authz;
 pub mod proto;

@@ -3,6 +3,7 @@
 //! Start: keyrings, store, cache, then every socket is bound, and only then is anything served. Stop: not ready,
 //! no new connections, GOAWAY, finish what is under way, to a deadline.
 
+mod abuse;
 mod admin_auth;
 mod authz;
 mod connection;
@@ -103,6 +104,7 @@ pub async fn run(
         tasks.spawn(follower.run(parts.live(), signal::hangups()?, stop.clone()));
     }
 
+    abuse::start(config, parts.blocks(), &metrics, &tasks, &stop);
     let mut workers = None;
     if let Some(authz) = &config.authz {
         let running = Workers::start(

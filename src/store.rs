@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 
@@ -221,6 +222,8 @@ pub trait Watcher: Send + Sync + 'static {
     fn index_changed(&self, lookup_id: LookupId);
     /// A tenant was written or removed.
     fn tenant_changed(&self, tenant: &TenantId);
+    /// Blocks of this part of all sources were written or removed.
+    fn blocks_changed(&self, _part: u8) {}
     /// From now on changes may go unheard.
     fn deaf(&self);
     /// All changes are heard from now on. What was read before may have changed unheard.
@@ -331,6 +334,26 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         lookup_ids: &'a [LookupId],
         within: Duration,
     ) -> StoreFuture<'a, Vec<String>>;
+
+    /// Whether other processes see the blocks that are put here. A store of one process keeps none.
+    fn shares_blocks(&self) -> bool {
+        false
+    }
+
+    /// Tells other processes of a block.
+    fn put_block(&self, _block: Block) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// The blocks of one part of all sources, those that are over and not yet removed among them.
+    fn blocks(&self, _part: u8) -> StoreFuture<'_, Vec<Block>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Removes the block of one source, or of all.
+    fn drop_blocks(&self, _only: Option<Source>) -> StoreFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Tells `watcher` of every change from now on.
     fn watch(&self, watcher: Arc<dyn Watcher>);

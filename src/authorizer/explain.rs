@@ -92,7 +92,7 @@ impl Authorizer {
             rules.push(unknown(
                 "malformed: wrong characters, length or checksum; no look-up was made",
             ));
-        } else if let Some(found) = self.prove(token, now, request.time_left).await? {
+        } else if let Ok(found) = self.prove(token, now, request).await? {
             rules.extend(of_key(
                 found.tenant.access(),
                 &facts(&found.key),
@@ -249,6 +249,7 @@ mod tests {
                 shadow: None,
                 ambiguity: None,
                 source: None,
+                caller: None,
                 time_left: None,
             };
             let decided = policy::decide(&tenant, &key, &request, NOON);

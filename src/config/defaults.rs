@@ -7,8 +7,8 @@ use super::Profile;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
-    RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits, RawOps,
-    RawRedis, RawRoute, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
+    RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits,
+    RawOps, RawRedis, RawRoute, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
 };
 
 /// Text that this crate wrote itself and a test parses.
@@ -165,6 +165,20 @@ impl Default for RawTokens {
             live_prefix: known("ks_live"),
             test_prefix: known("ks_test"),
             secret_retention: super::SecretRetention::Sealed,
+        }
+    }
+}
+
+impl Default for RawAbuse {
+    fn default() -> Self {
+        Self {
+            max_failures: 20,
+            window: seconds(60),
+            block: seconds(60),
+            block_max: seconds(3600),
+            trusted_hops: 0,
+            known_keys: super::KnownKeys::Pass,
+            max_sources: 1_000_000,
         }
     }
 }

@@ -27,8 +27,10 @@ macro_rules! section {
     };
 }
 
+mod abuse;
 mod redis;
 mod route;
+pub(super) use abuse::RawAbuse;
 pub(super) use redis::RawRedis;
 pub(super) use route::RawRoute;
 
@@ -66,6 +68,9 @@ section! {
         pub plans: BTreeMap<PlanName, RawPlan>,
         /// How many keys an owner may have and how long they may live.
         pub api_keys: RawApiKeys,
+        /// Blocks sources that guess keys (docs/SECURITY.md). Absent: off; `abuse: {}` switches it on with defaults.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub abuse: Option<RawAbuse>,
         /// How the process stops.
         pub shutdown: RawShutdown,
     }

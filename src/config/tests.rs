@@ -129,6 +129,7 @@ fn what_is_not_written_has_the_documented_default() {
             min_expiry_days: 1,
             enforce_expiry: false,
         },
+        abuse: None,
         shutdown: ShutdownConfig {
             drain_timeout: Duration::from_secs(10),
         },

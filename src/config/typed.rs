@@ -12,7 +12,7 @@ use super::{
     LogConfig, OpsConfig, Plan, ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits,
     TlsConfig, TokenConfig, UnixSocketConfig,
 };
-use super::{redis, route};
+use super::{abuse, redis, route};
 
 /// `None` only for what `validate` refuses.
 pub(super) fn config(raw: RawConfig) -> Option<Config> {
@@ -66,6 +66,7 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             })
             .collect(),
         api_keys: api_keys(&raw.api_keys),
+        abuse: raw.abuse.as_ref().map(abuse::config),
         shutdown: ShutdownConfig {
             drain_timeout: raw.shutdown.drain_timeout.0,
         },

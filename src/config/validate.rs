@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
 use super::text::FilePath;
-use super::{redis, route, tls};
+use super::{abuse, redis, route, tls};
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -24,6 +24,9 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
         check_credentials(authz, &mut mistakes);
         check_prefixes(authz, &mut mistakes);
         route::check(&authz.routes, &mut mistakes);
+    }
+    if let Some(section) = &raw.abuse {
+        abuse::check(section, &mut mistakes);
     }
     check_cache(raw, &mut mistakes);
     check_tokens(raw, &mut mistakes);

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::domain::block::Source;
+
 /// Whether a route needs a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -92,6 +94,8 @@ pub struct AccessRequest<'a> {
     pub ambiguity: Option<&'static str>,
     /// Where the caller is, as the proxy saw the connection.
     pub source: Option<IpAddr>,
+    /// Whom failures are counted against: the source, or whom trusted proxies name. None: nobody.
+    pub caller: Option<Source>,
     /// How long the answer may take, from the caller's deadline.
     pub time_left: Option<Duration>,
 }

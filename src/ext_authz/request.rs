@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::domain::block;
 use crate::domain::limit::COST_MAX;
 use crate::domain::request::{AccessRequest, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
+use crate::ext_authz::forwarded;
 use crate::ext_authz::reserved::same_header;
 use crate::ext_authz::routes::{Matched, Routes};
 use crate::ext_authz::wire::{Field, entry, fields};
@@ -35,6 +37,8 @@ pub struct Incoming<'a> {
     /// What was found in the configured rules, if they were asked.
     pub(super) matched: Option<Matched<usize>>,
     source: Option<IpAddr>,
+    /// Whom trusted proxies name as the caller.
+    forwarded_for: Option<IpAddr>,
     ambiguity: Option<&'static str>,
     pub(super) target: Target<'a>,
     /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
@@ -73,6 +77,7 @@ struct Scan<'a> {
     method_seen: bool,
     single_seen: u8,
     cookies: Vec<u8>,
+    forwarded: Vec<&'a [u8]>,
     stream_id: &'a [u8],
 }
 
@@ -100,6 +105,7 @@ impl<'a> Incoming<'a> {
             credential: self.finder.credential(),
             ambiguity: self.ambiguity,
             source: self.source,
+            caller: self.caller_source(),
             time_left,
         }
     }
@@ -126,6 +132,12 @@ impl<'a> Incoming<'a> {
         self.request_id = self
             .request_id
             .filter(|id| !holds_token(id.as_bytes()) && !finder.found_in(id.as_bytes()));
+    }
+
+    /// Whom a failure is counted against. A rehearsal counts nothing.
+    fn caller_source(&self) -> Option<block::Source> {
+        let address = self.forwarded_for.or(self.source);
+        address.filter(|_| !self.dry_run).map(block::Source::of)
     }
 
     /// Where a credential was found, in words.
@@ -262,6 +274,8 @@ impl<'a> Incoming<'a> {
                 scan.cookies.extend_from_slice(b"; ");
             }
             scan.cookies.extend_from_slice(value);
+        } else if settings.trusted_hops > 0 && name.eq_ignore_ascii_case(b"x-forwarded-for") {
+            scan.forwarded.push(value);
         } else if name.eq_ignore_ascii_case(b"connection") {
             self.read_connection(value, settings);
         } else if name.eq_ignore_ascii_case(b"content-type") {
@@ -365,6 +379,7 @@ impl<'a> Incoming<'a> {
     fn finish(&mut self, settings: &Settings, scan: &Scan<'a>) {
         // Pseudo-headers are always there unless Envoy filters.
         self.filtered = !scan.method_seen;
+        self.forwarded_for = forwarded::caller(&scan.forwarded, settings.trusted_hops);
         if self.request_id.is_none() {
             self.request_id = harmless_id(scan.stream_id);
         }

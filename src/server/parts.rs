@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::abuse::Blocks;
 use crate::authorizer::Authorizer;
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, SystemClock};
@@ -24,9 +25,9 @@ use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::registry::{self, Registry};
-use crate::server::fleet;
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
+use crate::server::{abuse, fleet};
 use crate::store::redb::{EmbeddedStore, Facts};
 use crate::store::redis::Access;
 use crate::store::{Store, StoreError};
@@ -44,6 +45,7 @@ pub struct Parts {
     /// Decides requests.
     pub authorizer: Arc<Authorizer>,
     cache: Arc<Cache>,
+    blocks: Arc<Blocks>,
     page_token_key: [u8; 32],
     redis: Option<Redis>,
 }
@@ -239,20 +241,20 @@ impl Parts {
             .authz
             .as_ref()
             .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
-        let authorizer = Arc::new(Authorizer::new(
-            Arc::clone(&cache),
-            lookup,
-            prefixes,
-            clock,
-            store_timeout,
-        ));
+        let mut authorizer =
+            Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout);
+        let blocks = Blocks::new(abuse::settings(config), &store);
+        if config.abuse.is_some() {
+            authorizer = authorizer.with_blocks(Arc::clone(&blocks));
+        }
         let page_token_key = *page_tokens.as_bytes();
         Ok(Self {
             store,
             data,
             registry,
-            authorizer,
+            authorizer: Arc::new(authorizer),
             cache,
+            blocks,
             page_token_key,
             redis: None,
         })
@@ -266,6 +268,11 @@ impl Parts {
     /// What a new configuration changes without a restart.
     pub(super) fn live(&self) -> Live {
         Live {}
+    }
+
+    /// Who has failed too often.
+    pub(super) fn blocks(&self) -> &Arc<Blocks> {
+        &self.blocks
     }
 
     /// The `Check` service, counted in `metrics`.
@@ -369,6 +376,7 @@ fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_aut
         headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
+        trusted_hops: config.abuse.as_ref().map_or(0, |abuse| abuse.trusted_hops),
         routes: authz.routes.iter().map(route_rule).collect(),
         signed_context: authz
             .signed_context

@@ -8,6 +8,7 @@
 pub mod acl;
 mod answer;
 mod audit;
+mod blocks;
 mod change;
 mod commit;
 mod connect;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 use redis::cmd;
 use tokio::sync::{SetOnce, mpsc, oneshot};
 
+use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::{
@@ -368,6 +370,22 @@ impl Store for RedisStore {
         within: Duration,
     ) -> StoreFuture<'a, Vec<String>> {
         Box::pin(self.late_sidecars(lookup_ids, within))
+    }
+
+    fn shares_blocks(&self) -> bool {
+        true
+    }
+
+    fn put_block(&self, block: Block) -> StoreFuture<'_, ()> {
+        Box::pin(self.tell_block(block))
+    }
+
+    fn blocks(&self, part: u8) -> StoreFuture<'_, Vec<Block>> {
+        Box::pin(self.blocks_of(part))
+    }
+
+    fn drop_blocks(&self, only: Option<Source>) -> StoreFuture<'_, ()> {
+        Box::pin(self.remove_blocks(only))
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

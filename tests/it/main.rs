@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod abuse;
 mod admin;
 mod any_request;
 mod bad_input;

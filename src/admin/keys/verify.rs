@@ -72,6 +72,7 @@ fn plain_request(source: Option<IpAddr>) -> AccessRequest<'static> {
         shadow: None,
         ambiguity: None,
         source,
+        caller: None,
         time_left: None,
     }
 }

@@ -45,6 +45,7 @@ fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
         shadow: None,
         ambiguity: None,
         source: None,
+        caller: None,
         time_left: None,
     }
 }

@@ -11,6 +11,10 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "cache.max_stale: 1h is shorter than cache.ttl 2h; must be at least as long",
         ),
         (
+            "abuse: {block: 2h}",
+            "abuse.block_max: 1h is shorter than abuse.block 2h; must be at least as long",
+        ),
+        (
             "tokens: {test_prefix: ks_live}",
             "tokens.test_prefix: `ks_live` is tokens.live_prefix too; the two must differ",
         ),

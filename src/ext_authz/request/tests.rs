@@ -247,3 +247,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn failures_are_counted_against_the_source_or_whom_trusted_proxies_name() {
+    let source = |text: &str| text.parse::<block::Source>().unwrap();
+    let pair = ("x-forwarded-for", "198.51.100.1, 198.51.100.2");
+    let http = HttpRequest {
+        headers: map(&[PSEUDO, pair]),
+        ..Default::default()
+    };
+    let message = encode(http.clone(), &[], Some("::ffff:192.0.2.1"));
+    for (trusted_hops, expected) in [
+        (0, "192.0.2.1"),
+        (1, "198.51.100.2"),
+        (2, "198.51.100.1"),
+        (3, "192.0.2.1"),
+    ] {
+        let settings = Settings {
+            trusted_hops,
+            ..Settings::default()
+        };
+        let incoming = Incoming::read(&message, &settings).unwrap();
+        let request = incoming.access_request(None);
+        assert_eq!(request.caller, Some(source(expected)), "{trusted_hops}");
+        assert_eq!(request.source, Some("::ffff:192.0.2.1".parse().unwrap()));
+    }
+    let unknown = encode(http.clone(), &[], None);
+    let rehearsed = encode(http, &[("keystile.dry_run", "true")], Some("192.0.2.1"));
+    for message in [&unknown, &rehearsed] {
+        let settings = Settings::default();
+        let incoming = Incoming::read(message, &settings).unwrap();
+        assert_eq!(incoming.access_request(None).caller, None);
+    }
+}

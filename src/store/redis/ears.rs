@@ -156,6 +156,7 @@ impl Ears {
             self.names.index_prefix(),
             self.names.tenant_prefix(),
             self.names.question_prefix(),
+            self.names.blocks_prefix(),
         ] {
             track.arg("PREFIX").arg(prefix);
         }
@@ -237,6 +238,8 @@ fn tell(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &[Va
                 watchers.tell(|watcher| watcher.tenant_changed(&tenant));
             } else if let Some(question) = names.parse_question(name) {
                 questions.heard(question);
+            } else if let Some(part) = names.parse_blocks(name) {
+                watchers.tell(|watcher| watcher.blocks_changed(part));
             }
         }
     }

@@ -107,6 +107,22 @@ impl Keyspace {
         format!("{}fleet:{{fleet}}:says", self.prefix)
     }
 
+    /// Hash: blocked source -> when its block ends and how long it was made for, of one part of all sources.
+    pub(super) fn blocks(&self, part: u8) -> String {
+        format!("{}{part:02}", self.blocks_prefix())
+    }
+
+    /// What every name of [`Self::blocks`] begins with.
+    pub(super) fn blocks_prefix(&self) -> String {
+        format!("{}n:{{abuse}}:blocks:", self.prefix)
+    }
+
+    /// The part that a name of [`Self::blocks`] is for.
+    pub(super) fn parse_blocks(&self, name: &[u8]) -> Option<u8> {
+        let part = name.strip_prefix(self.blocks_prefix().as_bytes())?;
+        std::str::from_utf8(part).ok()?.parse().ok()
+    }
+
     /// What every name of [`Self::question`] begins with.
     pub(super) fn question_prefix(&self) -> String {
         format!("{}fleet:ask:", self.prefix)
@@ -241,6 +257,7 @@ mod tests {
         assert_eq!(names.tenant(&acme), "ks:t:{acme}");
         assert_eq!(names.index(id), format!("ks:i:{{{}}}", "ab".repeat(16)));
         assert_eq!(names.of_tenant(&acme).keys(), "ks:k:{acme}:keys");
+        assert_eq!(names.blocks(7), "ks:n:{abuse}:blocks:07");
         assert_eq!(names.total(), "ks:{ks:tenants}:total");
     }
 
@@ -254,6 +271,7 @@ mod tests {
             names.parse_tenant(names.tenant(&acme).as_bytes()),
             Some(acme)
         );
+        assert_eq!(names.parse_blocks(names.blocks(63).as_bytes()), Some(63));
         for other in ["ks:t:{}", "ks:t:acme", "ks:i:{zz}", "x", ""] {
             assert_eq!(names.parse_index(other.as_bytes()), None, "{other}");
             assert_eq!(names.parse_tenant(other.as_bytes()), None, "{other}");

@@ -116,6 +116,7 @@ async fn decide(world: &World, key: &Made) -> Result<&'static str, DenyReason> {
         shadow: None,
         ambiguity: None,
         source: None,
+        caller: None,
         time_left: None,
     };
     let authorizer = world.authorizer(SHORT);

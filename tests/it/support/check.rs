@@ -1,6 +1,7 @@
 //! A `CheckRequest` as bytes, made with the types of the reference implementation.
 
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress, address};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use prost::Message as _;
 
@@ -30,6 +31,22 @@ pub(crate) fn request(http: HttpRequest) -> CheckRequest {
             ..AttributeContext::default()
         }),
     }
+}
+
+/// The same request from an address.
+pub(crate) fn from(mut request: CheckRequest, source: &str) -> CheckRequest {
+    let socket = SocketAddress {
+        address: source.to_owned(),
+        ..SocketAddress::default()
+    };
+    let attributes = request.attributes.get_or_insert_default();
+    attributes.source = Some(Peer {
+        address: Some(Address {
+            address: Some(address::Address::SocketAddress(socket)),
+        }),
+        ..Peer::default()
+    });
+    request
 }
 
 /// The message as gRPC frames it.

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
@@ -39,7 +39,15 @@ pub(crate) async fn unix(path: &Path) -> Channel {
 
 /// Asks about a request with these headers, and answers the HTTP status that Envoy would give: 200 is an allow.
 pub(crate) async fn ask(channel: &Channel, headers: &[(&str, &str)]) -> i32 {
-    let message = check::headers(headers);
+    answer_to(channel, check::headers(headers)).await
+}
+
+/// The same from an address.
+pub(crate) async fn ask_from(channel: &Channel, headers: &[(&str, &str)], source: &str) -> i32 {
+    answer_to(channel, check::from(check::headers(headers), source)).await
+}
+
+async fn answer_to(channel: &Channel, message: CheckRequest) -> i32 {
     let answer = AuthorizationClient::new(channel.clone())
         .check(message)
         .await

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keystile::abuse::Blocks;
 use keystile::authorizer::Authorizer;
 use keystile::cache::{Cache, LoadError, Settings};
 use keystile::clock::{Clock, ManualClock, SystemClock, Timestamp};
@@ -216,13 +217,23 @@ impl World {
     }
 
     pub(crate) fn authorizer(&self, store_timeout: Duration) -> Arc<Authorizer> {
-        Arc::new(Authorizer::new(
+        Arc::new(self.plain_authorizer(store_timeout))
+    }
+
+    /// One that counts who fails.
+    pub(crate) fn strict_authorizer(&self, blocks: &Arc<Blocks>) -> Authorizer {
+        self.plain_authorizer(PATIENCE)
+            .with_blocks(Arc::clone(blocks))
+    }
+
+    fn plain_authorizer(&self, store_timeout: Duration) -> Authorizer {
+        Authorizer::new(
             Arc::clone(&self.cache),
             Arc::clone(&self.lookup),
             TokenPrefixes::default(),
             Arc::clone(&self.clock) as _,
             store_timeout,
-        ))
+        )
     }
 
     pub(crate) fn service(

@@ -55,10 +55,15 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         &["clock", "crypto", "domain", "store"],
         AllBut(STORES),
     ),
+    (
+        "abuse",
+        &["clock", "domain", "store", "telemetry"],
+        AllBut(STORES),
+    ),
     // use cases
     (
         "authorizer",
-        &["cache", "clock", "crypto", "domain"],
+        &["abuse", "cache", "clock", "crypto", "domain"],
         AllBut(STORES),
     ),
     (
@@ -93,6 +98,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     (
         "server",
         &[
+            "abuse",
             "admin",
             "authorizer",
             "cache",
