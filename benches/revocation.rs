@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use keystile::abuse::{self, Blocks};
 use keystile::admin;
 use keystile::admin::caller::{AuthFuture, Authenticate, Credential, Identity};
 use keystile::authorizer::Authorizer;
@@ -206,6 +207,8 @@ async fn control_plane(
     store.keyring_id(data.id()).await.unwrap();
     let lookup = Arc::new(data.lookup_key().unwrap());
     let clock = Arc::new(SystemClock);
+    let store: Arc<dyn Store> = store;
+    let blocks = Blocks::new(abuse::Settings::default(), &store);
     let registry = Registry::new(store, data, None, lookup, clock, Settings::default());
     let name = DisplayName::parse("Acme").unwrap();
     let new = NewTenant::named(tenant(), name.clone());
@@ -221,7 +224,8 @@ async fn control_plane(
             token: made.token.expose().to_owned(),
         });
     }
-    let routes = admin::routes(registry, Arc::new(Anybody), Arc::new(SystemClock), &[7; 32]);
+    let clock = Arc::new(SystemClock);
+    let routes = admin::routes(registry, Arc::new(Anybody), blocks, clock, &[7; 32]);
     let router = admin::router(routes);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     tell.send((listener.local_addr().unwrap(), keys))

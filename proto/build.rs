@@ -8,10 +8,11 @@ use protox::file::{
     ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
 };
 
-const SCHEMAS: [&str; 4] = [
+const SCHEMAS: [&str; 5] = [
     "keystile/admin/v1/tenant.proto",
     "keystile/admin/v1/key.proto",
     "keystile/admin/v1/fleet.proto",
+    "keystile/admin/v1/block.proto",
     // From tonic-types: what the details of an error are, so that clients that know only the descriptors can read them.
     "google/rpc/error_details.proto",
 ];

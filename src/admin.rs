@@ -1,6 +1,7 @@
 //! The admin API: who calls, what is asked, do it, answer. Decides nothing that the registry decides.
 
 mod batch;
+mod blocks;
 pub mod caller;
 mod convert;
 mod filter;
@@ -20,11 +21,13 @@ use tonic::service::Routes;
 use tonic::{Request, Status};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
+use crate::abuse::Blocks;
 use crate::admin::caller::{Authenticate, Identity};
 use crate::admin::guard::GuardLayer;
 use crate::admin::page_token::PageTokens;
 use crate::clock::Clock;
 use crate::proto::FILE_DESCRIPTOR_SET;
+use crate::proto::admin::block_service_server::BlockServiceServer;
 use crate::proto::admin::fleet_service_server::FleetServiceServer;
 use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
@@ -41,6 +44,7 @@ pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 struct Admin {
     registry: Registry,
     auth: Arc<dyn Authenticate>,
+    blocks: Arc<Blocks>,
     clock: Arc<dyn Clock>,
     pages: PageTokens,
 }
@@ -77,12 +81,14 @@ impl Services {
 pub fn routes(
     registry: Registry,
     auth: Arc<dyn Authenticate>,
+    blocks: Arc<Blocks>,
     clock: Arc<dyn Clock>,
     page_token_key: &[u8; 32],
 ) -> Services {
     let admin = Admin {
         registry,
         auth,
+        blocks,
         clock,
         pages: PageTokens::new(page_token_key),
     };
@@ -91,11 +97,14 @@ pub fn routes(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let keys = KeyServiceServer::new(keys::Keys(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let fleet =
-        FleetServiceServer::new(fleet::Fleet(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let fleet = FleetServiceServer::new(fleet::Fleet(admin.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let blocks =
+        BlockServiceServer::new(blocks::Blocks(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let grpc = Routes::new(tenants)
         .add_service(keys)
         .add_service(fleet)
+        .add_service(blocks)
         .add_service(reflection());
     Services { grpc, rest }
 }

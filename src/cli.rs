@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage, 78 bad configuration or keyring.
 
 mod batches;
+mod blocks;
 pub(crate) mod bootstrap;
 mod check;
 mod client;
@@ -70,6 +71,8 @@ enum Command {
     Key(key::KeyArgs),
     /// Show the live sidecars of a control plane's store
     Fleet(fleet::FleetArgs),
+    /// List and end blocks of sources that have failed too often
+    Blocks(blocks::BlocksArgs),
     /// Send one Check to a sidecar and explain the answer
     Check(check::CheckArgs),
     /// Keep the address of a control plane and the key that opens it
@@ -162,6 +165,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
         Command::Fleet(args) => fleet::run(&args, &mut out),
+        Command::Blocks(args) => blocks::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
         Command::Login(args) => context::login(&args, &mut out),
         Command::Context(args) => context::run(&args, &mut out),
@@ -268,6 +272,9 @@ mod tests {
             "key revoke acme abcd2345 --wait 5s -o json",
             "fleet -o json",
             "fleet --watch --addr h:1",
+            "blocks list -o json",
+            "blocks clear 192.0.2.7 --addr h:1",
+            "blocks clear --all",
             "key import acme --name legacy --token-file old.txt",
             "key import acme --csv keys.csv",
             "tenant import --csv tenants.csv",

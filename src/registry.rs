@@ -7,6 +7,7 @@ mod etag;
 mod fleet;
 mod key_changes;
 mod keys;
+mod notes;
 mod requests;
 mod tenants;
 mod verify;

@@ -132,7 +132,7 @@ fn masked(
     named
 }
 
-fn time_to_proto(time: Timestamp) -> ProtoTime {
+pub(super) fn time_to_proto(time: Timestamp) -> ProtoTime {
     let millis = time.as_millis();
     ProtoTime {
         seconds: millis.div_euclid(1000),

@@ -57,6 +57,8 @@ pub enum Action {
     KeyUpdated,
     /// A key stopped working for good.
     KeyRevoked,
+    /// Blocks of sources were ended.
+    BlocksCleared,
 }
 
 impl Action {
@@ -72,6 +74,7 @@ impl Action {
             Self::KeyImported => "key.imported",
             Self::KeyUpdated => "key.updated",
             Self::KeyRevoked => "key.revoked",
+            Self::BlocksCleared => "blocks.cleared",
         }
     }
 }

@@ -151,6 +151,7 @@ pub(super) fn router(
     let routes = admin::routes(
         parts.registry.clone(),
         auth,
+        Arc::clone(parts.blocks()),
         Arc::new(SystemClock),
         &parts.page_token_key(),
     );

@@ -1,6 +1,7 @@
 //! Real `keystile serve` processes that share one Redis: a control plane and its sidecars.
 
 mod acl;
+mod blocks;
 mod migrate;
 mod start;
 mod topologies;

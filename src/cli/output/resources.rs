@@ -160,3 +160,30 @@ impl Resource for pb::Sidecar {
         ]
     }
 }
+
+impl Resource for pb::Block {
+    const TYPE: &'static str = "keystile.admin.v1.Block";
+    const MANY: &'static str = "blocks";
+    const COLUMNS: &'static [&'static str] = &["SOURCE", "UNTIL", "LENGTH"];
+
+    fn name(&self) -> &str {
+        &self.source
+    }
+
+    fn row(&self) -> Vec<String> {
+        let length = self.length.as_ref().map_or(0, |length| length.seconds);
+        vec![
+            self.source.clone(),
+            time(self.end_time.as_ref()),
+            format!("{length} s"),
+        ]
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let values = self.row();
+        ["source", "until", "length"]
+            .into_iter()
+            .zip(values)
+            .collect()
+    }
+}

@@ -46,7 +46,8 @@ fn right_request(method: &str, key: &str) -> String {
         "BatchCreateTenants" => r#"{"requests": [{"tenantId": "acme"}]}"#.into(),
         "GetTenant" | "SuspendTenant" | "ResumeTenant" => r#"{"name": "tenants/platform"}"#.into(),
         "DeleteTenant" => r#"{"name": "tenants/platform", "etag": "ff-1"}"#.into(),
-        "ListTenants" | "ListSidecars" => "{}".into(),
+        "ListTenants" | "ListSidecars" | "ListBlocks" => "{}".into(),
+        "ClearBlocks" => r#"{"source": "192.0.2.1"}"#.into(),
         "UpdateTenant" => {
             r#"{"tenant": {"name": "tenants/platform", "displayName": "x"}, "updateMask": "*"}"#
                 .into()
@@ -342,7 +343,7 @@ async fn an_empty_request_is_refused_or_right_but_never_an_internal_error() {
         let empty = DynamicMessage::new(method.input());
         match send(&server, &method, &empty).await {
             Ok(()) => assert!(
-                ["ListTenants", "ListSidecars", "VerifyKey"].contains(&method.name()),
+                ["ListTenants", "ListSidecars", "ListBlocks", "VerifyKey"].contains(&method.name()),
                 "{}",
                 method.name()
             ),

@@ -48,6 +48,8 @@ const TABLE: &[Row] = &[
     ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
     ("VerifyKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("ListSidecars",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("ListBlocks",    [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("ClearBlocks",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
 ];
 
@@ -351,6 +353,15 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
         "ListSidecars" => {
             let request = pb::ListSidecarsRequest::default();
             server.fleet(token).list_sidecars(request).await.map(drop)
+        }
+        "ListBlocks" => {
+            let request = pb::ListBlocksRequest::default();
+            server.blocks(token).list_blocks(request).await.map(drop)
+        }
+        "ClearBlocks" => {
+            let which = Some(pb::clear_blocks_request::Which::All(true));
+            let request = pb::ClearBlocksRequest { which };
+            server.blocks(token).clear_blocks(request).await.map(drop)
         }
         other => panic!("no call for {other}"),
     }

@@ -8,6 +8,7 @@ use bytes::{Buf as _, BufMut as _};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use keystile::abuse::{self, Blocks};
 use keystile::admin;
 use keystile::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential, Identity};
 use keystile::clock::{Clock, SystemClock};
@@ -15,6 +16,7 @@ use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
+use keystile::proto::admin::block_service_client::BlockServiceClient;
 use keystile::proto::admin::fleet_service_client::FleetServiceClient;
 use keystile::proto::admin::key_service_client::KeyServiceClient;
 use keystile::proto::admin::tenant_service_client::TenantServiceClient;
@@ -80,10 +82,17 @@ impl AdminServer {
             SystemClock.now(),
             &mut rand::rng(),
         ));
+        let blocks = Blocks::new(abuse::Settings::default(), &store);
         let registry = registry(store, Arc::clone(&data), vault);
         let callers = Arc::new(Callers::default());
         let auth = Arc::clone(&callers) as Arc<dyn Authenticate>;
-        let routes = admin::routes(registry.clone(), auth, Arc::new(SystemClock), &[7; 32]);
+        let routes = admin::routes(
+            registry.clone(),
+            auth,
+            blocks,
+            Arc::new(SystemClock),
+            &[7; 32],
+        );
         let router = admin::router(routes);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -142,6 +151,10 @@ impl AdminServer {
 
     pub(crate) fn keys(&self, token: &str) -> KeyServiceClient<Authorized> {
         KeyServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
+    }
+
+    pub(crate) fn blocks(&self, token: &str) -> BlockServiceClient<Authorized> {
+        BlockServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
     }
 
     pub(crate) fn fleet(&self, token: &str) -> FleetServiceClient<Authorized> {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use keystile::abuse::{self, Blocks};
 use keystile::admin;
 use keystile::admin::MESSAGE_BYTES_MAX;
 use keystile::admin::caller::{AuthFuture, Authenticate};
 use keystile::clock::SystemClock;
 use keystile::proto::FILE_DESCRIPTOR_SET;
+use keystile::store::Store;
+use keystile::store::redb::EmbeddedStore;
 use prost_reflect::DescriptorPool;
 use tonic::{Code, Status};
 use tower::ServiceExt as _;
@@ -78,12 +81,18 @@ impl Authenticate for Undecided {
     }
 }
 
+fn nobody_is_blocked() -> Arc<Blocks> {
+    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory().unwrap());
+    Blocks::new(abuse::Settings::default(), &store)
+}
+
 /// Asks a server that never answers, with a `grpc-timeout`.
 async fn ask_with_timeout(timeout: &str) -> Status {
     let registry = server().await.registry.clone();
     let routes = admin::routes(
         registry,
         Arc::new(Undecided),
+        nobody_is_blocked(),
         Arc::new(SystemClock),
         &[7; 32],
     );
@@ -126,6 +135,7 @@ async fn reflection_describes_every_service_to_anybody() {
         "keystile.admin.v1.TenantService",
         "keystile.admin.v1.KeyService",
         "keystile.admin.v1.FleetService",
+        "keystile.admin.v1.BlockService",
         "grpc.health.v1.Health",
     ] {
         assert!(services.contains(service), "{service}: {services}");

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 
 use sha2::{Digest as _, Sha256};
 
+use super::blocks::{GUESSER, listed, wait_until};
 use super::{Fleet, ask, check_life_of_a_key};
 use crate::harness::PATIENCE;
 use crate::harness::redis::cluster::RedisCluster;
@@ -87,6 +88,38 @@ async fn the_printed_rules_are_enough() {
     }
     control.do_it(&["tenant", "create", "acme"]);
     assert_eq!(ask(&channel, &fleet.create_key().token).await, 200);
+    // What was refused would be in here.
+    assert_eq!(redis.cli(&["ACL", "LOG"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_printed_rules_are_enough_to_share_blocks() {
+    let redis = guarded();
+    let dir = tempfile::tempdir().unwrap();
+    let mut control = Place::with_keyrings();
+    control.use_redis(&fields_for(
+        "keystile-control-plane",
+        &super::at(&redis),
+        &dir,
+    ));
+    control.bootstrap();
+    let sidecars = [control.sidecar(), control.sidecar()];
+    for sidecar in &sidecars {
+        sidecar.add_config("abuse: {max_failures: 3}");
+        sidecar.use_redis(&fields_for("keystile-sidecar", &super::at(&redis), &dir));
+    }
+    let _running = [control.serve(), sidecars[0].serve(), sidecars[1].serve()];
+    let one = client::tcp(sidecars[0].authz).await;
+    let two = client::tcp(sidecars[1].authz).await;
+    for _ in 0..3 {
+        client::ask_from(&one, &[("x-api-key", "short")], GUESSER).await;
+    }
+    wait_until(&two, 429, GUESSER).await;
+    assert_eq!(listed(&control), [GUESSER]);
+    control.do_it(&["blocks", "clear", GUESSER]);
+    wait_until(&two, 401, GUESSER).await;
+    wait_until(&one, 401, GUESSER).await;
+    control.do_it(&["blocks", "clear", "--all"]);
     // What was refused would be in here.
     assert_eq!(redis.cli(&["ACL", "LOG"]), "");
 }

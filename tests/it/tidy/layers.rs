@@ -83,6 +83,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     (
         "admin",
         &[
+            "abuse",
             "authorizer",
             "clock",
             "domain",
