@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
@@ -55,7 +56,7 @@ const SHARDS: usize = 64;
 
 /// Sources that fail and sources that are blocked.
 pub struct Blocks {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     /// How many blocks are remembered: while there is none, nobody has to be looked up.
@@ -103,7 +104,7 @@ impl Blocks {
     /// Nobody has failed yet. Blocks are shared through the store, if others use it too.
     pub fn new(settings: Settings, store: &Arc<dyn Store>) -> Arc<Self> {
         let blocks = Arc::new(Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             remembered: AtomicUsize::new(0),
@@ -116,9 +117,18 @@ impl Blocks {
         blocks
     }
 
+    /// Counts and blocks by these from now on; blocks that are made stay as they are.
+    pub fn set(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
     /// Whether a blocked source may use keys that are in memory.
     pub fn known_keys_pass(&self) -> bool {
-        self.settings.known_keys_pass
+        self.settings().known_keys_pass
     }
 
     /// How long a source is still blocked.
@@ -199,7 +209,7 @@ impl Blocks {
 
     /// The share of one shard in the most sources.
     fn shard_max(&self) -> usize {
-        self.settings.max_sources.div_ceil(SHARDS)
+        self.settings().max_sources.div_ceil(SHARDS)
     }
 }
 
@@ -212,7 +222,7 @@ impl Shard {
         {
             return None;
         }
-        if self.count(source, now, of) < of.settings.max_failures {
+        if self.count(source, now, of) < of.settings().max_failures {
             return None;
         }
         self.failing.remove(&source);
@@ -231,7 +241,7 @@ impl Shard {
         };
         let before = self.failed.remove(&source).unwrap_or(fresh);
         let tally = self.failing.entry(source).or_insert(before);
-        if now.since(tally.since) >= of.settings.window {
+        if now.since(tally.since) >= of.settings().window {
             *tally = fresh;
         }
         tally.failures = tally.failures.saturating_add(1);
@@ -241,7 +251,7 @@ impl Shard {
     fn block(&mut self, source: Source, now: Timestamp, of: &Blocks) -> Option<Block> {
         let Settings {
             block, block_max, ..
-        } = of.settings;
+        } = of.settings();
         let last = self.blocks.get(&source);
         let length = match last {
             Some(last) if now < last.until.plus(block_max) => (last.length * 2).min(block_max),
@@ -260,7 +270,7 @@ impl Shard {
         let before = self.blocks.len();
         let max = of.shard_max();
         if before >= max && !self.blocks.contains_key(&block.source) {
-            let memory = of.settings.block_max;
+            let memory = of.settings().block_max;
             self.blocks.retain(|_, kept| now < kept.until.plus(memory));
             if self.blocks.len() >= max {
                 self.blocks.retain(|_, kept| now < kept.until);

@@ -99,20 +99,18 @@ pub async fn run(
         tasks.spawn(signing.follow(signal::hangups()?, stop.clone()));
     }
 
+    let check = |_: &_| parts.check_service(config, &metrics, signing.as_ref());
+    let check = config.authz.as_ref().map(check);
     if let Some(follower) = follower {
         follower.observe(&metrics);
-        tasks.spawn(follower.run(parts.live(), signal::hangups()?, stop.clone()));
+        let live = parts.live(check.clone());
+        tasks.spawn(follower.run(live, signal::hangups()?, stop.clone()));
     }
 
     abuse::start(config, parts.blocks(), &metrics, &tasks, &stop);
     let mut workers = None;
-    if let Some(authz) = &config.authz {
-        let running = Workers::start(
-            authz.workers,
-            &parts.check_service(config, &metrics, signing.as_ref()),
-            &health,
-            &stop,
-        )?;
+    if let Some((authz, check)) = config.authz.as_ref().zip(check) {
+        let running = Workers::start(authz.workers, &check, &health, &stop)?;
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }

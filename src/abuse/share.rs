@@ -126,7 +126,7 @@ impl Blocks {
 
     async fn read_part(&self, outbox: &Outbox, part: u8, now: Timestamp) -> Result<(), StoreError> {
         let mut shared = outbox.store.blocks(part).await?;
-        let memory = self.settings.block_max;
+        let memory = self.settings().block_max;
         let forgotten = shared.extract_if(.., |block| block.until.plus(memory) <= now);
         let forgotten: Vec<Block> = forgotten.collect();
         self.take_over(part, &shared, now);
@@ -138,7 +138,7 @@ impl Blocks {
 
     /// Makes the shared blocks of this part those of the store.
     pub(super) fn take_over(&self, part: u8, shared: &[Block], now: Timestamp) {
-        let longest = now.plus(self.settings.block_max);
+        let longest = now.plus(self.settings().block_max);
         for block in shared {
             let mut shard = self.shard(block.source).lock();
             let own = shard.blocks.get(&block.source).copied();
@@ -147,7 +147,7 @@ impl Blocks {
             let until = own.map_or(told, |own| own.until.max(told));
             let kept = Block {
                 until,
-                length: block.length.min(self.settings.block_max),
+                length: block.length.min(self.settings().block_max),
                 ..*block
             };
             shard.remember(kept, true, now, self);

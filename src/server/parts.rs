@@ -266,8 +266,11 @@ impl Parts {
     }
 
     /// What a new configuration changes without a restart.
-    pub(super) fn live(&self) -> Live {
-        Live {}
+    pub(super) fn live(&self, check: Option<CheckService>) -> Live {
+        Live {
+            check,
+            blocks: Arc::clone(&self.blocks),
+        }
     }
 
     /// Who has failed too often.
@@ -293,12 +296,21 @@ impl Parts {
 
 /// What can be changed while it works.
 #[derive(Debug)]
-pub(super) struct Live {}
+pub(super) struct Live {
+    check: Option<CheckService>,
+    blocks: Arc<Blocks>,
+}
 
 impl Live {
     /// Puts a configuration to work, as far as it can change without a restart: all of it or, with an error, nothing.
     pub(super) fn apply(&self, config: &Config) -> anyhow::Result<()> {
         let _plans = plans(config)?;
+        if let Some((check, authz)) = self.check.as_ref().zip(config.authz.as_ref()) {
+            check.set_routes(authz.routes.iter().map(route_rule).collect());
+        }
+        if config.abuse.is_some() {
+            self.blocks.set(abuse::settings(config));
+        }
         Ok(())
     }
 }

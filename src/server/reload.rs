@@ -23,8 +23,14 @@ use crate::telemetry::metrics::Metrics;
 /// How often the file is looked at. Polled, because mounted volumes are swapped in ways that events miss.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is taken without a restart: sections, and fields of others.
-const LIVE: [&str; 6] = [
-    "abuse",
+const LIVE: [&str; 11] = [
+    // Not the section as a whole, nor `trusted_hops`: whether and whom to count is settled at the start.
+    "abuse.block",
+    "abuse.block_max",
+    "abuse.known_keys",
+    "abuse.max_failures",
+    "abuse.max_sources",
+    "abuse.window",
     "api_keys",
     "authz.routes",
     "failure_policy.limiter_outage",

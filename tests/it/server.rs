@@ -2,6 +2,7 @@
 
 mod abuse;
 mod drain;
+mod reload;
 mod sockets;
 
 use keystile::ext_authz::service::SERVICE_NAME;

@@ -30,7 +30,7 @@ section! {
         /// one address with somebody who guesses keep working; `block`, nothing with a key.
         pub known_keys: KnownKeys,
         /// The most sources that are counted, and the most that are blocked at a time: about 55 bytes for each counted and
-        /// 70 for each blocked.
+        /// 90 for each blocked.
         #[schemars(range(min = 1000, max = 50_000_000))]
         pub max_sources: usize,
     }
