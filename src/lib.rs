@@ -12,6 +12,7 @@ pub mod crypto;
 
 // state
 pub mod cache;
+pub mod limiter;
 pub mod store;
 pub mod telemetry;
 

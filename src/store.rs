@@ -9,6 +9,7 @@
 //! - A request is done once: see [`RequestRow`].
 #![warn(missing_docs)]
 
+pub mod budgets;
 pub mod codec;
 pub mod records;
 pub mod redb;
@@ -25,6 +26,7 @@ use crate::clock::Timestamp;
 use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use budgets::{Settle, Settled};
 
 /// A store's answer, to be awaited.
 pub type StoreFuture<'a, T, E = StoreError> =
@@ -354,6 +356,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn drop_blocks(&self, _only: Option<Source>) -> StoreFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }
+
+    /// Charges a request to the budgets of a tenant, and settles leases on them. The buckets of a quota live at least as
+    /// long as their window; what a store loses of them, it loses as a whole process crashes or fails over.
+    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled>;
 
     /// Tells `watcher` of every change from now on.
     fn watch(&self, watcher: Arc<dyn Watcher>);

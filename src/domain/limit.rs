@@ -321,6 +321,76 @@ impl Limits {
     }
 }
 
+/// Which of the limits of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LimitName {
+    /// The rate of the tenant.
+    TenantRate,
+    /// The tenant's quota of the day.
+    TenantDay,
+    /// The tenant's quota of the month.
+    TenantMonth,
+    /// The rate of the key.
+    KeyRate,
+    /// The key's quota of the day.
+    KeyDay,
+    /// The key's quota of the month.
+    KeyMonth,
+}
+
+impl LimitName {
+    /// Every limit, in the order in which they are charged.
+    pub const ALL: [Self; 6] = [
+        Self::TenantRate,
+        Self::TenantDay,
+        Self::TenantMonth,
+        Self::KeyRate,
+        Self::KeyDay,
+        Self::KeyMonth,
+    ];
+
+    /// The word that clients, metrics and logs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantRate => "tenant",
+            Self::TenantDay => "tenant-day",
+            Self::TenantMonth => "tenant-month",
+            Self::KeyRate => "key",
+            Self::KeyDay => "key-day",
+            Self::KeyMonth => "key-month",
+        }
+    }
+
+    /// Whether it is of the key, not of the tenant.
+    pub fn is_of_key(self) -> bool {
+        matches!(self, Self::KeyRate | Self::KeyDay | Self::KeyMonth)
+    }
+
+    /// The calendar window of a quota; none for a rate.
+    pub fn window(self) -> Option<Window> {
+        match self {
+            Self::TenantRate | Self::KeyRate => None,
+            Self::TenantDay | Self::KeyDay => Some(Window::Day),
+            Self::TenantMonth | Self::KeyMonth => Some(Window::Month),
+        }
+    }
+}
+
+/// How a limit stands after a request, for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitState {
+    /// Which limit.
+    pub limit: LimitName,
+    /// The most requests at once, or in the window.
+    pub amount: u64,
+    /// In which time so many are allowed: until an empty rate is full again, or the length of the window.
+    pub window: Duration,
+    /// How many requests are left, as far as this process knows.
+    pub remaining: u64,
+    /// After which time all of them are there again.
+    pub reset: Duration,
+}
+
 /// A whole number without sign or leading zeros.
 fn number(text: &str, max: u64) -> Option<NonZeroU64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -336,109 +406,4 @@ fn write_shadow(f: &mut fmt::Formatter<'_>, shadow: bool) -> fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_are_read_as_they_are_written() {
-        for text in [
-            "1/s",
-            "100/s",
-            "6000/m",
-            "1000/h",
-            "100/s burst 200",
-            "100/s burst 1 shadow",
-            "1000000000/h shadow",
-        ] {
-            assert_eq!(Rate::parse(text).unwrap().to_string(), text);
-        }
-        let rate = Rate::parse("100/s").unwrap();
-        assert_eq!((rate.amount(), rate.burst()), (100, 100));
-        assert!(!rate.is_shadow() && rate.in_shadow().is_shadow());
-        assert_eq!(
-            Rate::parse(" 5/m  burst  5 ").unwrap().to_string(),
-            "5/m",
-            "blanks and a burst that says nothing new"
-        );
-    }
-
-    #[test]
-    fn what_is_no_rate_is_refused() {
-        for text in [
-            "",
-            "100",
-            "/s",
-            "0/s",
-            "-1/s",
-            "+1/s",
-            "01/s",
-            "1.5/s",
-            "1/d",
-            "1/sec",
-            "1/S",
-            "1 /s",
-            "1000000001/s",
-            "1/s burst",
-            "1/s burst 0",
-            "1/s burst x",
-            "1/s burst 2 3",
-            "1/s shadow burst 2",
-            "1/s shadow shadow",
-            "1/s 2/s",
-        ] {
-            assert!(Rate::parse(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn quotas_are_read_as_they_are_written() {
-        for text in [
-            "20/day",
-            "1000000/month",
-            "1000/day, 20000/month",
-            "20/day shadow, 100/month",
-            "1000000000000/month shadow",
-        ] {
-            assert_eq!(Quota::parse(text).unwrap().to_string(), text);
-        }
-        let both = Quota::parse("7/month,5/day").unwrap();
-        assert_eq!(both.to_string(), "5/day, 7/month");
-        assert_eq!(both.cap(Window::Day).unwrap().amount(), 5);
-        let shaded = both.in_shadow();
-        assert!(
-            Window::ALL
-                .iter()
-                .all(|window| shaded.cap(*window).unwrap().is_shadow())
-        );
-    }
-
-    #[test]
-    fn what_is_no_quota_is_refused() {
-        for text in [
-            "",
-            ",",
-            "20",
-            "0/day",
-            "20/days",
-            "20/week",
-            "20/day,",
-            "20/day, 30/day",
-            "20/day 30/month",
-            "20/day shadow shadow",
-            "1000000000001/day",
-        ] {
-            assert!(Quota::parse(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_tenant_keeps_lifts_or_replaces_the_limit_of_its_plan() {
-        let plan = Rate::parse("10/s").unwrap();
-        let own = |text| Own::parse(text, Rate::parse).unwrap();
-        assert_eq!(own("").over(Some(plan)), Some(plan));
-        assert_eq!(own("unlimited").over(Some(plan)), None);
-        assert_eq!(own("20/s").over(Some(plan)).unwrap().amount(), 20);
-        assert_eq!(own("unlimited").to_string(), "unlimited");
-        assert!(Own::parse("none", Rate::parse).is_err());
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@
 //! backups and the disk itself keep copies too. Whoever has such a copy still needs the keyring to unwrap it:
 //! to make it worthless, rotate the keyring and destroy the old key-encryption key.
 
+mod budgets;
 mod open;
 mod overlay;
 mod requests;
@@ -25,11 +26,13 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use crate::store::budgets::{Settle, Settled};
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
+use budgets::Budgets;
 pub use open::{Facts, OpenError};
 use tables as t;
 use write::Request;
@@ -41,6 +44,7 @@ pub struct EmbeddedStore {
     // Before `database`: the writer finishes what is queued, then lets go of the file.
     writer: Writer,
     database: Arc<Database>,
+    budgets: Budgets,
 }
 
 impl fmt::Debug for EmbeddedStore {
@@ -104,6 +108,7 @@ impl EmbeddedStore {
             location,
             writer: Writer::start(Arc::clone(&database))?,
             database,
+            budgets: Budgets::default(),
         })
     }
 
@@ -259,7 +264,11 @@ impl Store for EmbeddedStore {
             dek_id,
             expected,
         };
-        Box::pin(self.writer.submit(delete))
+        Box::pin(async move {
+            self.writer.submit(delete).await?;
+            self.budgets.forget(tenant);
+            Ok(())
+        })
     }
 
     /// None: whoever uses this store is in this process, and is told before a commit returns.
@@ -269,6 +278,10 @@ impl Store for EmbeddedStore {
 
     fn late<'a>(&'a self, _: &'a [LookupId], _: Duration) -> StoreFuture<'a, Vec<String>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
+        Box::pin(self.settle_call(tenant, call))
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

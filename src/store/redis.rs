@@ -9,6 +9,7 @@ pub mod acl;
 mod answer;
 mod audit;
 mod blocks;
+mod budgets;
 mod change;
 mod commit;
 mod connect;
@@ -38,6 +39,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use crate::store::budgets::{Settle, Settled};
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -386,6 +388,10 @@ impl Store for RedisStore {
 
     fn drop_blocks(&self, only: Option<Source>) -> StoreFuture<'_, ()> {
         Box::pin(self.remove_blocks(only))
+    }
+
+    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
+        Box::pin(self.settle_call(tenant, call))
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

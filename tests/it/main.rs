@@ -19,6 +19,7 @@ mod crash;
 mod envoy;
 mod examples;
 mod harness;
+mod limiter;
 mod outage;
 mod redis;
 mod redis_store;

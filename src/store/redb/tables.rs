@@ -52,6 +52,10 @@ pub(super) const REQUESTS: TableDefinition<'_, (&str, &[u8; 16]), RequestValue> 
 pub(super) const REQUESTS_DUE: TableDefinition<'_, (i64, &str, &[u8; 16]), ()> =
     TableDefinition::new("requests_due");
 
+/// (tenant, limit with its window and key) -> used, end of the window. A file of an earlier version does not have it.
+pub(super) const QUOTAS: TableDefinition<'_, (&str, &str), (u64, i64)> =
+    TableDefinition::new("quotas");
+
 /// `redb` does not say which of its errors pass: what it calls corrupted stays so, the rest may be the disk.
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
@@ -207,6 +211,20 @@ pub(super) fn live_keys(
         of_owner.map_or(0, |count| count.value()),
         total.map_or(0, |count| count.value()),
     ))
+}
+
+/// What is used of a quota.
+pub(super) fn quota(
+    txn: &ReadTransaction,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<Option<u64>, StoreError> {
+    let table = match txn.open_table(QUOTAS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        table => table?,
+    };
+    let row = table.get((tenant.as_str(), name))?;
+    Ok(row.map(|row| row.value().0))
 }
 
 pub(super) fn audit(

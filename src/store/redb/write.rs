@@ -5,8 +5,10 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::store::redb::budgets::QuotaRow;
 use crate::store::redb::requests::Requests;
 use crate::store::redb::tables as t;
 use crate::store::{
@@ -30,6 +32,7 @@ pub(super) enum Request {
         entries: Vec<Vec<u8>>,
     },
     RememberKeyring(String),
+    Quotas(Vec<QuotaRow>, Timestamp),
 }
 
 /// What watchers are to be told.
@@ -71,6 +74,7 @@ pub(super) struct Tables<'txn> {
     totals: Table<'txn, &'static str, u64>,
     audit: Table<'txn, (&'static str, u64), &'static [u8]>,
     requests: Requests<'txn>,
+    quotas: Table<'txn, (&'static str, &'static str), (u64, i64)>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -86,6 +90,7 @@ impl<'txn> Tables<'txn> {
             totals: txn.open_table(t::TOTALS)?,
             audit: txn.open_table(t::AUDIT)?,
             requests: Requests::open(txn)?,
+            quotas: txn.open_table(t::QUOTAS)?,
         })
     }
 
@@ -111,6 +116,7 @@ impl<'txn> Tables<'txn> {
                 entries,
             } => self.continue_audit(tenant, *dek_id, *after, entries),
             Request::RememberKeyring(id) => self.remember_keyring(id),
+            Request::Quotas(rows, now) => self.write_quotas(rows, *now),
         }
     }
 
@@ -119,6 +125,30 @@ impl<'txn> Tables<'txn> {
             self.meta.insert(t::META_KEYRING, id)?;
         }
         Ok(Touched::default())
+    }
+
+    /// Never less than was written before: calls are answered in another order than they are written.
+    fn write_quotas(&mut self, rows: &[QuotaRow], now: Timestamp) -> Result<Touched, Stop> {
+        for row in rows {
+            let at = (row.tenant.as_str(), row.name.as_str());
+            let before = self.quotas.get(at)?.map(|kept| kept.value().0);
+            if before.is_none() {
+                self.forget_quotas(&row.tenant, now)?;
+            }
+            let used = row.used.max(before.unwrap_or(0));
+            self.quotas.insert(at, (used, row.until))?;
+        }
+        Ok(Touched::default())
+    }
+
+    /// When a window begins, the tenant's windows that have ended are of no use any more.
+    fn forget_quotas(&mut self, tenant: &TenantId, now: Timestamp) -> Result<(), Stop> {
+        let id = tenant.as_str();
+        let end = format!("{id}\0");
+        let of_tenant = (id, "")..(end.as_str(), "");
+        self.quotas
+            .retain_in(of_tenant, |_, (_, until)| until > now.as_millis())?;
+        Ok(())
     }
 
     fn write_tenant(&mut self, commit: &TenantCommit) -> Result<Touched, Stop> {
@@ -278,6 +308,7 @@ impl<'txn> Tables<'txn> {
         let index = self.delete_index(id, end)?;
         self.delete_counts(id, end)?;
         self.requests.delete(id, end)?;
+        self.quotas.retain_in((id, "")..(end, ""), |_, _| false)?;
         Ok(Touched {
             index,
             tenant: Some(tenant.clone()),

@@ -89,6 +89,11 @@ impl Keyspace {
         format!("{}t:", self.prefix)
     }
 
+    /// Hash: what is used of a limit of a tenant or its key.
+    pub(super) fn limit(&self, tenant: &TenantId, what: &str) -> String {
+        format!("{}n:{{{tenant}}}:{what}", self.prefix)
+    }
+
     /// The names of all that only the control plane reads and writes of a tenant.
     pub(super) fn of_tenant(&self, tenant: &TenantId) -> OfTenant {
         OfTenant {

@@ -30,6 +30,7 @@ scripts! {
     PENDING = ["pending"];
     STATE = ["state"];
     PAGE = ["page"];
+    SETTLE = ["settle"];
     HEARTBEAT = ["heartbeat"];
     FLEET = ["fleet"];
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
+use keystile::store::budgets::{Settle, Settled};
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
@@ -361,6 +362,10 @@ impl Store for FaultStore {
         within: Duration,
     ) -> StoreFuture<'a, Vec<String>> {
         self.inner.late(lookup_ids, within)
+    }
+
+    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
+        self.inner.settle(tenant, call)
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {

@@ -60,6 +60,11 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         &["clock", "domain", "store", "telemetry"],
         AllBut(STORES),
     ),
+    (
+        "limiter",
+        &["clock", "domain", "store", "telemetry"],
+        AllBut(STORES),
+    ),
     // use cases
     (
         "authorizer",

@@ -1,0 +1,391 @@
+//! Asking with the store: from slices while they last, else by a call that charges the request and fills them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::MutexGuard;
+
+use crate::clock::Timestamp;
+use crate::domain::name::TenantId;
+use crate::limiter::counters::add;
+use crate::limiter::place::{Few, Wanted};
+use crate::limiter::slice::{Heard, Moment, Said, Slice, Take, Talk};
+use crate::limiter::{Limiter, LimiterDown, Refusal, Subject, Verdict};
+use crate::store::StoreError;
+use crate::store::budgets::{BUCKETS_MAX, BucketAsk, BucketState, Settle, Settled};
+
+/// How long a lease lasts, in ms.
+pub(super) const LEASE_MS: u64 = 1_000;
+/// A store that has answered within this time, in ms, is late, not gone.
+const LATE_MS: u64 = 1_000;
+/// How often a request begins anew because the window has changed, or another's slice was taken meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// One limit of a request that is under way.
+#[derive(Debug)]
+pub(super) struct Need {
+    pub(super) wanted: Wanted,
+    pub(super) slice: Arc<Slice>,
+    /// From which lease it is taken.
+    taken: Option<u64>,
+    /// A limit in shadow that would refuse.
+    shadowed: bool,
+}
+
+/// The limits of a request. What was taken is put back unless it is kept.
+#[derive(Debug)]
+pub(super) struct Needs {
+    all: [Option<Need>; BUCKETS_MAX],
+    cost: u64,
+}
+
+impl Drop for Needs {
+    fn drop(&mut self) {
+        for need in self.all.iter().flatten() {
+            if let Some(lease) = need.taken {
+                need.slice.put_back(lease, self.cost);
+            }
+        }
+    }
+}
+
+/// What came of taking from slices.
+enum Attempt {
+    Taken,
+    Refused(Refusal),
+    /// The store has to be asked about some.
+    Dry,
+}
+
+/// Who speaks with the store about a slice, at its place among the needs.
+type Speaker<'a> = (usize, MutexGuard<'a, Talk>);
+
+impl Needs {
+    fn iter(&self) -> impl Iterator<Item = &Need> {
+        self.all.iter().flatten()
+    }
+
+    /// Those that the store has to be asked about.
+    pub(super) fn dry(&self) -> impl Iterator<Item = (usize, &Need)> {
+        let all = self.all.iter().enumerate();
+        let all = all.filter_map(|(at, need)| Some((at, need.as_ref()?)));
+        all.filter(|(_, need)| need.taken.is_none() && !need.shadowed)
+    }
+
+    fn take(&mut self, at: Moment) -> Attempt {
+        let cost = self.cost;
+        let mut attempt = Attempt::Taken;
+        for need in self.all.iter_mut().flatten() {
+            if need.taken.is_some() || need.shadowed {
+                continue;
+            }
+            match need.slice.take(&need.wanted.terms, cost, at.now) {
+                Take::Taken(lease) => need.taken = Some(lease),
+                Take::Dry => attempt = Attempt::Dry,
+                Take::Refused(_) if need.wanted.shadow => need.shadowed = true,
+                Take::Refused(until) => {
+                    return Attempt::Refused(Refusal {
+                        limit: need.wanted.limit,
+                        retry_after: Duration::from_millis(until.saturating_sub(at.now)),
+                    });
+                }
+            }
+        }
+        attempt
+    }
+
+    fn keep(&mut self) {
+        for need in self.all.iter_mut().flatten() {
+            need.taken = None;
+        }
+    }
+
+    /// A limit that would refuse and is in shadow.
+    pub(super) fn shadow(&mut self, at: usize) {
+        if let Some(need) = self.all[at].as_mut().filter(|need| need.wanted.shadow) {
+            need.shadowed = true;
+        }
+    }
+
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// How everything stands. What was taken is kept if the request is not refused.
+    pub(super) fn verdict(&mut self, refused: Option<Refusal>, at: Moment) -> Verdict {
+        if refused.is_none() {
+            self.keep();
+        }
+        let mut verdict = Verdict {
+            refused,
+            ..Verdict::default()
+        };
+        for need in self.all.iter().flatten() {
+            let state = need.slice.state(&need.wanted.terms, at.now, at.store_now);
+            verdict.states.push(state);
+            if need.shadowed {
+                verdict.shadow = verdict.shadow.or(Some(need.wanted.limit));
+            }
+        }
+        verdict
+    }
+}
+
+/// Why the store has decided nothing.
+pub(super) enum Undecided {
+    /// It is another window there.
+    OtherWindow,
+    Store(StoreError),
+}
+
+impl Undecided {
+    pub(super) fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
+}
+
+impl Limiter {
+    pub(super) async fn check_with_store(
+        &self,
+        subject: &Subject<'_>,
+        mut wanted: Few<Wanted>,
+        cost: u64,
+        patience: Duration,
+        leases: bool,
+    ) -> Result<Verdict, LimiterDown> {
+        for _ in 0..ATTEMPTS {
+            let mut needs = self.needs(subject, &wanted, cost);
+            if leases || cost == 0 {
+                match needs.take(self.moment()) {
+                    Attempt::Taken => {
+                        self.fill_ahead(&needs);
+                        return Ok(needs.verdict(None, self.moment()));
+                    }
+                    Attempt::Refused(refusal) => {
+                        return Ok(needs.verdict(Some(refusal), self.moment()));
+                    }
+                    Attempt::Dry => {}
+                }
+            }
+            let asked = self.ask(subject, &mut needs, leases);
+            match tokio::time::timeout(patience, asked).await {
+                Ok(Ok(verdict)) => return Ok(verdict),
+                Ok(Err(Undecided::OtherWindow)) => {
+                    let store_now = Timestamp::from_millis(self.moment().store_now);
+                    wanted = subject.wanted(store_now);
+                }
+                Ok(Err(Undecided::Store(error))) => {
+                    return self.without_store(needs, LimiterDown::Store(error));
+                }
+                Err(_) => return self.without_store(needs, self.late()),
+            }
+        }
+        Err(LimiterDown::Late)
+    }
+
+    /// Late, or gone.
+    fn late(&self) -> LimiterDown {
+        add(&self.counters.failed);
+        let silent = self.millis() - self.answered_at.load(Ordering::Relaxed).min(self.millis());
+        if silent < LATE_MS {
+            return LimiterDown::Late;
+        }
+        let late = "no answer within the time allowed";
+        LimiterDown::Store(StoreError::Unavailable(late.into()))
+    }
+
+    fn needs(&self, subject: &Subject<'_>, wanted: &Few<Wanted>, cost: u64) -> Needs {
+        let mut all = [const { None }; BUCKETS_MAX];
+        for (place, wanted) in all.iter_mut().zip(wanted.iter()) {
+            let from = wanted.terms.window.map_or(0, |(from, _)| from);
+            *place = Some(Need {
+                wanted: *wanted,
+                slice: self.slices.get(subject, wanted.limit, from),
+                taken: None,
+                shadowed: false,
+            });
+        }
+        Needs { all, cost }
+    }
+
+    fn fill_ahead(&self, needs: &Needs) {
+        for need in needs.iter() {
+            if need.slice.runs_low() && !need.slice.is_low.swap(true, Ordering::Relaxed) {
+                // Without a place in the queue, it is filled when it is empty.
+                if let Err(error) = self.low.try_send(Arc::clone(&need.slice)) {
+                    error.into_inner().is_low.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Asks the store about what is dry; one at a time speaks about a slice, the others wait and then look again.
+    async fn ask(
+        &self,
+        subject: &Subject<'_>,
+        needs: &mut Needs,
+        leases: bool,
+    ) -> Result<Verdict, Undecided> {
+        if !leases {
+            return self.charge(subject, needs, Vec::new()).await;
+        }
+        let slices: Vec<(usize, Arc<Slice>)> = needs
+            .dry()
+            .map(|(at, need)| (at, Arc::clone(&need.slice)))
+            .collect();
+        let mut speakers: Vec<Speaker<'_>> = Vec::with_capacity(slices.len());
+        for (at, slice) in &slices {
+            let _waits = Waits::for_answer(slice);
+            // All take these locks in the order of the limits.
+            speakers.push((*at, slice.talk.lock().await));
+        }
+        match needs.take(self.moment()) {
+            Attempt::Taken => return Ok(needs.verdict(None, self.moment())),
+            Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), self.moment())),
+            Attempt::Dry => {}
+        }
+        speakers.retain(|(at, _)| needs.dry().any(|(dry, _)| dry == *at));
+        self.charge(subject, needs, speakers).await
+    }
+
+    async fn charge(
+        &self,
+        subject: &Subject<'_>,
+        needs: &mut Needs,
+        mut speakers: Vec<Speaker<'_>>,
+    ) -> Result<Verdict, Undecided> {
+        let at = self.moment();
+        let cost = needs.cost;
+        let mut call = Settle {
+            key: Some(subject.key.to_owned()),
+            cost,
+            lease_ms: LEASE_MS,
+            buckets: Vec::with_capacity(BUCKETS_MAX),
+        };
+        let mut said: Vec<(usize, Option<Said>)> = Vec::with_capacity(BUCKETS_MAX);
+        for (place, need) in needs.dry() {
+            let speaker = speakers.iter_mut().find(|(at, _)| *at == place);
+            let of_lease = speaker.map(|(_, talk)| {
+                let terms = &need.wanted.terms;
+                need.slice.ask(talk, &self.process, terms, cost, at.now)
+            });
+            call.buckets.push(BucketAsk {
+                limit: need.wanted.limit,
+                terms: need.wanted.terms,
+                shadow: need.wanted.shadow,
+                debt: need.slice.debt.swap(0, Ordering::Relaxed),
+                lease: of_lease.as_ref().map(|said| said.ask.clone()),
+            });
+            said.push((place, of_lease));
+        }
+        let (charged, states) = match self.call(subject.tenant, &call).await {
+            Ok(done) => done,
+            Err(undecided) => {
+                for ((place, _), ask) in said.iter().zip(&call.buckets) {
+                    if let Some(need) = &needs.all[*place] {
+                        need.slice.debt.fetch_add(ask.debt, Ordering::Relaxed);
+                    }
+                }
+                return Err(undecided);
+            }
+        };
+        let now = self.millis();
+        let mut refused = None;
+        for ((place, said), state) in said.iter().zip(&states) {
+            let Some(need) = &needs.all[*place] else {
+                continue;
+            };
+            let speaker = speakers.iter_mut().find(|(at, _)| at == place);
+            if let (Some(said), Some((_, talk))) = (said, speaker) {
+                let wanted = &need.wanted;
+                let heard = Heard {
+                    said,
+                    wanted,
+                    state,
+                    cost,
+                };
+                need.slice.apply(talk, &heard, at.now, now);
+            } else {
+                need.slice.learn(&need.wanted, state, cost, now);
+            }
+            self.tell_reached(need, state);
+            if !state.fits && !need.wanted.shadow {
+                refused = refused.or_else(|| {
+                    Some(Refusal {
+                        limit: need.wanted.limit,
+                        retry_after: Duration::from_millis(state.retry_ms),
+                    })
+                });
+            }
+        }
+        for ((place, _), state) in said.iter().zip(&states) {
+            if !state.fits {
+                needs.shadow(*place);
+            }
+        }
+        Ok(needs.verdict(refused.filter(|_| !charged), self.moment()))
+    }
+
+    /// One call of the store, counted; whether the cost was charged, and how each bucket stands.
+    pub(super) async fn call(
+        &self,
+        tenant: &TenantId,
+        call: &Settle,
+    ) -> Result<(bool, Vec<BucketState>), Undecided> {
+        add(&self.counters.calls);
+        let settled = self.store.settle(tenant, call).await;
+        if settled.is_ok() {
+            self.answered_at.store(self.millis(), Ordering::Relaxed);
+        }
+        let (now, done) = match settled {
+            Ok(Settled::OtherWindow { now }) => (now, Err(Undecided::OtherWindow)),
+            Ok(Settled::Done {
+                now,
+                charged,
+                buckets,
+            }) => (now, Ok((charged, buckets))),
+            Err(error) => {
+                add(&self.counters.failed);
+                return Err(Undecided::Store(error));
+            }
+        };
+        let ahead = now - self.clock.now().as_millis();
+        self.ahead.store(ahead, Ordering::Relaxed);
+        done
+    }
+
+    fn tell_reached(&self, need: &Need, state: &BucketState) {
+        let Some(percent) = need
+            .slice
+            .newly_reached(&need.wanted.terms, state.available)
+        else {
+            return;
+        };
+        add(&self.counters.quota_warnings);
+        tracing::warn!(
+            tenant = %need.slice.tenant,
+            key = need.slice.key.as_deref(),
+            limit = need.wanted.limit.as_str(),
+            quota = need.wanted.terms.burst,
+            percent,
+            "a quota is being used up"
+        );
+    }
+}
+
+/// Counts who waits, also when the wait is given up.
+struct Waits<'a>(&'a Slice);
+
+impl<'a> Waits<'a> {
+    fn for_answer(slice: &'a Slice) -> Self {
+        slice.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(slice)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

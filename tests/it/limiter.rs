@@ -1,0 +1,104 @@
+//! The limiter on real stores: what is counted once for all, whoever counts.
+
+mod outage;
+mod shared;
+mod together;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keystile::clock::SystemClock;
+use keystile::domain::limit::{Limits, Quota, Rate};
+use keystile::domain::name::TenantId;
+use keystile::limiter::{Limiter, Mode, OnOutage, Settings, Subject, Verdict};
+use keystile::store::Store;
+use keystile::store::redis;
+use keystile::store::redis::{Access, RedisStore, Topology};
+use tokio::task::JoinSet;
+
+use crate::store_contract::redis_address;
+
+/// A process with a limiter.
+pub(crate) struct Process {
+    pub(crate) limiter: Arc<Limiter>,
+    tasks: JoinSet<()>,
+}
+
+impl Process {
+    /// On a store in Redis that it shares with those of the same prefix.
+    pub(crate) async fn start(topology: &Topology, prefix: &str, mode: Mode) -> Self {
+        let settings = redis::Settings {
+            topology: topology.clone(),
+            prefix: prefix.to_owned(),
+            ..redis::Settings::standalone(redis_address(1))
+        };
+        let store = RedisStore::new(settings, Access::Read);
+        store.connect().await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&store).run());
+        Self::over(store, mode, tasks)
+    }
+
+    pub(crate) fn over(store: Arc<dyn Store>, mode: Mode, mut tasks: JoinSet<()>) -> Self {
+        let settings = Settings {
+            mode,
+            on_outage: OnOutage::Local,
+        };
+        let limiter = Limiter::new(store, Arc::new(SystemClock), settings);
+        tasks.spawn(Arc::clone(&limiter).run());
+        Self { limiter, tasks }
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn crash(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+pub(crate) fn prefix() -> String {
+    format!("t{:x}:", rand::random::<u64>())
+}
+
+pub(crate) fn limits(rate: &str, quota: &str) -> Limits {
+    Limits {
+        rate: (!rate.is_empty()).then(|| Rate::parse(rate).unwrap()),
+        quota: (!quota.is_empty()).then(|| Quota::parse(quota).unwrap()),
+    }
+}
+
+/// Asks for a request of a key of tenant `acme`.
+pub(crate) async fn ask(
+    limiter: &Limiter,
+    key: &str,
+    (tenant_limits, key_limits): (&Limits, &Limits),
+    cost: u64,
+) -> Verdict {
+    let tenant = TenantId::parse("acme").unwrap();
+    let subject = Subject {
+        tenant: &tenant,
+        tenant_limits,
+        key,
+        key_limits,
+    };
+    let patience = Some(Duration::from_secs(10));
+    limiter.check(&subject, cost, patience).await.unwrap()
+}
+
+/// Sends so many requests of a cost at once, dealt out to the processes; how many pass.
+pub(crate) async fn storm(
+    processes: &[Process],
+    requests: usize,
+    limits: (Limits, Limits),
+    cost: u64,
+) -> usize {
+    let mut tasks = JoinSet::new();
+    for at in 0..requests {
+        let limiter = Arc::clone(&processes[at % processes.len()].limiter);
+        tasks.spawn(async move {
+            let verdict = ask(&limiter, "thekey", (&limits.0, &limits.1), cost).await;
+            verdict.refused.is_none()
+        });
+    }
+    let passed = tasks.join_all().await;
+    passed.into_iter().filter(|passed| *passed).count()
+}

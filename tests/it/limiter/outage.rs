@@ -1,0 +1,124 @@
+//! The store goes away and comes back.
+
+use std::time::{Duration, Instant};
+
+use keystile::domain::limit::Limits;
+use keystile::domain::name::TenantId;
+use keystile::limiter::{Mode, OnOutage, Settings, Subject};
+use keystile::store::redis::Topology;
+
+use super::{Process, ask, limits, prefix, storm};
+use crate::harness::redis::{Options, RedisServer};
+use crate::store_contract::redis_address;
+
+fn topology(server: &RedisServer) -> Topology {
+    Topology::Standalone(redis_address(server.port()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_redis_what_was_left_is_shared_out_and_told_when_it_is_back() {
+    for mode in [Mode::Strict, Mode::Leased] {
+        let mut server = RedisServer::start_with(Options {
+            append_only: true,
+            ..Options::default()
+        });
+        let process = [Process::start(&topology(&server), &prefix(), mode).await];
+        let budget = (limits("1/h burst 100", "1000/month"), Limits::default());
+        assert_eq!(storm(&process, 40, budget, 1).await, 40);
+        server.kill();
+        let begun = Instant::now();
+        let alone = storm(&process, 200, budget, 1).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "it hangs: {:?}",
+            begun.elapsed()
+        );
+        assert!(
+            (50..=60).contains(&alone),
+            "{mode:?}: {alone} of the 60 that were left"
+        );
+        let verdict = ask(&process[0].limiter, "thekey", (&budget.0, &budget.1), 1).await;
+        let refusal = verdict.refused.expect("nothing is left");
+        assert!(refusal.retry_after > Duration::from_secs(60));
+        let state = verdict.states.iter().next().unwrap();
+        assert_eq!(
+            state.remaining, 0,
+            "what the client is told is what it will see"
+        );
+        server.restart();
+        let begun = Instant::now();
+        // The debt is told, by itself or with the next request: then nothing is left in Redis either.
+        loop {
+            let used = server.cli(&["--scan", "--pattern", "*quota*"]);
+            let used = server.cli(&["HGET", used.trim(), "l"]);
+            if used.trim() == (40 + alone).to_string() {
+                break;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{mode:?}: {used}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(storm(&process, 50, budget, 1).await, 60 - alone, "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_happens_without_redis_is_the_operators_choice() {
+    let mut server = RedisServer::start();
+    let process = Process::start(&topology(&server), &prefix(), Mode::Leased).await;
+    server.kill();
+    let budget = limits("1/h burst 5", "");
+    let tenant = TenantId::parse("acme").unwrap();
+    for (on_outage, expected) in [
+        (OnOutage::Local, [Some(5), Some(15)]),
+        (OnOutage::Allow, [Some(20), Some(0)]),
+        (OnOutage::Deny, [None, None]),
+    ] {
+        process.limiter.configure(Settings {
+            mode: Mode::Leased,
+            on_outage,
+        });
+        let (mut passed, mut refused, mut down) = (0, 0, 0);
+        for _ in 0..20 {
+            let subject = Subject {
+                tenant: &tenant,
+                tenant_limits: &budget,
+                key: match on_outage {
+                    OnOutage::Local => "one",
+                    OnOutage::Allow | OnOutage::Deny => "another",
+                },
+                key_limits: &Limits::default(),
+            };
+            match process.limiter.check(&subject, 1, None).await {
+                Ok(verdict) if verdict.refused.is_none() => passed += 1,
+                Ok(_) => refused += 1,
+                Err(_) => down += 1,
+            }
+        }
+        match expected {
+            [Some(passes), Some(refuses)] => assert_eq!((passed, refused), (passes, refuses)),
+            _ => assert_eq!(down, 20, "{on_outage:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_redis_that_does_not_answer_holds_nobody_up_for_long() {
+    let server = RedisServer::start();
+    let process = [Process::start(&topology(&server), &prefix(), Mode::Strict).await];
+    let budget = (limits("1/h burst 100", ""), Limits::default());
+    assert_eq!(storm(&process, 10, budget, 1).await, 10);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.pause();
+    let begun = Instant::now();
+    let passed = storm(&process, 300, budget, 1).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(passed <= 90, "{passed}");
+    server.unpause();
+}

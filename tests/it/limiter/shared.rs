@@ -1,0 +1,130 @@
+//! The script in Redis against the arithmetic that is proven: the same calls, the same answers.
+
+use keystile::domain::limit::LimitName;
+use keystile::domain::name::TenantId;
+use keystile::store::Store;
+use keystile::store::budgets::{self, Bucket, BucketAsk, LeaseAsk, Settle, Settled, Terms};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt as _, SeedableRng as _};
+
+use super::prefix;
+use crate::harness::redis::RedisServer;
+use crate::store_contract::redis_address;
+
+const CALLS: usize = 3_000;
+const LIMITS: [LimitName; 3] = [
+    LimitName::TenantRate,
+    LimitName::TenantDay,
+    LimitName::KeyRate,
+];
+
+fn terms(limit: LimitName, rng: &mut StdRng) -> Terms {
+    if limit == LimitName::TenantDay {
+        return Terms {
+            amount: 0,
+            period: 1,
+            burst: rng.random_range(1..400),
+            window: Some((0, i64::from(u32::MAX) * 1_000)),
+        };
+    }
+    Terms {
+        amount: rng.random_range(1..50),
+        period: [1_000, 60_000][rng.random_range(0..2)],
+        burst: rng.random_range(1..60),
+        window: None,
+    }
+}
+
+fn ask(limit: LimitName, terms: Terms, rng: &mut StdRng) -> BucketAsk {
+    let lease = rng.random_bool(0.7).then(|| LeaseAsk {
+        holder: format!("p{}", rng.random_range(0..4)),
+        sequence: rng.random_range(1..60),
+        spent: rng.random_range(0..30),
+        target: rng.random_range(0..20),
+    });
+    BucketAsk {
+        limit,
+        terms,
+        shadow: rng.random_bool(0.2),
+        debt: if rng.random_bool(0.05) { 3 } else { 0 },
+        lease,
+    }
+}
+
+#[tokio::test]
+async fn the_script_in_redis_answers_as_the_arithmetic_does() {
+    let server = RedisServer::start();
+    let settings = keystile::store::redis::Settings {
+        prefix: prefix(),
+        ..keystile::store::redis::Settings::standalone(redis_address(server.port()))
+    };
+    let store =
+        keystile::store::redis::RedisStore::new(settings, keystile::store::redis::Access::Read);
+    store.connect().await.unwrap();
+    let tenant = TenantId::parse("acme").unwrap();
+    let seed: u64 = rand::rng().next_u64();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut buckets = vec![Bucket::default(); LIMITS.len()];
+    let mut all: Vec<Terms> = LIMITS.map(|limit| terms(limit, &mut rng)).to_vec();
+    let mut charged_some = 0;
+    for at in 0..CALLS {
+        if rng.random_bool(0.02) {
+            let changed = rng.random_range(0..LIMITS.len());
+            all[changed] = terms(LIMITS[changed], &mut rng);
+        }
+        let mut asks = Vec::new();
+        for (limit, terms) in LIMITS.iter().zip(&all) {
+            asks.push(ask(*limit, *terms, &mut rng));
+        }
+        let call = Settle {
+            key: Some("thekey".to_owned()),
+            cost: rng.random_range(0..4),
+            // Short, so that leases end while this goes on.
+            lease_ms: rng.random_range(0..40),
+            buckets: asks,
+        };
+        let answer = store.settle(&tenant, &call).await.unwrap();
+        let Settled::Done { now, charged, .. } = &answer else {
+            panic!("{answer:?}");
+        };
+        charged_some += usize::from(*charged);
+        let expected = budgets::settle(&mut buckets, &call, *now);
+        assert_eq!(answer, expected, "seed {seed}, call {at}: {call:?}");
+    }
+    assert!(charged_some > 100, "seed {seed}: {charged_some}");
+}
+
+#[tokio::test]
+async fn another_window_and_damage_are_told_and_nothing_is_charged() {
+    let server = RedisServer::start();
+    let settings = keystile::store::redis::Settings::standalone(redis_address(server.port()));
+    let store =
+        keystile::store::redis::RedisStore::new(settings, keystile::store::redis::Access::Read);
+    store.connect().await.unwrap();
+    let tenant = TenantId::parse("acme").unwrap();
+    let call = |window: Option<(i64, i64)>, limit| Settle {
+        key: None,
+        cost: 1,
+        lease_ms: 10,
+        buckets: vec![BucketAsk {
+            limit,
+            terms: Terms {
+                amount: u64::from(window.is_none()),
+                period: 1,
+                burst: 5,
+                window,
+            },
+            shadow: false,
+            debt: 0,
+            lease: None,
+        }],
+    };
+    let past = call(Some((0, 1_000)), LimitName::TenantDay);
+    let answer = store.settle(&tenant, &past).await.unwrap();
+    assert!(matches!(answer, Settled::OtherWindow { now } if now > 1_700_000_000_000));
+    let rate = call(None, LimitName::TenantRate);
+    store.settle(&tenant, &rate).await.unwrap();
+    server.cli(&["HSET", "ks:n:{acme}:rl:t", "l", "much"]);
+    let error = store.settle(&tenant, &rate).await.unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}

@@ -1,0 +1,219 @@
+//! Processes that share a budget.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keystile::domain::limit::{LimitName, Limits};
+use keystile::limiter::Mode;
+use keystile::store::redb::EmbeddedStore;
+use keystile::store::redis::Topology;
+use tokio::task::JoinSet;
+
+use super::{Process, ask, limits, prefix, storm};
+use crate::harness::redis::RedisServer;
+use crate::harness::redis::cluster::RedisCluster;
+use crate::store_contract::{cluster_topology, redis_address};
+
+const REQUESTS: usize = 2_000;
+
+async fn processes(topology: &Topology, mode: Mode) -> Vec<Process> {
+    let prefix = prefix();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(Process::start(topology, &prefix, mode).await);
+    }
+    all
+}
+
+fn standalone(server: &RedisServer) -> Topology {
+    Topology::Standalone(redis_address(server.port()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_budget_of_100_strict_lets_exactly_100_pass_and_leased_no_more_and_at_least_90() {
+    let server = RedisServer::start();
+    for (mode, least) in [(Mode::Strict, 100), (Mode::Leased, 90)] {
+        for (rate, quota) in [
+            ("1/h burst 100", ""),
+            ("", "100/month"),
+            ("1/h burst 100", "100/day"),
+        ] {
+            let all = processes(&standalone(&server), mode).await;
+            let passed = storm(&all, REQUESTS, (limits(rate, quota), Limits::default()), 1).await;
+            assert!(
+                (least..=100).contains(&passed),
+                "{mode:?} {rate} {quota}: {passed}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_process_that_crashes_takes_no_more_with_it_than_it_held() {
+    let server = RedisServer::start();
+    let mut all = processes(&standalone(&server), Mode::Leased).await;
+    let budget = (limits("1/h burst 100", ""), Limits::default());
+    // Slowly at first, so that there are slices.
+    let first = storm(&all, 20, budget, 1).await;
+    let mut gone = all.pop().unwrap();
+    gone.crash();
+    let passed = first + storm(&all, REQUESTS, budget, 1).await;
+    // Its lease ends, and counts as spent.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let passed = passed + storm(&all, REQUESTS, budget, 1).await;
+    assert!((90..=100).contains(&passed), "{passed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tenant_and_key_are_charged_together_or_not_at_all_across_a_cluster() {
+    let servers = RedisCluster::start();
+    for mode in [Mode::Strict, Mode::Leased] {
+        let all = processes(&cluster_topology(&servers), mode).await;
+        let tenant = limits("1/h burst 60", "1000/day");
+        let key = limits("1/h burst 20", "");
+        // Of weight 4: the key has room for five.
+        let passed = storm(&all, 200, (tenant, key), 4).await;
+        assert_eq!(passed, 5, "{mode:?}");
+        // What the key has refused has cost the tenant nothing: 60 - 20 are left for its other keys.
+        let mut rest = 0;
+        for _ in 0..50 {
+            let limits = (&tenant, &Limits::default());
+            let verdict = ask(&all[0].limiter, "another", limits, 1).await;
+            rest += usize::from(verdict.refused.is_none());
+            if let Some(refusal) = verdict.refused {
+                assert_eq!(refusal.limit, LimitName::TenantRate);
+            }
+        }
+        let least = if mode == Mode::Strict { 40 } else { 36 };
+        assert!((least..=40).contains(&rest), "{mode:?}: {rest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hot_tenant_costs_few_commands() {
+    let server = RedisServer::start();
+    let prefix = prefix();
+    let mut tasks = JoinSet::new();
+    let budget = limits("1000000/s", "");
+    let begun = Instant::now();
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let process = Process::start(&standalone(&server), &prefix, Mode::Leased).await;
+        let limiter = Arc::clone(&process.limiter);
+        all.push(process);
+        tasks.spawn(async move {
+            let mut passed = 0;
+            while begun.elapsed() < Duration::from_secs(2) {
+                for _ in 0..100 {
+                    let limits = (&budget, &Limits::default());
+                    passed += u64::from(ask(&limiter, "k", limits, 1).await.refused.is_none());
+                }
+                tokio::task::yield_now().await;
+            }
+            passed
+        });
+    }
+    let passed: u64 = tasks.join_all().await.into_iter().sum();
+    let calls = server.calls();
+    let scripts = calls.get("evalsha").copied().unwrap_or(0);
+    let seconds = begun.elapsed().as_secs();
+    assert!(passed > 20_000, "no load: {passed}");
+    assert!(
+        scripts < 300 * seconds,
+        "{scripts} calls in {seconds} s for {passed} requests"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_limit_that_is_changed_holds_at_once_and_what_is_used_stays_used() {
+    let server = RedisServer::start();
+    for mode in [Mode::Strict, Mode::Leased, Mode::Local] {
+        let process = Process::start(&standalone(&server), &prefix(), mode).await;
+        let process = [process];
+        let of = |rate: &str| (limits(rate, ""), Limits::default());
+        assert_eq!(
+            storm(&process, 50, of("1/h burst 30"), 1).await,
+            30,
+            "{mode:?}"
+        );
+        // Raised by 20; then in another period; then lowered below what is used.
+        assert_eq!(
+            storm(&process, 50, of("1/h burst 50"), 1).await,
+            20,
+            "{mode:?}"
+        );
+        assert_eq!(
+            storm(&process, 50, of("1/m burst 60"), 1).await,
+            10,
+            "{mode:?}"
+        );
+        assert_eq!(
+            storm(&process, 50, of("1/h burst 10"), 1).await,
+            0,
+            "{mode:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_quota_survives_a_restart_of_the_embedded_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let budget = (limits("", "10/day, 100/month"), limits("", "7/month"));
+    let mut passed = 0;
+    for _ in 0..3 {
+        let store = Arc::new(EmbeddedStore::open(&path).unwrap());
+        let process = Process::over(store, Mode::Leased, JoinSet::new());
+        let all = [process];
+        passed += storm(&all, 4, budget, 1).await;
+        let [mut process] = all;
+        process.limiter.give_back().await;
+        process.crash();
+        // The file is let go of by the last that holds it.
+        drop(process);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(passed, 7);
+}
+
+#[tokio::test]
+async fn what_a_limit_in_shadow_would_refuse_passes_and_is_told() {
+    let server = RedisServer::start();
+    for mode in [Mode::Strict, Mode::Leased, Mode::Local] {
+        let process = Process::start(&standalone(&server), &prefix(), mode).await;
+        let shadow = limits("1/h burst 3 shadow", "");
+        let key = limits("1/h burst 5", "");
+        let mut told = 0;
+        for at in 0..8 {
+            let verdict = ask(&process.limiter, "k", (&shadow, &key), 1).await;
+            assert_eq!(
+                verdict.refused.is_none(),
+                at < 5,
+                "{mode:?} {at}: {verdict:?}"
+            );
+            told += usize::from(verdict.shadow == Some(LimitName::TenantRate));
+        }
+        assert!((2..=5).contains(&told), "{mode:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_passes_after_the_time_it_is_told_and_not_before() {
+    let server = RedisServer::start();
+    for mode in [Mode::Strict, Mode::Leased, Mode::Local] {
+        let process = Process::start(&standalone(&server), &prefix(), mode).await;
+        let budget = limits("2/s burst 2", "");
+        let asked = async || ask(&process.limiter, "k", (&budget, &Limits::default()), 2).await;
+        assert!(asked().await.refused.is_none());
+        let refusal = asked().await.refused.expect("twice at once");
+        let wait = refusal.retry_after;
+        assert!(
+            wait > Duration::from_millis(500) && wait <= Duration::from_millis(1_010),
+            "{wait:?}"
+        );
+        tokio::time::sleep(wait - Duration::from_millis(300)).await;
+        assert!(asked().await.refused.is_some(), "{mode:?}: too soon");
+        tokio::time::sleep(Duration::from_millis(320)).await;
+        assert!(asked().await.refused.is_none(), "{mode:?}: {wait:?}");
+    }
+}
