@@ -20,7 +20,7 @@ use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::crypto::signing::ContextKeys;
 use keystile::crypto::token::Token;
-use keystile::domain::request::{AccessRequest, Credential, Rule};
+use keystile::domain::request::{AccessRequest, Charge, Credential, Rule};
 use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
 use keystile::telemetry::metrics::Metrics;
@@ -109,6 +109,7 @@ fn request(token: &[u8]) -> AccessRequest<'_> {
         source: None,
         caller: None,
         time_left: None,
+        charge: Charge::Cost,
     }
 }
 

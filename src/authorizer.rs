@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod explain;
+mod limits;
 pub mod policy;
 
 use std::sync::Arc;
@@ -16,24 +17,33 @@ use crate::crypto::digest::{LookupKey, TokenDigest};
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
 use crate::domain::block::Source;
 use crate::domain::decision::{Denial, DenyReason, Keyless, Subject};
+use crate::domain::limit::LimitState;
 use crate::domain::name::KeyId;
-use crate::domain::request::{AccessRequest, Credential, Mode};
+use crate::domain::request::{AccessRequest, Charge, Credential, Mode};
+use crate::limiter::{Limiter, LimiterDown};
 
 /// Compared with when there is no record, so that an unknown token costs the work of a wrong one.
 const NO_RECORD: [u8; 32] = [0; 32];
 
 /// We could not decide.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot decide")]
-pub struct Outage(#[from] LoadError);
+pub enum Outage {
+    /// The key could not be had.
+    #[error("cannot decide")]
+    Key(#[from] LoadError),
+    /// The limits could not be counted.
+    #[error("cannot decide")]
+    Limits(#[from] LimiterDown),
+}
 
 impl Outage {
     /// Whether the store did not answer. A record that it has and that cannot be used is no outage: whoever can
-    /// write to the store could bring that about, so no policy may let a request pass for it.
+    /// write to the store could bring that about, so no policy may let a request pass for it. Limits have a policy of
+    /// their own, which has been asked.
     pub fn is_of_the_store(&self) -> bool {
-        match self.0 {
-            LoadError::Store(_) | LoadError::Timeout(_) => true,
-            LoadError::Record(_) | LoadError::Rollback { .. } => false,
+        match self {
+            Self::Key(LoadError::Store(_) | LoadError::Timeout(_)) => true,
+            Self::Key(LoadError::Record(_) | LoadError::Rollback { .. }) | Self::Limits(_) => false,
         }
     }
 }
@@ -52,8 +62,10 @@ pub enum Decision {
 pub struct Allowed {
     /// Who passes.
     pub grant: Grant,
-    /// What a rule or plan in shadow would have refused it for.
+    /// What a rule, plan or limit in shadow would have refused it for.
     pub shadow: Option<DenyReason>,
+    /// How the limits of the tenant and the key stand, where they were asked.
+    pub limits: Vec<LimitState>,
 }
 
 /// Who passes.
@@ -75,6 +87,8 @@ pub struct Authorizer {
     store_timeout: Duration,
     /// Who has failed too often; none where nobody is counted.
     blocks: Option<Arc<Blocks>>,
+    /// Who counts against limits; none where nothing is limited.
+    limiter: Option<Arc<Limiter>>,
 }
 
 impl Authorizer {
@@ -93,6 +107,7 @@ impl Authorizer {
             clock,
             store_timeout,
             blocks: None,
+            limiter: None,
         }
     }
 
@@ -100,6 +115,14 @@ impl Authorizer {
     pub fn with_blocks(self, blocks: Arc<Blocks>) -> Self {
         Self {
             blocks: Some(blocks),
+            ..self
+        }
+    }
+
+    /// The same, holding requests against the limits of their tenant and key.
+    pub fn with_limiter(self, limiter: Arc<Limiter>) -> Self {
+        Self {
+            limiter: Some(limiter),
             ..self
         }
     }
@@ -156,10 +179,7 @@ impl Authorizer {
             Err(denial) => return Ok(deny(denial)),
         };
         match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
-            Ok(shadow) => Ok(Decision::Allow(Allowed {
-                grant: Grant::Key(found),
-                shadow,
-            })),
+            Ok(shadow) => self.charge(found, shadow, request).await,
             Err(denial) => Ok(deny(Denial {
                 subject: subject(&found),
                 ..denial
@@ -177,6 +197,7 @@ impl Authorizer {
             source: None,
             caller: None,
             time_left: None,
+            charge: Charge::Nothing,
         };
         Ok(match self.authorize(&request).await? {
             Decision::Allow(allowed) => match allowed.grant {
@@ -251,6 +272,7 @@ fn allow_keyless(keyless: Keyless, request: &AccessRequest<'_>) -> Decision {
     Decision::Allow(Allowed {
         grant: Grant::Keyless(keyless),
         shadow: policy::missed_in_shadow(request),
+        limits: Vec::new(),
     })
 }
 

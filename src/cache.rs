@@ -16,18 +16,20 @@ mod entry;
 mod flight;
 mod load;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Timestamp;
 use crate::crypto::keyring::Keyring;
 use crate::domain::key::LookupId;
-use crate::domain::name::{Feature, PlanName, TenantId};
+use crate::domain::name::TenantId;
+use crate::domain::plan::Plans;
 use crate::store::records::RecordError;
 use crate::store::{Store, StoreError, Watcher};
 
@@ -148,7 +150,7 @@ type UnknownMap = quick_cache::sync::Cache<LookupId, Timestamp>;
 pub struct Cache {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
-    plans: BTreeMap<PlanName, BTreeSet<Feature>>,
+    plans: ArcSwap<Plans>,
     settings: Settings,
     keys: KeyMap,
     unknown: UnknownMap,
@@ -176,7 +178,7 @@ impl Cache {
     pub fn new(
         store: &Arc<dyn Store>,
         keyring: Arc<Keyring>,
-        plans: BTreeMap<PlanName, BTreeSet<Feature>>,
+        plans: Plans,
         settings: Settings,
     ) -> Arc<Self> {
         let cache = Arc::new(Self {
@@ -184,7 +186,7 @@ impl Cache {
             unknown: UnknownMap::new(settings.max_negative_entries),
             store: Arc::clone(store),
             keyring,
-            plans,
+            plans: ArcSwap::from_pointee(plans),
             settings,
             tenants: RwLock::default(),
             key_flights: Mutex::default(),
@@ -332,6 +334,20 @@ impl Watcher for Ears {
 }
 
 impl Cache {
+    /// Other plans from now on, for what is in memory as well; the store is not asked.
+    pub fn set_plans(&self, plans: Plans) {
+        let plans = Arc::new(plans);
+        // What is being loaded may have the old plans: it is cut off first, and nothing lands until all is done.
+        let mut flights = self.tenant_flights.lock();
+        flights.cut_all();
+        self.plans.store(Arc::clone(&plans));
+        for slot in self.tenants.read().values() {
+            if let Some(state) = slot.state.load().as_ref() {
+                slot.state.store(Some(Arc::new(state.under(&plans))));
+            }
+        }
+    }
+
     fn hear_again(&self) {
         // What is under way may have been read before. Cut off first: what begins from here on is heard of.
         let mut keys = self.key_flights.lock();

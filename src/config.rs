@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::limit::Limits;
 use crate::domain::san::SanPattern;
 
 mod abuse;
@@ -59,6 +60,7 @@ pub struct Config {
     pub cache: CacheConfig,
     pub failure_policy: FailurePolicy,
     pub tokens: TokenConfig,
+    pub rate_mode: RateMode,
     pub plans: BTreeMap<PlanName, Plan>,
     pub api_keys: ApiKeysConfig,
     /// `None`: failures are not counted.
@@ -115,6 +117,14 @@ choice!(
 );
 choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
+choice!(LimiterOutage = Local { Local, Allow, Deny });
+choice!(
+    RateMode = Leased {
+        Strict,
+        Leased,
+        Local
+    }
+);
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(
     ClientRole = TenantAdmin {
@@ -274,6 +284,7 @@ pub struct CacheConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailurePolicy {
     pub store_outage: OnOutage,
+    pub limiter_outage: LimiterOutage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,6 +297,8 @@ pub struct TokenConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     pub features: BTreeSet<String>,
+    pub limits: Limits,
+    pub shadow: bool,
 }
 
 /// How many keys an owner may have and how long they may live.

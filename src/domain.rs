@@ -11,6 +11,7 @@ pub mod decision;
 pub mod key;
 pub mod limit;
 pub mod name;
+pub mod plan;
 pub mod request;
 pub mod role;
 pub mod route;

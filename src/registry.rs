@@ -14,6 +14,8 @@ mod verify;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::digest::LookupKey;
 use crate::crypto::envelope::DataKey;
@@ -21,6 +23,7 @@ use crate::crypto::keyring::Keyring;
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::change::{Action, Actor, Change};
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::plan::Plans;
 use crate::domain::tenant::Tenant;
 use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
@@ -115,6 +118,7 @@ pub struct Registry {
     lookup: Arc<LookupKey>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    plans: Arc<ArcSwap<Plans>>,
 }
 
 /// A tenant that has been read, with what is needed to change it.
@@ -141,7 +145,18 @@ impl Registry {
             lookup,
             clock,
             settings,
+            plans: Arc::default(),
         }
+    }
+
+    /// The plans that tenants can be on.
+    pub fn plans(&self) -> Arc<Plans> {
+        self.plans.load_full()
+    }
+
+    /// Other plans from now on, for every copy of this registry. Tenants stay on those that they are on.
+    pub fn set_plans(&self, plans: Plans) {
+        self.plans.store(Arc::new(plans));
     }
 
     /// The store behind it.

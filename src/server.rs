@@ -10,6 +10,7 @@ mod connection;
 pub mod files;
 pub mod fleet;
 mod health;
+mod limits;
 mod listener;
 mod ops;
 pub mod parts;
@@ -108,6 +109,7 @@ pub async fn run(
     }
 
     abuse::start(config, parts.blocks(), &metrics, &tasks, &stop);
+    limits::start(config, parts.limiter(), &metrics, &tasks, &stop);
     let mut workers = None;
     if let Some((authz, check)) = config.authz.as_ref().zip(check) {
         let running = Workers::start(authz.workers, &check, &health, &stop)?;
@@ -157,6 +159,7 @@ pub async fn run(
         Ok(()) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
     }
+    parts.give_back_limits().await;
     // Not sooner: a revocation is waited for here as long as a request may be checked here.
     parts.leave_fleet().await;
     end

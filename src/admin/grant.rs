@@ -9,6 +9,7 @@ use tonic_types::FieldViolation;
 use crate::admin::caller::Identity;
 use crate::admin::convert::KeyChange;
 use crate::domain::key::Key;
+use crate::domain::limit::Limits;
 use crate::domain::name::{Feature, Owner, Scope};
 use crate::domain::role::Role;
 use crate::registry::NewKey;
@@ -33,6 +34,7 @@ struct Asked<'a> {
     scopes: Option<&'a BTreeSet<Scope>>,
     features: Option<Option<&'a BTreeSet<Feature>>>,
     networks: Option<&'a [IpNet]>,
+    limits: Option<&'a Limits>,
 }
 
 /// Whether a user, who may make keys for itself alone, may make this one with `own`.
@@ -44,12 +46,21 @@ pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
             scopes: Some(&new.scopes),
             features: Some(new.features.as_ref()),
             networks: Some(&new.networks),
+            limits: Some(&new.limits),
         },
     )
 }
 
 /// Whether a user may change a key of its own like this with `own`.
 pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Status> {
+    for (field, set) in [
+        ("key.rate", change.rate.is_some()),
+        ("key.quota", change.quota.is_some()),
+    ] {
+        if set {
+            return refuse(field, "is for a tenant_admin to change");
+        }
+    }
     check_asked(
         own,
         &Asked {
@@ -57,6 +68,7 @@ pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Sta
             scopes: change.scopes.as_ref(),
             features: change.features.as_ref().map(Option::as_ref),
             networks: change.networks.as_deref(),
+            limits: None,
         },
     )
 }
@@ -79,12 +91,21 @@ fn check_asked(own: &Key, asked: &Asked<'_>) -> Result<(), Status> {
             "key.allow_cidrs",
             "must be within the networks of the calling key",
         ))
+    } else if asked.limits.is_some_and(|new| !new.is_within(&own.limits)) {
+        Some((
+            "key.rate",
+            "and key.quota must be within those of the calling key",
+        ))
     } else {
         None
     };
     let Some((field, problem)) = violation else {
         return Ok(());
     };
+    refuse(field, problem)
+}
+
+fn refuse(field: &str, problem: &str) -> Result<(), Status> {
     let violation = FieldViolation::new(field, problem);
     Err(Reason::PermissionDenied.with_fields(format!("{field} {problem}"), vec![violation]))
 }
@@ -114,6 +135,7 @@ mod tests {
     use crate::admin::caller::Credential;
     use crate::clock::Timestamp;
     use crate::domain::key::{KeyKind, KeyStatus};
+    use crate::domain::limit::Rate;
     use crate::domain::name::{Description, DisplayName, KeyId, TenantId};
 
     fn own() -> Key {
@@ -130,6 +152,7 @@ mod tests {
             scopes: [Scope::parse("read").unwrap()].into(),
             features: Some([Feature::parse("images").unwrap()].into()),
             networks: vec!["10.0.0.0/8".parse().unwrap()],
+            limits: Limits::default(),
             expires_at: None,
             generations: Vec::new(),
             created_at: now,
@@ -205,6 +228,24 @@ mod tests {
             },
             Some("key.allow_cidrs"),
         );
+    }
+
+    #[test]
+    fn a_user_with_a_limit_of_its_own_makes_keys_that_have_one_too() {
+        let rate = |text| Limits {
+            rate: Some(Rate::parse(text).unwrap()),
+            quota: None,
+        };
+        let limited = Key {
+            limits: rate("10/s"),
+            ..own()
+        };
+        let with = |limits| NewKey { limits, ..new() };
+        assert!(check_user(&limited, &with(rate("5/s"))).is_ok());
+        assert!(check_user(&own(), &with(rate("5/s"))).is_ok());
+        for wider in [Limits::default(), rate("11/s"), rate("10/s shadow")] {
+            assert!(check_user(&limited, &with(wider)).is_err(), "{wider:?}");
+        }
     }
 
     #[test]

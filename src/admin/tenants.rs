@@ -1,5 +1,7 @@
 //! The RPCs of tenants.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use crate::admin::caller::{Identity, Permission, require};
@@ -12,6 +14,7 @@ use crate::admin::page_token::page_size;
 use crate::admin::{Admin, batch};
 use crate::domain::change::Action;
 use crate::domain::name::TenantId;
+use crate::domain::plan::Plans;
 use crate::domain::tenant::Tenant;
 use crate::proto::admin as pb;
 use crate::proto::admin::batch_create_tenants_result::Result as Created;
@@ -29,7 +32,7 @@ impl TenantService for Tenants {
     async fn create_tenant(&self, request: Request<pb::CreateTenantRequest>) -> Answer<pb::Tenant> {
         let caller = self.0.caller(&request).await?;
         require(&caller, Permission::Global, None)?;
-        answer(self.create_one(&caller, request.into_inner()).await)
+        self.answer(self.create_one(&caller, request.into_inner()).await)
     }
 
     async fn get_tenant(&self, request: Request<pb::GetTenantRequest>) -> Answer<pb::Tenant> {
@@ -40,7 +43,7 @@ impl TenantService for Tenants {
             "name",
             &request.get_ref().name,
         )?;
-        answer(self.read(&id).await)
+        self.answer(self.read(&id).await)
     }
 
     async fn list_tenants(
@@ -57,6 +60,7 @@ impl TenantService for Tenants {
         let after = pages.position(&bound_to, &request.page_token, TenantId::parse)?;
         let query = Query {
             registry: &self.0.registry,
+            plans: self.0.registry.plans(),
             filter,
         };
         let page = page(&query, after, size).await?;
@@ -89,7 +93,7 @@ impl TenantService for Tenants {
                 },
             )
             .await;
-        answer(changed.map_err(from_registry("tenant")))
+        self.answer(changed.map_err(from_registry("tenant")))
     }
 
     async fn suspend_tenant(
@@ -106,7 +110,7 @@ impl TenantService for Tenants {
             .registry
             .suspend_tenant(&caller.actor(), &id, etag, &reason)
             .await;
-        answer(done.map_err(from_registry("tenant")))
+        self.answer(done.map_err(from_registry("tenant")))
     }
 
     async fn resume_tenant(&self, request: Request<pb::ResumeTenantRequest>) -> Answer<pb::Tenant> {
@@ -119,7 +123,7 @@ impl TenantService for Tenants {
             .registry
             .resume_tenant(&caller.actor(), &id, etag)
             .await;
-        answer(done.map_err(from_registry("tenant")))
+        self.answer(done.map_err(from_registry("tenant")))
     }
 
     async fn delete_tenant(&self, request: Request<pb::DeleteTenantRequest>) -> Answer<()> {
@@ -152,9 +156,10 @@ impl TenantService for Tenants {
             let (tenants, caller) = (self.clone(), caller.clone());
             async move { tenants.create_one(&caller, request).await }
         });
+        let plans = self.0.registry.plans();
         let result = |result: Result<Tenant, Status>| pb::BatchCreateTenantsResult {
             result: Some(match result {
-                Ok(tenant) => Created::Tenant(tenant_to_proto(&tenant)),
+                Ok(tenant) => Created::Tenant(tenant_to_proto(&tenant, &plans)),
                 Err(status) => Created::Error(batch::rpc_status(&status)),
             }),
         };
@@ -167,6 +172,7 @@ impl TenantService for Tenants {
 /// Which tenants are wanted.
 struct Query<'a> {
     registry: &'a Registry,
+    plans: Arc<Plans>,
     filter: Filter,
 }
 
@@ -189,7 +195,7 @@ impl Listed for Query<'_> {
     }
 
     fn show(&self, tenant: &Tenant) -> Option<pb::Tenant> {
-        let shown = tenant_to_proto(tenant);
+        let shown = tenant_to_proto(tenant, &self.plans);
         self.filter.passes(&shown).then_some(shown)
     }
 }
@@ -220,13 +226,16 @@ impl Tenants {
     }
 }
 
+impl Tenants {
+    fn answer(&self, tenant: Result<Tenant, Status>) -> Answer<pb::Tenant> {
+        let plans = self.0.registry.plans();
+        Ok(Response::new(tenant_to_proto(&tenant?, &plans)))
+    }
+}
+
 /// The tenant of that name, if the caller may reach it.
 fn reach(caller: &Identity, need: Permission, field: &str, name: &str) -> Result<TenantId, Status> {
     let id = tenant_name(field, name)?;
     require(caller, need, Some(&id))?;
     Ok(id)
-}
-
-fn answer(tenant: Result<Tenant, Status>) -> Answer<pb::Tenant> {
-    Ok(Response::new(tenant_to_proto(&tenant?)))
 }

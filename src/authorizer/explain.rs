@@ -33,6 +33,8 @@ pub enum Rule {
     Feature,
     /// The key has a scope that the route needs.
     Scope,
+    /// The request is neither too soon nor one too many.
+    Limit,
 }
 
 impl Rule {
@@ -49,6 +51,7 @@ impl Rule {
             Self::Network => "network",
             Self::Feature => "feature",
             Self::Scope => "scope",
+            Self::Limit => "limit",
         }
     }
 }
@@ -208,6 +211,7 @@ fn networks(key: &KeyFacts<'_>, request: &AccessRequest<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::domain::request::Charge;
     use std::collections::BTreeMap;
 
     use super::*;
@@ -228,6 +232,8 @@ mod tests {
                 status: [TenantStatus::Active, TenantStatus::Suspended][usize::from(is(1))],
                 plan: None,
                 features: Default::default(),
+                limits: Default::default(),
+                plan_in_shadow: false,
                 metadata: BTreeMap::new(),
                 version: 1,
             };
@@ -251,6 +257,7 @@ mod tests {
                 source: None,
                 caller: None,
                 time_left: None,
+                charge: Charge::Nothing,
             };
             let decided = policy::decide(&tenant, &key, &request, NOON);
             let rules = of_key(&tenant, &key, &request, NOON);

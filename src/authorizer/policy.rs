@@ -62,7 +62,7 @@ fn meets(
 ) -> Result<Option<DenyReason>, Denial> {
     let mut in_shadow = None;
     if let Some(missing) = parts(rule.features).find(|name| !has_feature(tenant, key, name)) {
-        if !is_plan_in_shadow(tenant) {
+        if !tenant.plan_in_shadow {
             return Err(missing_part(DenyReason::FeatureNotEnabled, missing));
         }
         in_shadow = Some(DenyReason::FeatureNotEnabled);
@@ -71,11 +71,6 @@ fn meets(
         return Err(missing_part(DenyReason::ScopeNotGranted, missing));
     }
     Ok(in_shadow)
-}
-
-/// Whether what the tenant's plan lacks is only reported. No plan can say so yet.
-fn is_plan_in_shadow(_: &TenantAccess) -> bool {
-    false
 }
 
 fn would_refuse(tenant: &TenantAccess, key: &KeyFacts<'_>, rule: &Rule<'_>) -> Option<DenyReason> {

@@ -13,8 +13,11 @@ use crate::cache::DEAF;
 use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::domain::access::{KeyAccess, TenantAccess};
+use crate::domain::limit::Limits;
 use crate::domain::name::{Feature, TenantId};
+use crate::domain::plan::{Overrides, Plans};
 use crate::domain::role::Role;
+use crate::domain::tenant::Tenant;
 
 /// Stands for "never expires" where an option would cost eight bytes a key.
 const NEVER: i64 = i64::MAX;
@@ -48,7 +51,14 @@ const OVERHEAD: usize = 64;
 struct Narrowing {
     features: Option<BTreeSet<Feature>>,
     networks: Vec<IpNet>,
+    limits: Limits,
 }
+
+/// What most keys have of their own.
+const UNLIMITED: Limits = Limits {
+    rate: None,
+    quota: None,
+};
 
 impl Narrowing {
     fn bytes(&self) -> usize {
@@ -75,7 +85,8 @@ impl CachedKey {
             }
             text.push_str(scope.as_str());
         }
-        let narrow = access.features.is_some() || !access.networks.is_empty();
+        let narrow =
+            access.features.is_some() || !access.networks.is_empty() || !access.limits.is_empty();
         let len = |text: &str| {
             u8::try_from(text.len()).expect("key ids and owners are at most 128 bytes")
         };
@@ -89,6 +100,7 @@ impl CachedKey {
                 Box::new(Narrowing {
                     features: access.features,
                     networks: access.networks,
+                    limits: access.limits,
                 })
             }),
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
@@ -169,6 +181,13 @@ impl CachedKey {
             .map_or(&[], |narrowing| &narrowing.networks)
     }
 
+    /// Limits of its own, beside its tenant's.
+    pub fn limits(&self) -> &Limits {
+        self.narrowing
+            .as_ref()
+            .map_or(&UNLIMITED, |narrowing| &narrowing.limits)
+    }
+
     /// Whether this is a state of the same generation of the same key.
     pub(super) fn is_of(&self, access: &KeyAccess) -> bool {
         *self.tenant() == access.tenant
@@ -222,7 +241,9 @@ impl fmt::Debug for TenantSlot {
 /// A tenant in memory.
 pub struct CachedTenant {
     access: TenantAccess,
-    pub(super) data_key: DataKey,
+    /// From which its access is derived again when the plans change.
+    overrides: Overrides,
+    pub(super) data_key: Arc<DataKey>,
     pub(super) loaded_at: AtomicI64,
     /// In which time of hearing all changes it was loaded.
     pub(super) heard_in: AtomicU32,
@@ -238,13 +259,48 @@ impl fmt::Debug for CachedTenant {
 }
 
 impl CachedTenant {
-    pub(super) fn new(access: TenantAccess, data_key: DataKey, now: Timestamp) -> Self {
+    pub(super) fn new(tenant: Tenant, plans: &Plans, data_key: DataKey, now: Timestamp) -> Self {
+        let overrides = tenant.overrides();
+        let plan = tenant.plan.as_ref().and_then(|plan| plans.get(plan));
+        let holds = overrides.over(plan);
+        let access = TenantAccess {
+            id: tenant.id,
+            display_name: tenant.display_name,
+            status: tenant.status,
+            plan: tenant.plan,
+            features: holds.features,
+            limits: holds.limits,
+            plan_in_shadow: holds.plan_in_shadow,
+            metadata: tenant.metadata,
+            version: tenant.version,
+        };
         Self {
             access,
-            data_key,
+            overrides,
+            data_key: Arc::new(data_key),
             loaded_at: AtomicI64::new(now.as_millis()),
             heard_in: AtomicU32::new(DEAF),
             suspect: AtomicBool::new(false),
+            rendered: OnceLock::new(),
+        }
+    }
+
+    /// The same state under other plans.
+    pub(super) fn under(&self, plans: &Plans) -> Self {
+        let plan = self.access.plan.as_ref().and_then(|plan| plans.get(plan));
+        let holds = self.overrides.over(plan);
+        Self {
+            access: TenantAccess {
+                features: holds.features,
+                limits: holds.limits,
+                plan_in_shadow: holds.plan_in_shadow,
+                ..self.access.clone()
+            },
+            overrides: self.overrides.clone(),
+            data_key: Arc::clone(&self.data_key),
+            loaded_at: AtomicI64::new(self.loaded_at.load(Ordering::Relaxed)),
+            heard_in: AtomicU32::new(self.heard_in.load(Ordering::Relaxed)),
+            suspect: AtomicBool::new(self.suspect.load(Ordering::Acquire)),
             rendered: OnceLock::new(),
         }
     }

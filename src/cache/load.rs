@@ -1,6 +1,5 @@
 //! From the store into memory: read, prove, open, keep.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,10 +8,8 @@ use crate::cache::flight::Joined;
 use crate::cache::{Cache, CachedKey, CachedTenant, Found, LoadError};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::OpenError;
-use crate::domain::access::TenantAccess;
 use crate::domain::key::LookupId;
-use crate::domain::name::{Feature, TenantId};
-use crate::domain::tenant::Tenant;
+use crate::domain::name::TenantId;
 use crate::store::StoreError;
 use crate::store::records::{self, RecordError};
 
@@ -211,34 +208,16 @@ impl Cache {
                 seen: old.access().version,
             });
         }
+        let plans = self.plans.load();
+        if let Some(plan) = tenant
+            .plan
+            .as_ref()
+            .filter(|plan| !plans.contains_key(*plan))
+        {
+            tracing::warn!(tenant = %tenant.id, %plan, "the plan is not in `plans`: the tenant has none of its features and limits");
+        }
         Ok(Some(Arc::new(CachedTenant::new(
-            self.access(tenant),
-            data_key,
-            now,
+            tenant, &plans, data_key, now,
         ))))
-    }
-
-    /// The tenant with its plan applied: plan features + its own - denials.
-    fn access(&self, tenant: Tenant) -> TenantAccess {
-        let plan = tenant.plan.as_ref().and_then(|plan| self.plans.get(plan));
-        if let (Some(name), None) = (&tenant.plan, plan) {
-            tracing::warn!(tenant = %tenant.id, plan = %name, "the plan is not in `plans`: the tenant has none of its features");
-        }
-        let features: BTreeSet<Feature> = plan
-            .into_iter()
-            .flatten()
-            .chain(&tenant.features)
-            .filter(|feature| !tenant.denied_features.contains(*feature))
-            .cloned()
-            .collect();
-        TenantAccess {
-            id: tenant.id,
-            display_name: tenant.display_name,
-            status: tenant.status,
-            plan: tenant.plan,
-            features,
-            metadata: tenant.metadata,
-            version: tenant.version,
-        }
     }
 }

@@ -38,6 +38,7 @@ enum KeyCommand {
   owner         `default` if empty
   role          user, tenant_admin or global_admin; user if empty
   scopes, features, networks   several are separated by blanks
+  rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
   expires_at    for example 2027-01-31T00:00:00Z; never if empty
 The whole table is checked before anything is sent. What was interrupted is gone on with by doing it again within a
@@ -46,6 +47,7 @@ day: a key that the same caller made of the same tenant, name and owner is given
 Examples:
   keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read
   keystile key create acme --name ci --allow-cidr 10.0.0.0/8 --allow-cidr 192.0.2.7
+  keystile key create acme --name ci --rate 10/s --quota 1000/day
   keystile key create acme --name ci -o json | jq -r .plaintext
   keystile key create --csv keys-of-many-tenants.csv --tokens-file tokens.csv"
     )]
@@ -132,7 +134,7 @@ struct CreateArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["name", "test", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs"]
+        conflicts_with_all = ["name", "test", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs", "rate", "quota"]
     )]
     csv: Option<PathBuf>,
     /// File to make for the tokens of the table's keys, a table with mode 0600; it must not be there yet
@@ -169,6 +171,12 @@ struct FactArgs {
     /// A network it may be used from; without any, from everywhere; may be repeated
     #[arg(long = "allow-cidr", value_name = "CIDR")]
     allow_cidrs: Vec<String>,
+    /// How fast it may ask, for example 10/s or "10/s burst 20"; its tenant's limit holds beside it
+    #[arg(long, default_value = "", hide_default_value = true)]
+    rate: String,
+    /// How much it may ask, for example 20/day or 1000000/month; its tenant's limit holds beside it
+    #[arg(long, default_value = "", hide_default_value = true)]
+    quota: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -283,6 +291,8 @@ impl FactArgs {
                 names: self.features.clone(),
             }),
             allow_cidrs: self.allow_cidrs.clone(),
+            rate: self.rate.clone(),
+            quota: self.quota.clone(),
             expire_time,
             ..pb::Key::default()
         }

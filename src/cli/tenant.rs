@@ -26,7 +26,8 @@ pub(super) struct TenantArgs {
 enum TenantCommand {
     /// Make a tenant
     #[command(after_help = "Example:
-  keystile tenant create acme --display-name \"Acme\" --plan pro --feature images --metadata region=eu")]
+  keystile tenant create acme --display-name \"Acme\" --plan pro --feature images --metadata region=eu
+  keystile tenant create acme --rate 100/s --quota 1000000/month")]
     Create(CreateArgs),
     /// Make many tenants from a table, each with a first key if asked
     Import(import::ImportArgs),
@@ -47,6 +48,8 @@ enum TenantCommand {
     /// Change a tenant; what is not named stays
     #[command(after_help = "Examples:
   keystile tenant update acme --feature export
+  keystile tenant update acme --rate 200/s --quota unlimited
+  keystile tenant update acme --rate \"\"      (back to the plan's rate)
   keystile tenant update acme --plan free --remove-feature images")]
     Update(Box<UpdateArgs>),
     /// Make every key of a tenant refuse; nothing is lost
@@ -95,9 +98,15 @@ struct CreateArgs {
     /// For people; without it, the id
     #[arg(long, default_value = "")]
     display_name: String,
-    /// The plan whose features it has
+    /// The plan whose features and limits it has
     #[arg(long, default_value = "")]
     plan: String,
+    /// How fast all its keys together may ask, for example 100/s or "100/s burst 200", in place of its plan's rate
+    #[arg(long, default_value = "", hide_default_value = true)]
+    rate: String,
+    /// How much they may ask, for example 1000000/month or "1000/day, 20000/month", in place of its plan's quota
+    #[arg(long, default_value = "", hide_default_value = true)]
+    quota: String,
     /// A feature beyond the plan's; may be repeated
     #[arg(long = "feature", value_name = "FEATURE")]
     features: Vec<String>,
@@ -116,9 +125,15 @@ struct UpdateArgs {
     /// For people
     #[arg(long)]
     display_name: Option<String>,
-    /// The plan whose features it has; empty for none
+    /// The plan whose features and limits it has; empty for none
     #[arg(long)]
     plan: Option<String>,
+    /// How fast all its keys together may ask, or unlimited; empty for its plan's rate
+    #[arg(long)]
+    rate: Option<String>,
+    /// How much they may ask, or unlimited; empty for its plan's quota
+    #[arg(long)]
+    quota: Option<String>,
     /// Give it a feature; may be repeated
     #[arg(long = "feature", value_name = "FEATURE")]
     add: Vec<String>,
@@ -218,6 +233,8 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::Tenant, Failur
         tenant: Some(pb::Tenant {
             display_name: args.display_name.clone(),
             plan: args.plan.clone(),
+            rate: args.rate.clone(),
+            quota: args.quota.clone(),
             features: args.features.clone(),
             denied_features: args.denied_features.clone(),
             metadata: args.metadata.iter().cloned().collect(),
@@ -312,6 +329,14 @@ fn change(tenant: &mut pb::Tenant, args: &UpdateArgs) -> Vec<String> {
         tenant.plan.clone_from(plan);
         paths.push("plan".into());
     }
+    if let Some(rate) = &args.rate {
+        tenant.rate.clone_from(rate);
+        paths.push("rate".into());
+    }
+    if let Some(quota) = &args.quota {
+        tenant.quota.clone_from(quota);
+        paths.push("quota".into());
+    }
     if change_list(&mut tenant.features, &args.add, &args.remove) {
         paths.push("features".into());
     }
@@ -385,6 +410,8 @@ mod tests {
             tenant: "acme".into(),
             display_name: None,
             plan: None,
+            rate: Some(String::new()),
+            quota: None,
             add: texts(&["audio", "export"]),
             remove: texts(&["images"]),
             deny: Vec::new(),
@@ -395,7 +422,7 @@ mod tests {
                 etag: String::new(),
             },
         };
-        assert_eq!(change(&mut tenant, &args), ["features", "metadata"]);
+        assert_eq!(change(&mut tenant, &args), ["rate", "features", "metadata"]);
         assert_eq!(tenant.features, ["export", "audio"]);
         assert_eq!(tenant.metadata, [("b".into(), "3".into())].into());
         assert_eq!(tenant.plan, "pro");

@@ -7,8 +7,8 @@ use super::quantity::{ByteSize, HumanDuration};
 use super::redis::{RedisNode, RedisUrl};
 use super::text::{
     CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, Method, PlanName,
-    QueryName, RedisPrefix, RedisUser, RouteHost, RoutePath, SanText, ScopeName, ServiceName,
-    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    QueryName, QuotaText, RateText, RedisPrefix, RedisUser, RouteHost, RoutePath, SanText,
+    ScopeName, ServiceName, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 
 pub(super) struct Format {
@@ -102,6 +102,16 @@ pub(super) const FORMATS: &[Format] = &[
         name: "route-path",
         example: "a path such as \"/v1/images/{id}\" or \"/v1/{*rest}\"",
         check: parses::<RoutePath>,
+    },
+    Format {
+        name: "rate",
+        example: "a rate such as `100/s` or `100/s burst 200`",
+        check: parses::<RateText>,
+    },
+    Format {
+        name: "quota",
+        example: "a quota such as `1000000/month` or `1000/day, 20000/month`",
+        check: parses::<QuotaText>,
     },
     Format {
         name: "plan-name",

@@ -12,10 +12,12 @@ use serde_json::json;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
-    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName,
-    SanText, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    CookieName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName, SanText,
+    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
-use super::{ClientRole, LogFormat, LogLevel, OnOutage, Profile, SecretRetention, TlsVersion};
+use super::{
+    ClientRole, LimiterOutage, LogFormat, LogLevel, OnOutage, Profile, SecretRetention, TlsVersion,
+};
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
 macro_rules! section {
@@ -28,9 +30,11 @@ macro_rules! section {
 }
 
 mod abuse;
+mod limits;
 mod redis;
 mod route;
 pub(super) use abuse::RawAbuse;
+pub(super) use limits::{RawPlan, RawRateLimits};
 pub(super) use redis::RawRedis;
 pub(super) use route::RawRoute;
 
@@ -63,7 +67,10 @@ section! {
         pub failure_policy: RawFailurePolicy,
         /// The form of API keys and whether they can be shown again.
         pub tokens: RawTokens,
-        /// Plans by name. A tenant names its plan and has the plan's features beside its own.
+        /// How the limits of tenants and keys are counted.
+        pub rate_limits: RawRateLimits,
+        /// Plans by name. A tenant names its plan, has the plan's features beside its own, and the plan's limits where
+        /// it has none of its own.
         #[schemars(extend("propertyNames" = json!({"format": "plan-name"})))]
         pub plans: BTreeMap<PlanName, RawPlan>,
         /// How many keys an owner may have and how long they may live.
@@ -349,6 +356,9 @@ section! {
         /// The store cannot be reached and the key is not cached: `deny` answers 503, `defer` leaves it to
         /// Envoy's `failure_mode_allow`.
         pub store_outage: OnOutage,
+        /// The store cannot be reached and a limit has to be counted: `local` lets each sidecar spend its share of what
+        /// was left, `allow` lets every request pass, `deny` answers 503.
+        pub limiter_outage: LimiterOutage,
     }
 }
 
@@ -361,16 +371,6 @@ section! {
         pub test_prefix: TokenPrefix,
         /// `sealed` keeps each token encrypted under the vault keyring, `none` does not keep it.
         pub secret_retention: SecretRetention,
-    }
-}
-
-section! {
-    #[derive(Default)]
-    #[serde(default)]
-    RawPlan {
-        /// Features that tenants of this plan have.
-        #[schemars(length(max = 256), extend("uniqueItems" = true))]
-        pub features: Vec<FeatureName>,
     }
 }
 

@@ -111,12 +111,14 @@ fn what_is_not_written_has_the_documented_default() {
         },
         failure_policy: FailurePolicy {
             store_outage: OnOutage::Deny,
+            limiter_outage: LimiterOutage::Local,
         },
         tokens: TokenConfig {
             live_prefix: "ks_live".to_owned(),
             test_prefix: "ks_test".to_owned(),
             secret_retention: SecretRetention::Sealed,
         },
+        rate_mode: RateMode::Leased,
         plans: BTreeMap::new(),
         api_keys: ApiKeysConfig {
             enabled: true,
@@ -163,8 +165,9 @@ authz:
   store_timeout: 1s
   signed_context: {issuer: "https://keys.example", audience: [orders, billing], ttl: 30s}
 keyring: {data: {env: KEYSTILE_KEK}, signing: {file: keys/signing.keyring}}
-plans: {pro: {features: [export, images]}}
-failure_policy: {store_outage: defer}
+plans: {pro: {features: [export, images], rate: 100/s burst 200, quota: "1000/day,20000/month", shadow: true}}
+rate_limits: {mode: strict}
+failure_policy: {store_outage: defer, limiter_outage: deny}
 telemetry: {log: {level: trace, format: json}}
 shutdown: {drain_timeout: 0s}
 "#;
@@ -208,6 +211,12 @@ shutdown: {drain_timeout: 0s}
     let pro: Vec<&String> = config.plans["pro"].features.iter().collect();
     assert_eq!(pro, ["export", "images"]);
     assert_eq!(config.failure_policy.store_outage, OnOutage::Defer);
+    assert_eq!(config.failure_policy.limiter_outage, LimiterOutage::Deny);
+    assert_eq!(config.rate_mode, RateMode::Strict);
+    let limits = config.plans["pro"].limits;
+    assert_eq!(limits.rate.unwrap().to_string(), "100/s burst 200");
+    assert_eq!(limits.quota.unwrap().to_string(), "1000/day, 20000/month");
+    assert!(config.plans["pro"].shadow);
     assert_eq!(
         (config.log.level, config.log.format),
         (LogLevel::Trace, LogFormat::Json)

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::domain::limit::{Quota, Rate};
 use crate::domain::route::{HostPattern, PathTemplate};
 use crate::domain::san::SanPattern;
 
@@ -166,6 +167,22 @@ checked_text!(
     }
 );
 checked_text!(
+    /// How fast somebody may ask.
+    pub(super) RateText, "rate", "^[0-9]+/[smh]( burst [0-9]+)?( shadow)?$",
+    |text| match Rate::parse(text) {
+        Ok(rate) => Ok(rate.to_string()),
+        Err(_) => Err(not_allowed(text, Rate::RULE)),
+    }
+);
+checked_text!(
+    /// How much somebody may ask.
+    pub(super) QuotaText, "quota", "^[0-9]+/(day|month)( shadow)?(, ?[0-9]+/(day|month)( shadow)?)?$",
+    |text| match Quota::parse(text) {
+        Ok(quota) => Ok(quota.to_string()),
+        Err(_) => Err(not_allowed(text, Quota::RULE)),
+    }
+);
+checked_text!(
     /// Name of a plan.
     pub PlanName, "plan-name", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
     |text| label(text, "a plan name (1 to 63 of a-z 0-9 -, a letter or digit first and last)")
@@ -220,6 +237,20 @@ impl SanText {
     /// The pattern; none only for what `FromStr` refuses.
     pub(super) fn to_pattern(&self) -> Option<SanPattern> {
         self.0.parse().ok()
+    }
+}
+
+impl RateText {
+    /// The rate; none only for what `FromStr` refuses.
+    pub(super) fn to_rate(&self) -> Option<Rate> {
+        Rate::parse(&self.0).ok()
+    }
+}
+
+impl QuotaText {
+    /// The quota; none only for what `FromStr` refuses.
+    pub(super) fn to_quota(&self) -> Option<Quota> {
+        Quota::parse(&self.0).ok()
     }
 }
 

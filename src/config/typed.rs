@@ -3,9 +3,10 @@
 use super::quantity::HumanDuration;
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
-    RawLimits, RawLimitsOverride, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawUnixSocket,
+    RawLimits, RawLimitsOverride, RawPlan, RawStore, RawStoreKind, RawTenantLimits, RawTls,
+    RawUnixSocket,
 };
-use super::text::{FilePath, SanText};
+use super::text::{FilePath, QuotaText, RateText, SanText};
 use super::{
     AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
     CredentialSource, FailurePolicy, KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource,
@@ -13,6 +14,7 @@ use super::{
     TlsConfig, TokenConfig, UnixSocketConfig,
 };
 use super::{abuse, redis, route};
+use crate::domain::limit::Limits;
 
 /// `None` only for what `validate` refuses.
 pub(super) fn config(raw: RawConfig) -> Option<Config> {
@@ -47,23 +49,18 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
         },
         failure_policy: FailurePolicy {
             store_outage: raw.failure_policy.store_outage,
+            limiter_outage: raw.failure_policy.limiter_outage,
         },
         tokens: TokenConfig {
             live_prefix: raw.tokens.live_prefix.to_string(),
             test_prefix: raw.tokens.test_prefix.to_string(),
             secret_retention: raw.tokens.secret_retention,
         },
+        rate_mode: raw.rate_limits.mode,
         plans: raw
             .plans
             .into_iter()
-            .map(|(name, plan)| {
-                (
-                    name,
-                    Plan {
-                        features: plan.features.iter().map(ToString::to_string).collect(),
-                    },
-                )
-            })
+            .map(|(name, raw)| (name, plan(&raw)))
             .collect(),
         api_keys: api_keys(&raw.api_keys),
         abuse: raw.abuse.as_ref().map(abuse::config),
@@ -71,6 +68,17 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             drain_timeout: raw.shutdown.drain_timeout.0,
         },
     })
+}
+
+fn plan(raw: &RawPlan) -> Plan {
+    Plan {
+        features: raw.features.iter().map(ToString::to_string).collect(),
+        limits: Limits {
+            rate: raw.rate.as_ref().and_then(RateText::to_rate),
+            quota: raw.quota.as_ref().and_then(QuotaText::to_quota),
+        },
+        shadow: raw.shadow,
+    }
 }
 
 fn store(raw: &RawStore) -> Option<StoreConfig> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
+use crate::domain::limit::Limits;
 use crate::domain::name::{
     Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
 };
@@ -38,6 +39,8 @@ pub struct KeyAccess {
     pub features: Option<BTreeSet<Feature>>,
     /// If not empty, the only networks it may be used from.
     pub networks: Vec<IpNet>,
+    /// Limits of its own, beside its tenant's.
+    pub limits: Limits,
 }
 
 /// What a Check needs of a tenant, its plan applied.
@@ -53,6 +56,10 @@ pub struct TenantAccess {
     pub plan: Option<PlanName>,
     /// Plan features + its own - denials.
     pub features: BTreeSet<Feature>,
+    /// What all its keys together may ask for.
+    pub limits: Limits,
+    /// A feature that its plan lacks is only reported.
+    pub plan_in_shadow: bool,
     /// Facts for upstreams.
     pub metadata: BTreeMap<MetadataName, Description>,
     /// The tenant record's version.

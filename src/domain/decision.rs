@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::limit::{LimitName, LimitState};
 use crate::domain::name::{KeyId, PlanName, TenantId};
 
 /// Why a request was refused (DESIGN section 3.2). The words are part of the contract.
@@ -86,10 +87,14 @@ pub struct Subject {
 pub struct Denial {
     /// The stable reason.
     pub reason: DenyReason,
-    /// The feature or scope that is missing, or why the request is ambiguous. Safe to show to the client.
+    /// The feature or scope that is missing, the limit that is reached, or why the request is ambiguous. Safe to show to the client.
     pub detail: Option<String>,
     /// After which time the same request would pass, when waiting helps.
     pub retry_after: Option<Duration>,
+    /// How the limits of the tenant and the key stand, where they were asked.
+    pub limits: Vec<LimitState>,
+    /// Which of them refuses.
+    pub refused_by: Option<LimitName>,
     /// Whose key it was, when it was proven. Only for the operator.
     pub subject: Option<Subject>,
 }
@@ -101,6 +106,8 @@ impl Denial {
             reason,
             detail: None,
             retry_after: None,
+            limits: Vec::new(),
+            refused_by: None,
             subject: None,
         }
     }

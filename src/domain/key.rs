@@ -6,6 +6,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
+use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 
@@ -99,6 +100,8 @@ pub struct Key {
     pub features: Option<BTreeSet<Feature>>,
     /// If not empty, the only networks it may be used from.
     pub networks: Vec<IpNet>,
+    /// Limits of its own, beside its tenant's: narrow, never widen.
+    pub limits: Limits,
     /// When it stops working, if ever.
     pub expires_at: Option<Timestamp>,
     /// The newest last; never empty.

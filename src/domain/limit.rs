@@ -7,6 +7,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::domain::decision::DenyReason;
 use crate::domain::name::InvalidName;
 
 /// The most requests in a rate or its burst: with a period of an hour in milliseconds, a bucket's level in parts of
@@ -123,6 +124,21 @@ impl Rate {
             shadow: true,
             ..self
         }
+    }
+
+    /// The same limit, as if it were enforced.
+    #[must_use]
+    pub fn enforced(self) -> Self {
+        Self {
+            shadow: false,
+            ..self
+        }
+    }
+
+    /// Whether it allows no more than another does, whenever it is asked.
+    pub fn is_within(self, other: Self) -> bool {
+        let pace = self.amount() * other.period.millis() <= other.amount() * self.period.millis();
+        pace && self.burst <= other.burst && (other.shadow || !self.shadow)
     }
 }
 
@@ -241,6 +257,21 @@ impl Quota {
     }
 }
 
+impl Quota {
+    /// Whether it allows no more than another does, in any window.
+    pub fn is_within(self, other: Self) -> bool {
+        Window::ALL
+            .into_iter()
+            .all(|window| match (self.cap(window), other.cap(window)) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(own), Some(other)) => {
+                    own.amount <= other.amount && (other.shadow || !own.shadow)
+                }
+            })
+    }
+}
+
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
@@ -272,6 +303,11 @@ pub enum Own<T> {
 impl<T> Own<T> {
     /// The word for no limit.
     pub const UNLIMITED: &'static str = "unlimited";
+
+    /// A limit, or nothing.
+    pub fn of(limit: Option<T>) -> Self {
+        limit.map_or(Self::Plan, Self::At)
+    }
 
     /// Reads a text with `parse`: an empty one is [`Own::Plan`], `unlimited` is [`Own::Unlimited`].
     pub fn parse(
@@ -315,6 +351,30 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Whether they allow no more than others do.
+    pub fn is_within(&self, other: &Self) -> bool {
+        let rate = match (self.rate, other.rate) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(other)) => own.is_within(other),
+        };
+        let quota = match (self.quota, other.quota) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(own), Some(other)) => own.is_within(other),
+        };
+        rate && quota
+    }
+
+    /// The same limits, only reported.
+    #[must_use]
+    pub fn in_shadow(self) -> Self {
+        Self {
+            rate: self.rate.map(Rate::in_shadow),
+            quota: self.quota.map(Quota::in_shadow),
+        }
+    }
+
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.rate.is_none() && self.quota.is_none()
@@ -364,6 +424,14 @@ impl LimitName {
     /// Whether it is of the key, not of the tenant.
     pub fn is_of_key(self) -> bool {
         matches!(self, Self::KeyRate | Self::KeyDay | Self::KeyMonth)
+    }
+
+    /// What a request is refused for at this limit.
+    pub fn reason(self) -> DenyReason {
+        match self.window() {
+            None => DenyReason::RateLimited,
+            Some(_) => DenyReason::QuotaExceeded,
+        }
     }
 
     /// The calendar window of a quota; none for a rate.

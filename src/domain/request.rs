@@ -81,6 +81,18 @@ impl std::fmt::Debug for Credential<'_> {
     }
 }
 
+/// What a request is charged to the limits of its tenant and key if it passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Charge {
+    /// The cost of its route.
+    #[default]
+    Cost,
+    /// Nothing, but it is refused if its cost would not fit.
+    Look,
+    /// Nothing, and it is not held against them.
+    Nothing,
+}
+
 /// The facts of one request.
 #[derive(Clone, Debug)]
 pub struct AccessRequest<'a> {
@@ -98,4 +110,6 @@ pub struct AccessRequest<'a> {
     pub caller: Option<Source>,
     /// How long the answer may take, from the caller's deadline.
     pub time_left: Option<Duration>,
+    /// What it is charged.
+    pub charge: Charge,
 }

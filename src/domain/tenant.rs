@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
+use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
+use crate::domain::plan::Overrides;
 
 /// The most features a tenant may have of its own.
 pub const FEATURES_MAX: usize = 64;
@@ -30,12 +32,16 @@ pub struct Tenant {
     pub display_name: DisplayName,
     /// Whether its keys work.
     pub status: TenantStatus,
-    /// The plan whose features it has, if any. A plan that the config no longer has gives no features.
+    /// The plan whose features and limits it has, if any. A plan that the config no longer has gives none.
     pub plan: Option<PlanName>,
     /// Features beyond the plan's.
     pub features: BTreeSet<Feature>,
     /// Features that it does not have, though its plan does.
     pub denied_features: BTreeSet<Feature>,
+    /// How fast it may ask, in place of its plan's rate.
+    pub rate: Own<Rate>,
+    /// How much it may ask, in place of its plan's quota.
+    pub quota: Own<Quota>,
     /// Facts for upstreams, sent as `x-tenant-meta-<name>`.
     pub metadata: BTreeMap<MetadataName, Description>,
     /// When it was made.
@@ -44,4 +50,16 @@ pub struct Tenant {
     pub updated_at: Timestamp,
     /// Counts changes; the etag is made of it.
     pub version: u64,
+}
+
+impl Tenant {
+    /// What it says for itself, beside or in place of its plan.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            features: self.features.clone(),
+            denied_features: self.denied_features.clone(),
+            rate: self.rate,
+            quota: self.quota,
+        }
+    }
 }

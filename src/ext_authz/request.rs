@@ -7,7 +7,7 @@ use prost::DecodeError;
 
 use crate::domain::block;
 use crate::domain::limit::COST_MAX;
-use crate::domain::request::{AccessRequest, Mode, Rule};
+use crate::domain::request::{AccessRequest, Charge, Mode, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Finder, Source};
 use crate::ext_authz::forwarded;
@@ -107,6 +107,11 @@ impl<'a> Incoming<'a> {
             source: self.source,
             caller: self.caller_source(),
             time_left,
+            charge: if self.dry_run {
+                Charge::Look
+            } else {
+                Charge::Cost
+            },
         }
     }
 

@@ -4,9 +4,11 @@
 //! `OVERWRITE_IF_EXISTS_OR_ADD`: what is not said is read differently by Envoy 1.37 and by other data planes.
 
 mod denied;
+mod limits;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -108,6 +110,7 @@ pub fn allow(
             !exempt || authorizer.prefixes().appear_in(token)
         });
     }
+    limits::put_limits(&mut ok, 6, &allowed.limits, None); // OkHttpResponse.response_headers_to_add
     // An empty status has code 0.
     Answer::assemble(&[], 3, &ok, &metadata)
 }
@@ -152,7 +155,14 @@ fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
         Some(tenant_plan) => set_header(&mut fixed, plan, tenant_plan.as_str()),
         None => remove_header(&mut fixed, plan),
     }
-    remove_header(&mut fixed, rate_limit);
+    match tenant.limits.rate {
+        Some(rate) => set_header(
+            &mut fixed,
+            rate_limit,
+            &format!("{}/{}", rate.amount(), rate.period().as_str()),
+        ),
+        None => remove_header(&mut fixed, rate_limit),
+    }
     for (name, value) in &tenant.metadata {
         let header = headers.metadata(name.as_str());
         if value.as_str().is_empty() {
@@ -266,7 +276,7 @@ fn is_set(
             true,
             tenant.plan.is_some(),
             has_features(tenant, key),
-            false,
+            tenant.limits.rate.is_some(),
             has_token,
         ][at];
     }
@@ -369,6 +379,11 @@ fn sanitise(value: &str) -> Cow<'_, str> {
     // Cut at an item's end, so that no part of a name passes for a name.
     let end = encoded[..VALUE_LEN_MAX].rfind(',').unwrap_or(0);
     Cow::Owned(encoded[..end].to_owned())
+}
+
+/// In whole seconds, up: who waits so long and no longer is not refused again.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::authorizer::explain::{Checked, Rule};
 use crate::authorizer::{Authorizer, Decision, Grant, Outage};
 use crate::domain::decision::{Denial, DenyReason};
+use crate::domain::limit::{LimitName, LimitState};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::response::{self, Answer};
@@ -169,11 +170,15 @@ impl CheckService {
     /// Asked for by a context extension: those come from the proxy's configuration, never from its clients.
     async fn rehearse(&self, incoming: &Incoming<'_>, time_left: Option<Duration>) -> Answer {
         let request = incoming.access_request(time_left);
-        let answer = match self.authorizer.authorize(&request).await {
-            Ok(Decision::Allow(allowed)) => {
-                response::allow(&allowed, incoming, &self.settings, &self.authorizer)
-            }
-            Ok(Decision::Deny(denial)) => response::deny(&denial, Some(incoming), false),
+        let (answer, limits) = match self.authorizer.authorize(&request).await {
+            Ok(Decision::Allow(allowed)) => (
+                response::allow(&allowed, incoming, &self.settings, &self.authorizer),
+                held_against(&allowed.limits, None),
+            ),
+            Ok(Decision::Deny(denial)) => (
+                response::deny(&denial, Some(incoming), false),
+                held_against(&denial.limits, denial.refused_by),
+            ),
             Err(outage) => {
                 self.log_outage(&outage);
                 let denial = Denial::because(DenyReason::AuthorizationUnavailable);
@@ -182,6 +187,7 @@ impl CheckService {
         };
         match self.authorizer.explain(&request).await {
             Ok(mut rules) => {
+                rules.extend(limits);
                 rules.extend(incoming.matched.map(matched_rule));
                 response::explained(&answer, &incoming.credential_places(), &rules)
             }
@@ -264,6 +270,25 @@ fn log_shadow_denial(reason: DenyReason, incoming: &Incoming<'_>) {
         request_id = incoming.request_id,
         "would be denied but for shadow"
     );
+}
+
+/// How each limit stands, for `keystile check`.
+fn held_against(limits: &[LimitState], refused_by: Option<LimitName>) -> Vec<Checked> {
+    let checked = |state: &LimitState| {
+        let refuses = refused_by == Some(state.limit);
+        Checked {
+            rule: Rule::Limit,
+            broken: refuses.then(|| state.limit.reason()),
+            detail: format!(
+                "{}: {} of {} left, all of them in {} s",
+                state.limit.as_str(),
+                state.remaining,
+                state.amount,
+                state.reset.as_secs_f64().ceil()
+            ),
+        }
+    };
+    limits.iter().map(checked).collect()
 }
 
 /// Which configured rule the request fell under, in the words of the configuration.

@@ -16,6 +16,7 @@ use crate::domain::change::Actor;
 use crate::domain::name::{
     Description, DisplayName, Feature, MetadataName, Owner, PlanName, Scope, TenantId,
 };
+use crate::domain::plan::Plan;
 use crate::domain::role::Role;
 use crate::ext_authz::response::Answer;
 use crate::ext_authz::{CheckService, Settings};
@@ -82,7 +83,10 @@ impl World {
             .unwrap();
         let plans = BTreeMap::from([(
             PlanName::parse("pro").unwrap(),
-            features(&["images", "video"]),
+            Plan {
+                features: features(&["images", "video"]),
+                ..Plan::default()
+            },
         )]);
         let cache = Cache::new(&store, data, plans, cache::Settings::default());
         let timeout = std::time::Duration::from_secs(1);

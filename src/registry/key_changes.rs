@@ -5,7 +5,7 @@ use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Key, KeyStatus};
 use crate::domain::name::{Description, KeyId, TenantId};
 use crate::registry::keys::check_sizes;
-use crate::registry::{ATTEMPTS_MAX, Entry, Etag, Registry, RegistryError, etag, refused};
+use crate::registry::{ATTEMPTS_MAX, Entry, Etag, Registry, RegistryError, etag, notes, refused};
 use crate::store::{CountChange, Expected};
 
 /// What a change came to.
@@ -109,7 +109,7 @@ impl Registry {
                 action: edit.action,
                 at,
                 key: Some(id),
-                note: edit.note.clone(),
+                note: notes::with_key_limits(&edit.note, &current, &key),
             };
             let expected = Expected::Version(current.version);
             let commit = self.key_commit(&opened, &key, expected, edit.count, entry);

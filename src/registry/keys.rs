@@ -9,6 +9,7 @@ use crate::crypto::envelope::DataKey;
 use crate::crypto::token::{PresentedToken, TOKEN_LEN_MAX, TOKEN_LEN_MIN, Token};
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
@@ -36,6 +37,8 @@ pub struct NewKey {
     pub features: Option<BTreeSet<Feature>>,
     /// If not empty, the only networks it may be used from.
     pub networks: Vec<IpNet>,
+    /// Limits of its own, beside its tenant's.
+    pub limits: Limits,
     /// When it stops working, if ever.
     pub expires_at: Option<Timestamp>,
 }
@@ -52,6 +55,7 @@ impl NewKey {
             scopes: BTreeSet::new(),
             features: None,
             networks: Vec::new(),
+            limits: Limits::default(),
             expires_at: None,
         }
     }
@@ -296,6 +300,7 @@ impl Registry {
             scopes: new.scopes,
             features: new.features,
             networks: new.networks,
+            limits: new.limits,
             expires_at: new.expires_at,
             generations: Vec::with_capacity(1),
             created_at: now,

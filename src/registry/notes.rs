@@ -1,12 +1,52 @@
 //! Audit entries of what changes no record.
 
+use std::fmt;
+
 use crate::domain::change::{Action, Actor};
+use crate::domain::key::Key;
+use crate::domain::limit::Own;
 use crate::domain::name::TenantId;
+use crate::domain::tenant::Tenant;
 use crate::registry::{Entry, Registry, RegistryError, refused};
 use crate::store::CommitError;
 
 /// How often an entry is tried whose place another one took.
 const ATTEMPTS_MAX: u32 = 8;
+
+/// A note on a change of a tenant, with the limits that it changes: `rate 10/s -> 20/s`.
+pub(super) fn with_limits(note: &str, before: &Tenant, after: &Tenant) -> String {
+    let mut note = note.to_owned();
+    add(&mut note, "rate", &before.rate, &after.rate);
+    add(&mut note, "quota", &before.quota, &after.quota);
+    note
+}
+
+/// The same of a key.
+pub(super) fn with_key_limits(note: &str, before: &Key, after: &Key) -> String {
+    let mut note = note.to_owned();
+    let (old, new) = (&before.limits, &after.limits);
+    add(&mut note, "rate", &Own::of(old.rate), &Own::of(new.rate));
+    add(&mut note, "quota", &Own::of(old.quota), &Own::of(new.quota));
+    note
+}
+
+fn add<T: fmt::Display + PartialEq>(
+    note: &mut String,
+    name: &str,
+    before: &Own<T>,
+    after: &Own<T>,
+) {
+    if before == after {
+        return;
+    }
+    let shown = |limit: &Own<T>| match limit {
+        Own::Plan => "none of its own".to_owned(),
+        Own::Unlimited | Own::At(_) => limit.to_string(),
+    };
+    let separator = if note.is_empty() { "" } else { "; " };
+    note.push_str(separator);
+    note.push_str(&format!("{name} {} -> {}", shown(before), shown(after)));
+}
 
 impl Registry {
     /// Writes into the audit of an actor's tenant that it has ended blocks; who has no tenant is only in the log.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::envelope::DataKey;
 use crate::domain::change::{Action, Actor};
+use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{
-    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, etag, refused,
+    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, etag, notes, refused,
 };
 use crate::store::records::{self, WrappedKeys};
 use crate::store::{CommitError, Expected, RequestRow, TenantCommit};
@@ -26,6 +27,10 @@ pub struct NewTenant {
     pub features: BTreeSet<Feature>,
     /// Features that it does not have, though its plan does.
     pub denied_features: BTreeSet<Feature>,
+    /// A rate in place of its plan's.
+    pub rate: Own<Rate>,
+    /// A quota in place of its plan's.
+    pub quota: Own<Quota>,
     /// Facts for upstreams.
     pub metadata: BTreeMap<MetadataName, Description>,
 }
@@ -39,6 +44,8 @@ impl NewTenant {
             plan: None,
             features: BTreeSet::new(),
             denied_features: BTreeSet::new(),
+            rate: Own::Plan,
+            quota: Own::Plan,
             metadata: BTreeMap::new(),
         }
     }
@@ -104,12 +111,15 @@ impl Registry {
             plan: new.plan,
             features: new.features,
             denied_features: new.denied_features,
+            rate: new.rate,
+            quota: new.quota,
             metadata: new.metadata,
             created_at: now,
             updated_at: now,
             version: 1,
         };
         check_sizes(&tenant)?;
+        self.check_plan(&tenant, None)?;
         let opened = Opened {
             tenant,
             data_key,
@@ -129,6 +139,23 @@ impl Registry {
             // Only while the tenant is there is the request remembered.
             Err(CommitError::Repeated) => Err(RegistryError::AlreadyExists { what: "tenant" }),
             Err(error) => Err(refused("tenant")(error)),
+        }
+    }
+
+    /// Whether there is such a plan, if it is another than `before`. Who has no plans at all cannot know.
+    fn check_plan(&self, tenant: &Tenant, before: Option<&PlanName>) -> Result<(), RegistryError> {
+        let plans = self.plans();
+        match &tenant.plan {
+            Some(plan)
+                if before != Some(plan) && !plans.is_empty() && !plans.contains_key(plan) =>
+            {
+                let known: Vec<&str> = plans.keys().map(PlanName::as_str).collect();
+                Err(RegistryError::Invalid {
+                    field: "plan",
+                    problem: format!("is none of the configured plans: {}", known.join(", ")),
+                })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -221,6 +248,7 @@ impl Registry {
                 return Ok(tenant);
             }
             check_sizes(&tenant)?;
+            self.check_plan(&tenant, opened.tenant.plan.as_ref())?;
             let at = self.now();
             tenant.updated_at = at;
             tenant.version += 1;
@@ -229,7 +257,7 @@ impl Registry {
                 action,
                 at,
                 key: None,
-                note: note.clone(),
+                note: notes::with_limits(&note, &opened.tenant, &tenant),
             };
             let expected = Expected::Version(opened.tenant.version);
             let commit = commit(&opened, &tenant, expected, entry, None);

@@ -1,6 +1,5 @@
 //! What both `serve` and the commands that work on the store themselves are made of.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use crate::config::{
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::name::{Feature, PlanName};
+use crate::domain::plan::{Plan, Plans};
 use crate::domain::request::Mode;
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
@@ -24,10 +24,11 @@ use crate::ext_authz::routes::RouteRule;
 use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
+use crate::limiter::Limiter;
 use crate::registry::{self, Registry};
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
-use crate::server::{abuse, fleet};
+use crate::server::{abuse, fleet, limits};
 use crate::store::redb::{EmbeddedStore, Facts};
 use crate::store::redis::Access;
 use crate::store::{Store, StoreError};
@@ -46,6 +47,7 @@ pub struct Parts {
     pub authorizer: Arc<Authorizer>,
     cache: Arc<Cache>,
     blocks: Arc<Blocks>,
+    limiter: Arc<Limiter>,
     page_token_key: [u8; 32],
     redis: Option<Redis>,
 }
@@ -231,18 +233,21 @@ impl Parts {
             Arc::clone(&clock),
             settings,
         );
-        let cache = Cache::new(
-            &store,
-            Arc::clone(&data),
-            plans(config)?,
-            cache_settings(config),
-        );
+        let plans = plans(config)?;
+        registry.set_plans(plans.clone());
+        let cache = Cache::new(&store, Arc::clone(&data), plans, cache_settings(config));
         let store_timeout = config
             .authz
             .as_ref()
             .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
+        let limiter = Limiter::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            limits::settings(config),
+        );
         let mut authorizer =
-            Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout);
+            Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout)
+                .with_limiter(Arc::clone(&limiter));
         let blocks = Blocks::new(abuse::settings(config), &store);
         if config.abuse.is_some() {
             authorizer = authorizer.with_blocks(Arc::clone(&blocks));
@@ -255,6 +260,7 @@ impl Parts {
             authorizer: Arc::new(authorizer),
             cache,
             blocks,
+            limiter,
             page_token_key,
             redis: None,
         })
@@ -269,8 +275,22 @@ impl Parts {
     pub(super) fn live(&self, check: Option<CheckService>) -> Live {
         Live {
             check,
+            registry: self.registry.clone(),
+            cache: Arc::clone(&self.cache),
             blocks: Arc::clone(&self.blocks),
+            limiter: Arc::clone(&self.limiter),
         }
+    }
+
+    /// Who counts against limits.
+    pub(super) fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+
+    /// Lets others have what this process was lent of their budgets; a store that does not answer holds nothing up.
+    pub(super) async fn give_back_limits(&self) {
+        let given = tokio::time::timeout(GOODBYE_TIMEOUT, self.limiter.give_back());
+        given.await.ok();
     }
 
     /// Who has failed too often.
@@ -298,13 +318,19 @@ impl Parts {
 #[derive(Debug)]
 pub(super) struct Live {
     check: Option<CheckService>,
+    registry: Registry,
+    cache: Arc<Cache>,
     blocks: Arc<Blocks>,
+    limiter: Arc<Limiter>,
 }
 
 impl Live {
     /// Puts a configuration to work, as far as it can change without a restart: all of it or, with an error, nothing.
     pub(super) fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let _plans = plans(config)?;
+        let plans = plans(config)?;
+        self.registry.set_plans(plans.clone());
+        self.cache.set_plans(plans);
+        self.limiter.configure(limits::settings(config));
         if let Some((check, authz)) = self.check.as_ref().zip(config.authz.as_ref()) {
             check.set_routes(authz.routes.iter().map(route_rule).collect());
         }
@@ -315,7 +341,7 @@ impl Live {
     }
 }
 
-/// Longest wait to be let go by the fleet.
+/// Longest wait for each word of goodbye to the store.
 const GOODBYE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long authenticating on a control plane without `authz` waits for the store.
@@ -344,7 +370,7 @@ pub(super) fn check_keyrings(
     Ok(())
 }
 
-fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>>> {
+fn plans(config: &Config) -> anyhow::Result<Plans> {
     let plan =
         |(name, plan): (&crate::config::PlanName, &crate::config::Plan)| -> anyhow::Result<_> {
             let features = plan
@@ -352,7 +378,16 @@ fn plans(config: &Config) -> anyhow::Result<BTreeMap<PlanName, BTreeSet<Feature>
                 .iter()
                 .map(|feature| Feature::parse(feature))
                 .collect::<Result<_, _>>()?;
-            Ok((PlanName::parse(name)?, features))
+            let limits = plan.limits;
+            let shadow = plan.shadow;
+            Ok((
+                PlanName::parse(name)?,
+                Plan {
+                    features,
+                    limits,
+                    shadow,
+                },
+            ))
         };
     config.plans.iter().map(plan).collect()
 }

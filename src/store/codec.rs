@@ -3,20 +3,24 @@
 //! Protobuf by derive, apart from `domain` and from the admin API, so that each can change alone. Field numbers
 //! are stored: never reuse one. A reader refuses what it cannot understand in full where security rests on it.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
 use crate::clock::Timestamp;
 use crate::domain::access::KeyAccess;
-use crate::domain::change::{Actor, Change};
 use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, LookupId};
+use crate::domain::limit::{Limits, Own, Quota, Rate};
 use crate::domain::name::{
     Description, DisplayName, Feature, InvalidName, KeyId, MetadataName, Owner, PlanName, Scope,
     TenantId,
 };
 use crate::domain::role::Role;
 use crate::domain::tenant::{Tenant, TenantStatus};
+
+pub use change::{Done, decode_done, encode_change, encode_done};
 
 /// A record that opened and yet cannot be read: written by a later version, or by a bug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,11 @@ struct StoredTenant {
     updated_at: i64,
     #[prost(uint64, tag = "9")]
     version: u64,
+    /// As people write it; empty: the plan's.
+    #[prost(string, tag = "10")]
+    rate: String,
+    #[prost(string, tag = "11")]
+    quota: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -76,6 +85,11 @@ struct StoredAccess {
     features: Option<StoredFeatures>,
     #[prost(string, repeated, tag = "9")]
     networks: Vec<String>,
+    /// As people write it; empty: none.
+    #[prost(string, tag = "10")]
+    rate: String,
+    #[prost(string, tag = "11")]
+    quota: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -128,33 +142,11 @@ struct StoredKey {
     updated_at: i64,
     #[prost(uint64, tag = "15")]
     version: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredChange {
-    #[prost(string, tag = "1")]
-    actor_tenant: String,
-    #[prost(string, tag = "2")]
-    actor_key: String,
-    #[prost(string, tag = "3")]
-    action: String,
-    #[prost(int64, tag = "4")]
-    at: i64,
-    #[prost(string, tag = "5")]
-    key: String,
-    #[prost(string, tag = "6")]
-    note: String,
-    /// `dns:…` or `uri:…`, when the actor is the holder of a client certificate.
-    #[prost(string, tag = "7")]
-    actor_certificate: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredRequest {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(bytes = "vec", tag = "2")]
-    content: Vec<u8>,
+    /// As people write it; empty: none.
+    #[prost(string, tag = "16")]
+    rate: String,
+    #[prost(string, tag = "17")]
+    quota: String,
 }
 
 /// Reads the fields of one record and names the one that is wrong.
@@ -213,6 +205,17 @@ impl Reader {
             .collect()
     }
 
+    fn limits(&self, rate: &str, quota: &str) -> Result<Limits, DecodeError> {
+        Ok(Limits {
+            rate: optional(rate)
+                .map(|text| self.name(Rate::parse, text))
+                .transpose()?,
+            quota: optional(quota)
+                .map(|text| self.name(Quota::parse, text))
+                .transpose()?,
+        })
+    }
+
     fn array<const N: usize>(&self, bytes: &[u8]) -> Result<[u8; N], DecodeError> {
         bytes.try_into().map_err(|_| self.fail("digest"))
     }
@@ -224,6 +227,14 @@ fn role_number(role: Role) -> u32 {
         Role::TenantAdmin => 2,
         Role::GlobalAdmin => 3,
     }
+}
+
+fn optional(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn text(item: Option<impl ToString>) -> String {
+    item.map(|item| item.to_string()).unwrap_or_default()
 }
 
 fn texts<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> Vec<String> {
@@ -245,17 +256,15 @@ pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
     StoredTenant {
         display_name: tenant.display_name.to_string(),
         suspended: matches!(tenant.status, TenantStatus::Suspended),
-        plan: tenant
-            .plan
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        plan: text(tenant.plan.as_ref()),
         features: texts(&tenant.features),
         denied_features: texts(&tenant.denied_features),
         metadata: metadata.collect(),
         created_at: tenant.created_at.as_millis(),
         updated_at: tenant.updated_at.as_millis(),
         version: tenant.version,
+        rate: tenant.rate.to_string(),
+        quota: tenant.quota.to_string(),
     }
     .encode_to_vec()
 }
@@ -279,11 +288,13 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
         } else {
             TenantStatus::Active
         },
-        plan: (!stored.plan.is_empty())
-            .then(|| read.name(PlanName::parse, &stored.plan))
+        plan: optional(&stored.plan)
+            .map(|text| read.name(PlanName::parse, text))
             .transpose()?,
         features: read.names(Feature::parse, &stored.features)?,
         denied_features: read.names(Feature::parse, &stored.denied_features)?,
+        rate: read.name(|text| Own::parse(text, Rate::parse), &stored.rate)?,
+        quota: read.name(|text| Own::parse(text, Quota::parse), &stored.quota)?,
         metadata: metadata.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),
@@ -303,6 +314,8 @@ pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
         scopes: texts(&access.scopes),
         features: stored_features(access.features.as_ref()),
         networks: texts(&access.networks),
+        rate: text(access.limits.rate),
+        quota: text(access.limits.quota),
     }
     .encode_to_vec()
 }
@@ -329,6 +342,7 @@ pub fn decode_access(
         scopes: read.names(Scope::parse, &stored.scopes)?,
         features: read.features(stored.features.as_ref())?,
         networks: read.networks(&stored.networks)?,
+        limits: read.limits(&stored.rate, &stored.quota)?,
     })
 }
 
@@ -358,6 +372,8 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         created_at: key.created_at.as_millis(),
         updated_at: key.updated_at.as_millis(),
         version: key.version,
+        rate: text(key.limits.rate),
+        quota: text(key.limits.quota),
     }
     .encode_to_vec()
 }
@@ -409,6 +425,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         scopes: read.names(Scope::parse, &stored.scopes)?,
         features: read.features(stored.features.as_ref())?,
         networks: read.networks(&stored.networks)?,
+        limits: read.limits(&stored.rate, &stored.quota)?,
         expires_at: stored.expires_at.map(Timestamp::from_millis),
         generations: generations.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
@@ -426,61 +443,5 @@ fn decode_generation(read: &Reader, stored: &StoredGeneration) -> Result<Generat
         created_at: Timestamp::from_millis(stored.created_at),
         retires_at: stored.retires_at.map(Timestamp::from_millis),
         sealed_token: stored.sealed_token.clone(),
-    })
-}
-
-/// The bytes of an audit entry.
-pub fn encode_change(change: &Change) -> Vec<u8> {
-    let (actor_tenant, actor_key, actor_certificate) = match &change.actor {
-        Actor::Key { tenant, key } => (tenant.to_string(), key.to_string(), String::new()),
-        Actor::Certificate { san } => (String::new(), String::new(), san.to_string()),
-        Actor::Operator => Default::default(),
-    };
-    StoredChange {
-        actor_tenant,
-        actor_key,
-        actor_certificate,
-        action: change.action.as_str().to_owned(),
-        at: change.at.as_millis(),
-        key: change
-            .key
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        note: change.note.clone(),
-    }
-    .encode_to_vec()
-}
-
-/// What came of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done {
-    /// The key that it made; none when it made the tenant.
-    pub key: Option<KeyId>,
-    /// The hash of what was asked.
-    pub content: [u8; 32],
-}
-
-/// The bytes of what came of a request.
-pub fn encode_done(done: &Done) -> Vec<u8> {
-    StoredRequest {
-        key: done
-            .key
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        content: done.content.to_vec(),
-    }
-    .encode_to_vec()
-}
-
-/// What came of the request of these bytes.
-pub fn decode_done(bytes: &[u8]) -> Result<Done, DecodeError> {
-    let read = Reader("request");
-    let stored: StoredRequest = read.message(bytes)?;
-    let key = (!stored.key.is_empty()).then(|| read.name(KeyId::parse, &stored.key));
-    Ok(Done {
-        key: key.transpose()?,
-        content: read.array(&stored.content)?,
     })
 }

@@ -212,6 +212,7 @@ fn seal_access(
         scopes: key.scopes.clone(),
         features: key.features.clone(),
         networks: key.networks.clone(),
+        limits: key.limits,
     };
     let place = Place {
         kind: Kind::Index,

@@ -9,7 +9,7 @@ use keystile::authorizer::{Authorizer, Decision};
 use keystile::clock::Clock as _;
 use keystile::domain::block::Source;
 use keystile::domain::decision::{Denial, DenyReason};
-use keystile::domain::request::{AccessRequest, Credential, Mode, Rule};
+use keystile::domain::request::{AccessRequest, Charge, Credential, Mode, Rule};
 use keystile::store::Store;
 use keystile::store::redis::{self, Access, RedisStore};
 use tokio::task::JoinHandle;
@@ -48,6 +48,7 @@ async fn ask(authorizer: &Authorizer, token: &str, from: Source) -> Result<(), D
         source: None,
         caller: Some(from),
         time_left: None,
+        charge: Charge::Cost,
     };
     match authorizer.authorize(&request).await.expect("a decision") {
         Decision::Allow(_) => Ok(()),
@@ -280,6 +281,7 @@ async fn only_invalid_keys_are_failures() {
         source: None,
         caller: Some(from),
         time_left: None,
+        charge: Charge::Cost,
     };
     let demanding = AccessRequest {
         rule: Rule {

@@ -11,6 +11,7 @@ mod checker;
 mod credentials;
 mod expect;
 mod flavours;
+mod limits;
 mod outage;
 mod paths;
 mod routes;

@@ -9,6 +9,7 @@ use crate::admin::convert::{Fields, bad, time_from_proto, time_to_proto};
 use crate::clock::Timestamp;
 use crate::domain::decision::is_past;
 use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::limit::{Limits, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
@@ -60,6 +61,16 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .unwrap_or_default(),
         etag: Etag::of_key(key).to_string(),
         unconfirmed_sidecars: Vec::new(),
+        rate: key
+            .limits
+            .rate
+            .map(|rate| rate.to_string())
+            .unwrap_or_default(),
+        quota: key
+            .limits
+            .quota
+            .map(|quota| quota.to_string())
+            .unwrap_or_default(),
     }
 }
 
@@ -109,6 +120,10 @@ fn parse_new(
     let scopes = scopes(&mut fields, wanted);
     let features = features(&mut fields, wanted);
     let networks = networks(&mut fields, &wanted.allow_cidrs);
+    let limits = Limits {
+        rate: rate(&mut fields, wanted),
+        quota: quota(&mut fields, wanted),
+    };
     let expires_at = wanted.expire_time.and_then(|time| {
         let parsed = time_from_proto(time);
         if parsed.is_none() {
@@ -126,6 +141,7 @@ fn parse_new(
             scopes,
             features,
             networks,
+            limits,
             expires_at,
         })
     })();
@@ -140,6 +156,18 @@ pub(super) fn features(fields: &mut Fields, wanted: &pb::Key) -> Option<BTreeSet
     const FIELD: &str = "key.features.names";
     let list = wanted.features.as_ref()?;
     Some(fields.set(FIELD, &list.names, FEATURES_MAX, Feature::parse))
+}
+
+/// A key's own rate; none when nothing is written, and when what is written is refused.
+pub(super) fn rate(fields: &mut Fields, wanted: &pb::Key) -> Option<Rate> {
+    let text = Some(wanted.rate.as_str()).filter(|text| !text.is_empty());
+    text.and_then(|text| fields.take("key.rate", Rate::parse(text)))
+}
+
+/// A key's own quota.
+pub(super) fn quota(fields: &mut Fields, wanted: &pb::Key) -> Option<Quota> {
+    let text = Some(wanted.quota.as_str()).filter(|text| !text.is_empty());
+    text.and_then(|text| fields.take("key.quota", Quota::parse(text)))
 }
 
 fn role(fields: &mut Fields, number: i32) -> Option<Role> {

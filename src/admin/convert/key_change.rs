@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use tonic::Status;
 
-use crate::admin::convert::key::{features, networks, scopes};
+use crate::admin::convert::key::{features, networks, quota, rate, scopes};
 use crate::admin::convert::{Fields, masked};
 use crate::domain::key::Key;
+use crate::domain::limit::{Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, Scope};
 use crate::proto::admin as pb;
 
@@ -19,15 +20,19 @@ pub(in crate::admin) struct KeyChange {
     pub(in crate::admin) scopes: Option<BTreeSet<Scope>>,
     pub(in crate::admin) features: Option<Option<BTreeSet<Feature>>>,
     pub(in crate::admin) networks: Option<Vec<IpNet>>,
+    pub(in crate::admin) rate: Option<Option<Rate>>,
+    pub(in crate::admin) quota: Option<Option<Quota>>,
 }
 
 /// What an update may name in its mask.
-const MUTABLE: [&str; 5] = [
+const MUTABLE: [&str; 7] = [
     "display_name",
     "description",
     "scopes",
     "features",
     "allow_cidrs",
+    "rate",
+    "quota",
 ];
 
 impl KeyChange {
@@ -53,6 +58,8 @@ impl KeyChange {
             }
             "scopes" => self.scopes = Some(scopes(fields, wanted)),
             "features" => self.features = Some(features(fields, wanted)),
+            "rate" => self.rate = Some(rate(fields, wanted)),
+            "quota" => self.quota = Some(quota(fields, wanted)),
             _ => self.networks = Some(networks(fields, &wanted.allow_cidrs)),
         }
     }
@@ -74,6 +81,12 @@ impl KeyChange {
         if let Some(networks) = &self.networks {
             key.networks.clone_from(networks);
         }
+        if let Some(rate) = self.rate {
+            key.limits.rate = rate;
+        }
+        if let Some(quota) = self.quota {
+            key.limits.quota = quota;
+        }
     }
 
     /// The fields that it sets, for the audit.
@@ -84,6 +97,8 @@ impl KeyChange {
             self.scopes.is_some(),
             self.features.is_some(),
             self.networks.is_some(),
+            self.rate.is_some(),
+            self.quota.is_some(),
         ];
         let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
         names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 
 use crate::admin::convert::{Fields, bad, masked, time_to_proto};
+use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
+use crate::domain::plan::{Plan, Plans};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
 use crate::proto::admin as pb;
 use crate::registry::{Etag, NewTenant};
@@ -25,7 +27,7 @@ pub(in crate::admin) fn tenant_name(field: &str, name: &str) -> Result<TenantId,
         })
 }
 
-pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant) -> pb::Tenant {
+pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant, plans: &Plans) -> pb::Tenant {
     let texts = |set: &BTreeSet<Feature>| set.iter().map(ToString::to_string).collect();
     pb::Tenant {
         name: format!("tenants/{}", tenant.id),
@@ -51,7 +53,43 @@ pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant) -> pb::Tenant {
         create_time: Some(time_to_proto(tenant.created_at)),
         update_time: Some(time_to_proto(tenant.updated_at)),
         etag: Etag::of_tenant(tenant).to_string(),
+        rate: tenant.rate.to_string(),
+        quota: tenant.quota.to_string(),
+        effective_limits: effective_limits(tenant, plans),
+        effective_features: effective_features(tenant, plans),
     }
+}
+
+fn effective_features(tenant: &Tenant, plans: &Plans) -> Vec<String> {
+    let plan = tenant.plan.as_ref().and_then(|plan| plans.get(plan));
+    let holds = tenant.overrides().over(plan);
+    holds.features.iter().map(ToString::to_string).collect()
+}
+
+/// What holds, and who says so.
+fn effective_limits(tenant: &Tenant, plans: &Plans) -> Vec<pb::EffectiveLimit> {
+    fn one<T: std::fmt::Display>(
+        name: &str,
+        own: &Own<T>,
+        of_plan: Option<T>,
+    ) -> pb::EffectiveLimit {
+        let (value, source) = match (own, of_plan) {
+            (Own::Plan, None) => (Own::<T>::UNLIMITED.to_owned(), "default"),
+            (Own::Plan, Some(limit)) => (limit.to_string(), "plan"),
+            (Own::Unlimited | Own::At(_), _) => (own.to_string(), "tenant"),
+        };
+        pb::EffectiveLimit {
+            name: name.to_owned(),
+            value,
+            source: source.to_owned(),
+        }
+    }
+    let plan = tenant.plan.as_ref().and_then(|plan| plans.get(plan));
+    let of_plan = plan.map(Plan::limits).unwrap_or_default();
+    vec![
+        one("rate", &tenant.rate, of_plan.rate),
+        one("quota", &tenant.quota, of_plan.quota),
+    ]
 }
 
 pub(in crate::admin) fn new_tenant(request: &pb::CreateTenantRequest) -> Result<NewTenant, Status> {
@@ -70,12 +108,16 @@ pub(in crate::admin) fn new_tenant(request: &pb::CreateTenantRequest) -> Result<
     let features = features(&mut fields, "tenant.features", &wanted.features);
     let denied_features = features_denied(&mut fields, &wanted);
     let metadata = metadata(&mut fields, &wanted);
+    let rate = rate(&mut fields, &wanted);
+    let quota = quota(&mut fields, &wanted);
     let new = id.zip(display_name).map(|(id, display_name)| NewTenant {
         id,
         display_name,
         plan,
         features,
         denied_features,
+        rate,
+        quota,
         metadata,
     });
     fields.finish(new)
@@ -88,15 +130,19 @@ pub(in crate::admin) struct TenantChange {
     plan: Option<Option<PlanName>>,
     features: Option<BTreeSet<Feature>>,
     denied_features: Option<BTreeSet<Feature>>,
+    rate: Option<Own<Rate>>,
+    quota: Option<Own<Quota>>,
     metadata: Option<BTreeMap<MetadataName, Description>>,
 }
 
 /// What an update may name in its mask.
-const MUTABLE: [&str; 5] = [
+const MUTABLE: [&str; 7] = [
     "display_name",
     "plan",
     "features",
     "denied_features",
+    "rate",
+    "quota",
     "metadata",
 ];
 
@@ -119,6 +165,8 @@ impl TenantChange {
                 self.features = Some(features(fields, "tenant.features", &wanted.features));
             }
             "denied_features" => self.denied_features = Some(features_denied(fields, wanted)),
+            "rate" => self.rate = Some(rate(fields, wanted)),
+            "quota" => self.quota = Some(quota(fields, wanted)),
             _ => self.metadata = Some(metadata(fields, wanted)),
         }
     }
@@ -134,6 +182,8 @@ impl TenantChange {
         put(&mut tenant.plan, self.plan.as_ref());
         put(&mut tenant.features, self.features.as_ref());
         put(&mut tenant.denied_features, self.denied_features.as_ref());
+        put(&mut tenant.rate, self.rate.as_ref());
+        put(&mut tenant.quota, self.quota.as_ref());
         put(&mut tenant.metadata, self.metadata.as_ref());
     }
 
@@ -144,6 +194,8 @@ impl TenantChange {
             self.plan.is_some(),
             self.features.is_some(),
             self.denied_features.is_some(),
+            self.rate.is_some(),
+            self.quota.is_some(),
             self.metadata.is_some(),
         ];
         let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
@@ -171,6 +223,16 @@ fn features(fields: &mut Fields, field: &str, texts: &[String]) -> BTreeSet<Feat
 
 fn features_denied(fields: &mut Fields, wanted: &pb::Tenant) -> BTreeSet<Feature> {
     features(fields, "tenant.denied_features", &wanted.denied_features)
+}
+
+fn rate(fields: &mut Fields, wanted: &pb::Tenant) -> Own<Rate> {
+    let parsed = Own::parse(&wanted.rate, Rate::parse);
+    fields.take("tenant.rate", parsed).unwrap_or_default()
+}
+
+fn quota(fields: &mut Fields, wanted: &pb::Tenant) -> Own<Quota> {
+    let parsed = Own::parse(&wanted.quota, Quota::parse);
+    fields.take("tenant.quota", parsed).unwrap_or_default()
 }
 
 fn metadata(fields: &mut Fields, wanted: &pb::Tenant) -> BTreeMap<MetadataName, Description> {
@@ -303,10 +365,7 @@ mod tests {
             (&["etag"], vec!["update_mask.paths[0]"]),
             (&["plan", "Plan"], vec!["update_mask.paths[1]"]),
             (&["*"], vec!["tenant.display_name"]),
-            (
-                &["plan", "plan", "plan", "plan", "plan", "plan"],
-                vec!["update_mask"],
-            ),
+            (&["plan"; 8], vec!["update_mask"]),
         ] {
             let refused = TenantChange::parse(&wanted, &texts(mask)).unwrap_err();
             assert_eq!(bad_fields(&refused), bad, "{mask:?}");

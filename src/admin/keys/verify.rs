@@ -11,7 +11,8 @@ use crate::admin::keys::Keys;
 use crate::authorizer::policy::{self, KeyFacts};
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::DenyReason;
-use crate::domain::request::{AccessRequest, Credential, Rule};
+use crate::domain::limit::Limits;
+use crate::domain::request::{AccessRequest, Charge, Credential, Rule};
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
 use crate::proto::admin as pb;
@@ -74,6 +75,7 @@ fn plain_request(source: Option<IpAddr>) -> AccessRequest<'static> {
         source,
         caller: None,
         time_left: None,
+        charge: Charge::Nothing,
     }
 }
 
@@ -87,7 +89,7 @@ fn facts(proven: &Proven) -> KeyFacts<'_> {
     }
 }
 
-/// The tenant as a decision sees it; no route rule asks for its features.
+/// The tenant as a decision sees it; no route rule asks for its features, and nothing is charged.
 fn access(tenant: &Tenant) -> TenantAccess {
     TenantAccess {
         id: tenant.id.clone(),
@@ -95,6 +97,8 @@ fn access(tenant: &Tenant) -> TenantAccess {
         status: tenant.status,
         plan: tenant.plan.clone(),
         features: BTreeSet::new(),
+        limits: Limits::default(),
+        plan_in_shadow: false,
         metadata: tenant.metadata.clone(),
         version: tenant.version,
     }

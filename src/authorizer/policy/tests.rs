@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::domain::limit::Limits;
 use crate::domain::name::{DisplayName, TenantId};
-use crate::domain::request::{Credential, Mode, Rule};
+use crate::domain::request::{Charge, Credential, Mode, Rule};
 
 const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -20,6 +21,8 @@ fn tenant(status: TenantStatus) -> TenantAccess {
         status,
         plan: None,
         features: features(&["images", "export"]),
+        limits: Limits::default(),
+        plan_in_shadow: false,
         metadata: BTreeMap::new(),
         version: 1,
     }
@@ -47,6 +50,7 @@ fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
         source: None,
         caller: None,
         time_left: None,
+        charge: Charge::Cost,
     }
 }
 

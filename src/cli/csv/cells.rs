@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Row;
 use crate::clock::Timestamp;
 use crate::domain::key::{NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::limit::{Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, InvalidName, Owner, Scope};
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
@@ -24,6 +25,8 @@ pub(in crate::cli) struct KeyColumns {
     pub(in crate::cli) features: &'static str,
     pub(in crate::cli) networks: &'static str,
     pub(in crate::cli) expires_at: &'static str,
+    pub(in crate::cli) rate: &'static str,
+    pub(in crate::cli) quota: &'static str,
 }
 
 impl KeyColumns {
@@ -37,6 +40,8 @@ impl KeyColumns {
         features: "features",
         networks: "networks",
         expires_at: "expires_at",
+        rate: "rate",
+        quota: "quota",
     };
 
     /// The key that a row describes; `name` where the row has none.
@@ -51,9 +56,23 @@ impl KeyColumns {
             features: (!features.is_empty()).then_some(pb::FeatureList { names: features }),
             allow_cidrs: row.texts(self.networks, NETWORKS_MAX, network),
             expire_time: expiry(row, self.expires_at, now),
+            rate: limit(row, self.rate, Rate::parse),
+            quota: limit(row, self.quota, Quota::parse),
             ..pb::Key::default()
         }
     }
+}
+
+/// A limit, or nothing.
+fn limit<T>(
+    row: &mut Row<'_>,
+    column: &'static str,
+    parse: fn(&str) -> Result<T, InvalidName>,
+) -> String {
+    row.text(column, "", |text| match text {
+        "" => Ok(()),
+        text => rule(parse(text)),
+    })
 }
 
 pub(in crate::cli) fn features(row: &mut Row<'_>, column: &'static str) -> Vec<String> {

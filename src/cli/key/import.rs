@@ -38,6 +38,8 @@ const COLUMNS: Columns = Columns {
         "networks",
         "description",
         "expires_at",
+        "rate",
+        "quota",
     ],
     required: &["name", "token"],
 };
@@ -50,6 +52,7 @@ const COLUMNS: Columns = Columns {
   owner         `default` if empty
   role          user, tenant_admin or global_admin; user if empty
   scopes, features, networks   several are separated by blanks
+  rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
   expires_at    for example 2027-01-31T00:00:00Z; never if empty
 The whole table is checked before anything is sent. Doing it again is safe: a token that is there already is

@@ -32,6 +32,8 @@ const COLUMNS: Columns = Columns {
         "networks",
         "description",
         "expires_at",
+        "rate",
+        "quota",
     ],
     required: &["name"],
 };

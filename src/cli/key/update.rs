@@ -42,6 +42,12 @@ pub(super) struct UpdateArgs {
     /// Let it be used from everywhere
     #[arg(long, conflicts_with_all = ["add_cidrs", "remove_cidrs"])]
     any_network: bool,
+    /// How fast it may ask, for example 10/s; empty for no rate of its own
+    #[arg(long)]
+    rate: Option<String>,
+    /// How much it may ask, for example 20/day; empty for no quota of its own
+    #[arg(long)]
+    quota: Option<String>,
     #[command(flatten)]
     etag: EtagArg,
 }
@@ -85,6 +91,14 @@ fn change(key: &mut pb::Key, args: &UpdateArgs) -> Result<Vec<String>, Failure> 
     }
     if change_networks(key, args)? {
         paths.push("allow_cidrs".into());
+    }
+    if let Some(rate) = &args.rate {
+        key.rate.clone_from(rate);
+        paths.push("rate".into());
+    }
+    if let Some(quota) = &args.quota {
+        key.quota.clone_from(quota);
+        paths.push("quota".into());
     }
     Ok(paths)
 }

@@ -19,6 +19,20 @@ pub(super) fn word(name: &str, prefix: &str) -> String {
         .to_ascii_lowercase()
 }
 
+impl pb::Tenant {
+    /// The limit that holds, and where it comes from: `100/s (plan)`.
+    fn limit(&self, name: &str) -> String {
+        let holds = self
+            .effective_limits
+            .iter()
+            .find(|limit| limit.name == name);
+        holds.map_or_else(String::new, |limit| match limit.source.as_str() {
+            "default" => limit.value.clone(),
+            source => format!("{} ({source})", limit.value),
+        })
+    }
+}
+
 impl Resource for pb::Tenant {
     const TYPE: &'static str = "keystile.admin.v1.Tenant";
     const MANY: &'static str = "tenants";
@@ -52,6 +66,8 @@ impl Resource for pb::Tenant {
             ("plan", self.plan.clone()),
             ("features", self.features.join(", ")),
             ("denied features", self.denied_features.join(", ")),
+            ("rate", self.limit("rate")),
+            ("quota", self.limit("quota")),
             ("metadata", metadata.collect::<Vec<_>>().join(", ")),
             ("created", time(self.create_time.as_ref())),
             ("updated", time(self.update_time.as_ref())),
@@ -102,6 +118,8 @@ impl Resource for pb::Key {
             ("scopes", self.scopes.join(", ")),
             ("only features", features),
             ("only networks", self.allow_cidrs.join(", ")),
+            ("own rate", self.rate.clone()),
+            ("own quota", self.quota.clone()),
             ("token begins", self.key_prefix.clone()),
             ("expires", time(self.expire_time.as_ref())),
             ("created", time(self.create_time.as_ref())),

@@ -80,6 +80,10 @@ fn json_has_the_schemas_names_and_every_field() {
             "metadata": {},
             "create_time": "2027-01-15T08:00:00.005Z",
             "etag": "",
+            "rate": "",
+            "quota": "",
+            "effective_limits": [],
+            "effective_features": [],
         })
     );
 }

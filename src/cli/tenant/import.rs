@@ -20,6 +20,7 @@ use crate::cli::progress::Progress;
 use crate::cli::tokens::TokensFile;
 use crate::cli::{Failure, request_id, tell_hint};
 use crate::clock::Timestamp;
+use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::METADATA_MAX;
 use crate::proto::admin as pb;
@@ -39,6 +40,8 @@ const COLUMNS: Columns = Columns {
         "tenant",
         "display_name",
         "plan",
+        "rate",
+        "quota",
         "features",
         "denied_features",
         "metadata",
@@ -50,6 +53,8 @@ const COLUMNS: Columns = Columns {
         "key_features",
         "key_networks",
         "key_expires_at",
+        "key_rate",
+        "key_quota",
     ],
     required: &["tenant"],
 };
@@ -63,6 +68,8 @@ const KEY: KeyColumns = KeyColumns {
     features: "key_features",
     networks: "key_networks",
     expires_at: "key_expires_at",
+    rate: "key_rate",
+    quota: "key_quota",
 };
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +77,8 @@ const KEY: KeyColumns = KeyColumns {
     after_help = "The table has a first line that names its columns, in any order:
   tenant           required: the id, 1 to 63 of a-z, 0-9 and -
   display_name     for people; the id if empty
-  plan             the plan whose features it has
+  plan             the plan whose features and limits it has
+  rate, quota      in place of its plan's, such as 100/s and 1000000/month, or unlimited
   features         beyond the plan's; several are separated by blanks
   denied_features  not had, though the plan has them
   metadata         NAME=VALUE, several are separated by blanks
@@ -78,6 +86,7 @@ const KEY: KeyColumns = KeyColumns {
   key_owner        `default` if empty
   key_role         user, tenant_admin or global_admin; user if empty
   key_scopes, key_features, key_networks   several are separated by blanks
+  key_rate, key_quota   limits of the key's own
   key_description  for people
   key_expires_at   for example 2027-01-31T00:00:00Z; never if empty
 The whole table is checked before anything is sent. Doing it again is safe: a tenant that is there
@@ -140,6 +149,8 @@ impl ImportArgs {
                 "" => Ok(()),
                 text => rule(PlanName::parse(text)),
             }),
+            rate: row.text("rate", "", |text| rule(Own::parse(text, Rate::parse))),
+            quota: row.text("quota", "", |text| rule(Own::parse(text, Quota::parse))),
             features: features(row, "features"),
             denied_features: features(row, "denied_features"),
             metadata: row

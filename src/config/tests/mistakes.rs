@@ -254,6 +254,18 @@ fn one_mistake_is_one_line_that_says_what_to_write() {
             "plans.Pro: the name `Pro` is not a plan name (1 to 63 of a-z 0-9 -, a letter or digit first and last)",
         ),
         (
+            "plans: {pro: {rate: 100/sec}}",
+            "plans.pro.rate: `100/sec` is not a number from 1 to 1000000000 and /s, /m or /h, then `burst` and a number if more or fewer may come at once, then `shadow` if it is only reported, such as `100/s` or `100/s burst 200`",
+        ),
+        (
+            "plans: {pro: {quota: 0/day}}",
+            "plans.pro.quota: `0/day` is not a number from 1 to 1000000000000 and /day or /month, then `shadow` if it is only reported, or one of each with a comma between, such as `1000000/month` or `1000/day, 20000/month`",
+        ),
+        (
+            "rate_limits: {mod: strict}",
+            "rate_limits.mod: unknown field `mod`; did you mean `mode`?",
+        ),
+        (
             "plans: {pro: {features: [-x]}}",
             "plans.pro.features[0]: `-x` is not a feature name (1 to 64 of A-Z a-z 0-9 . _ : -, a letter or digit first)",
         ),

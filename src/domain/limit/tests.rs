@@ -26,6 +26,31 @@ fn rates_are_read_as_they_are_written() {
 }
 
 #[test]
+fn what_allows_no_more_is_within() {
+    let rate = |text| Rate::parse(text).unwrap();
+    for (own, other, within) in [
+        ("10/s", "10/s", true),
+        ("600/m burst 10", "10/s", true),
+        ("600/m", "10/s", false),
+        ("11/s burst 1", "10/s", false),
+        ("1/s shadow", "10/s", false),
+        ("1/s shadow", "10/s shadow", true),
+    ] {
+        assert_eq!(rate(own).is_within(rate(other)), within, "{own} {other}");
+    }
+    let quota = |text| Quota::parse(text).unwrap();
+    assert!(quota("5/day, 9/month").is_within(quota("5/day")));
+    assert!(!quota("5/day").is_within(quota("9/month")));
+    assert!(!quota("6/day").is_within(quota("5/day")));
+    let none = Limits::default();
+    let some = Limits {
+        rate: Some(rate("1/s")),
+        quota: None,
+    };
+    assert!(some.is_within(&none) && none.is_within(&none) && !none.is_within(&some));
+}
+
+#[test]
 fn what_is_no_rate_is_refused() {
     for text in [
         "",

@@ -1,11 +1,11 @@
 //! The body of a refusal: status, headers and text for each reason (DESIGN section 3.2).
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use crate::domain::decision::{Denial, DenyReason};
 use crate::ext_authz::request::{Caller, Incoming};
-use crate::ext_authz::response::{Answer, put_field, put_header};
+use crate::ext_authz::response::limits::put_limits;
+use crate::ext_authz::response::{Answer, put_field, put_header, seconds};
 use crate::ext_authz::wire::{number_len, put, put_head, put_number};
 
 /// A kind of refusal: HTTP status and `google.rpc.Code`, as number and as text.
@@ -141,6 +141,7 @@ pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bo
     put_head(&mut response, 1, number_len(u64::from(words.class.http)));
     put_number(&mut response, 1, u64::from(words.class.http)); // HttpStatus.code
     put_headers(&mut response, denial, &words, caller);
+    put_limits(&mut response, 2, &denial.limits, denial.refused_by); // DeniedHttpResponse.headers
     let body = match caller {
         Caller::Http => problem(
             code,
@@ -201,11 +202,6 @@ fn put_headers(response: &mut Vec<u8>, denial: &Denial, words: &Words, caller: C
         | DenyReason::QuotaExceeded
         | DenyReason::TemporarilyBlocked => {}
     }
-}
-
-/// In whole seconds, up: who waits so long and no longer is not refused again.
-fn seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// `application/problem+json` (RFC 9457).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keystile::authorizer::{Decision, Grant};
 use keystile::clock::Clock as _;
 use keystile::domain::decision::DenyReason;
-use keystile::domain::request::{AccessRequest, Credential};
+use keystile::domain::request::{AccessRequest, Charge, Credential};
 
 use crate::support::fault_store::{Moment, Mood, Read};
 use crate::support::world::{Made, Seen, World, nobody};
@@ -118,6 +118,7 @@ async fn decide(world: &World, key: &Made) -> Result<&'static str, DenyReason> {
         source: None,
         caller: None,
         time_left: None,
+        charge: Charge::Cost,
     };
     let authorizer = world.authorizer(SHORT);
     match authorizer.authorize(&request).await.expect("a decision") {

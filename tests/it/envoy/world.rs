@@ -225,6 +225,13 @@ fn seed(keystile: &Keystile, tokens: &mut Tokens) {
     tenant("frozen", "Frozen", &["--plan", "pro"]);
     add("frozen", key("frozen", "frozen", &[]));
     keystile.cli(&["tenant", "suspend", "frozen"]);
+    tenant("slow", "Slow", &["--rate", "1/h burst 3"]);
+    add("slow", key("slow", "slow", &[]));
+    tenant("small", "Small", &[]);
+    add("scarce", key("small", "scarce", &["--quota", "1/day"]));
+    add("plenty", key("small", "plenty", &[]));
+    tenant("shaded", "Shaded", &["--rate", "1/h shadow"]);
+    add("shaded", key("shaded", "shaded", &[]));
     tenant("gone", "Gone", &[]);
     add("gone", key("gone", "gone", &[]));
     keystile.cli(&["tenant", "delete", "gone", "--yes"]);
@@ -371,6 +378,8 @@ fn routes() -> Value {
         route("/read", &json!({"keystile.scopes": "read"})),
         route("/change", &json!({"keystile.scopes": "read,write"})),
         route("/other", &json!({"product": "unrelated"})),
+        route("/free", &json!({"keystile.cost": "0"})),
+        route("/costly", &json!({"keystile.cost": "3"})),
         // For `routed`: Keystile's own rules say what these need.
         route("/public", &json!({})),
         route("/v1", &json!({})),

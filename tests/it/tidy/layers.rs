@@ -68,7 +68,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     // use cases
     (
         "authorizer",
-        &["abuse", "cache", "clock", "crypto", "domain"],
+        &["abuse", "cache", "clock", "crypto", "domain", "limiter"],
         AllBut(STORES),
     ),
     (
@@ -114,6 +114,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "domain",
             "ext_authz",
             "keyfile",
+            "limiter",
             "registry",
             "store",
             "telemetry",

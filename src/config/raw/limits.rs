@@ -1,0 +1,38 @@
+//! Plans, and how limits are counted.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::RateMode;
+use crate::config::text::{FeatureName, QuotaText, RateText};
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawPlan {
+        /// How fast each tenant of this plan may ask, all its keys together: `100/s`, `6000/m`, `1000/h`, with ` burst 200`
+        /// behind it if more or fewer may come at once. Absent: no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rate: Option<RateText>,
+        /// How much it may ask in a calendar day or month of UTC: `20/day`, `1000000/month`, or both with a comma
+        /// between. Absent: no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub quota: Option<QuotaText>,
+        /// Features that tenants of this plan have.
+        #[schemars(length(max = 256), extend("uniqueItems" = true))]
+        pub features: Vec<FeatureName>,
+        /// Whether the plan is only tried out: what its limits and missing features would refuse is counted and
+        /// reported, and passes.
+        pub shadow: bool,
+    }
+}
+
+section! {
+    #[derive(Default)]
+    #[serde(default)]
+    RawRateLimits {
+        /// `strict`: in the store, at each request. `leased`: each sidecar takes small parts of what is left ahead of need
+        /// and spends them in memory; never more than the limit passes. `local`: by each sidecar for itself.
+        pub mode: RateMode,
+    }
+}
