@@ -177,6 +177,11 @@ impl Limiter {
         &self.counters
     }
 
+    /// How many sidecars share the budgets, as last counted.
+    pub fn sidecars(&self) -> u64 {
+        self.sidecars.load(Ordering::Relaxed)
+    }
+
     /// How many limits are in memory.
     pub fn entries(&self) -> usize {
         self.slices.len() + self.cells.len()

@@ -107,6 +107,12 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             shown.collect()
         });
     }
+    let sharing = Arc::clone(limiter);
+    metrics.gauge(
+        "keystile_limits_sidecars",
+        "Sidecars that share the budgets, this one among them, as last counted.",
+        move || sharing.sidecars(),
+    );
     let limiter = Arc::clone(limiter);
     metrics.gauge("keystile_limits_entries", "Limits in memory.", move || {
         limiter.entries() as u64

@@ -2,6 +2,7 @@
 
 mod acl;
 mod blocks;
+mod limits;
 mod migrate;
 mod start;
 mod topologies;
@@ -47,11 +48,18 @@ struct Key {
 impl Fleet {
     /// `control` and `sidecar` are the fields of `store.redis`.
     fn start(control: &str, sidecar: &str) -> Self {
+        Self::start_with(control, sidecar, "")
+    }
+
+    /// The same, each with these lines in its configuration.
+    fn start_with(control: &str, sidecar: &str, config: &str) -> Self {
         let mut place = Place::with_keyrings();
+        place.add_config(config);
         place.use_redis(control);
         place.bootstrap();
         let sidecars = [place.sidecar(), place.sidecar()];
         let serve = |place: &Place| {
+            place.add_config(config);
             place.use_redis(sidecar);
             place.serve()
         };

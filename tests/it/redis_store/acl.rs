@@ -30,7 +30,7 @@ fn printed(args: &[&str]) -> String {
 }
 
 /// A Redis on which nobody is anything without a password, and on which the sidecar is from the ACL file.
-fn guarded() -> RedisServer {
+pub(super) fn guarded() -> RedisServer {
     let line = printed(&["sidecar", "--format", "aclfile"]);
     let redis = RedisServer::start_with(Options {
         password: Some("operator"),
@@ -55,9 +55,14 @@ fn fields_for(user: &str, servers: &str, dir: &tempfile::TempDir) -> String {
 }
 
 fn fleet(servers: &str, dir: &tempfile::TempDir) -> Fleet {
-    Fleet::start(
+    fleet_with(servers, dir, "")
+}
+
+pub(super) fn fleet_with(servers: &str, dir: &tempfile::TempDir, config: &str) -> Fleet {
+    Fleet::start_with(
         &fields_for("keystile-control-plane", servers, dir),
         &fields_for("keystile-sidecar", servers, dir),
+        config,
     )
 }
 

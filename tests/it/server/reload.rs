@@ -58,3 +58,36 @@ async fn rules_and_limits_on_failures_are_taken_and_a_bad_file_is_not() {
     );
     wait_until(&channel, &[], 200).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plans_limit_is_taken_while_it_is_used() {
+    let place = Place::bootstrapped();
+    place.add_config("plans: {pro: {rate: 2/h}}");
+    let running = place.serve();
+    place.do_it(&["tenant", "create", "acme", "--plan", "pro"]);
+    let made = place.do_it(&["key", "create", "acme", "--name", "ci", "-o", "json"]);
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let token = made["plaintext"].as_str().unwrap();
+    let channel = client::tcp(place.authz).await;
+    let key = [("x-api-key", token)];
+    for left in [1, 0] {
+        assert_eq!(client::ask_left(&channel, &key).await, (200, Some(left)));
+    }
+    assert_eq!(client::ask_left(&channel, &key).await, (429, Some(0)));
+
+    place.edit_config("rate: 2/h", "rate: 5/h");
+    running.signal("HUP");
+    wait_until(&channel, &key, 200).await;
+    let (_, left) = client::ask_left(&channel, &key).await;
+    assert_eq!(left, Some(1), "what was used stays used");
+    place.edit_config("rate: 5/h", "rate: 1/h, shadow: true");
+    running.signal("HUP");
+    let shown = || place.do_it(&["tenant", "get", "acme"]);
+    let begun = Instant::now();
+    while !shown().contains("1/h shadow (plan)") {
+        assert!(begun.elapsed() < PATIENCE, "{}", shown());
+    }
+    for _ in 0..3 {
+        assert_eq!(client::ask_left(&channel, &key).await, (200, Some(0)));
+    }
+}

@@ -47,6 +47,33 @@ pub(crate) async fn ask_from(channel: &Channel, headers: &[(&str, &str)], source
     answer_to(channel, check::from(check::headers(headers), source)).await
 }
 
+/// The HTTP status; none when the process is gone.
+pub(crate) async fn try_ask(channel: &Channel, headers: &[(&str, &str)]) -> Option<i32> {
+    let answer = AuthorizationClient::new(channel.clone())
+        .check(check::headers(headers))
+        .await;
+    answer.ok().map(|answer| http_status(answer.get_ref()))
+}
+
+/// The HTTP status, and what `x-ratelimit-remaining` says.
+pub(crate) async fn ask_left(channel: &Channel, headers: &[(&str, &str)]) -> (i32, Option<u64>) {
+    use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+    let answer = AuthorizationClient::new(channel.clone())
+        .check(check::headers(headers))
+        .await
+        .expect("an answer in band")
+        .into_inner();
+    let set = match &answer.http_response {
+        Some(HttpResponse::OkResponse(ok)) => &ok.response_headers_to_add[..],
+        Some(HttpResponse::DeniedResponse(denied)) => &denied.headers[..],
+        _ => &[],
+    };
+    let mut set = set.iter().filter_map(|set| set.header.as_ref());
+    let left = set.find(|header| header.key == "x-ratelimit-remaining");
+    let left = left.map(|left| left.value.parse().expect("a number"));
+    (http_status(&answer), left)
+}
+
 async fn answer_to(channel: &Channel, message: CheckRequest) -> i32 {
     let answer = AuthorizationClient::new(channel.clone())
         .check(message)
