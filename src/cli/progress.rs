@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const BAR_LEN: usize = 30;
+/// Where there is no terminal, so many lines tell how far it is.
+const LINES: usize = 10;
 
 /// Counts what is done of what there is.
 pub(super) struct Progress {
@@ -33,8 +35,12 @@ impl Progress {
     }
 
     pub(super) fn add(&mut self, count: usize) {
+        let before = self.done;
         self.done += count;
-        self.show();
+        // A log has no use for a line a moment.
+        if self.terminal || part(LINES, before, self.total) < part(LINES, self.done, self.total) {
+            self.show();
+        }
     }
 
     fn show(&self) {
@@ -57,11 +63,15 @@ impl Drop for Progress {
     }
 }
 
+/// How many of so many parts are done.
+fn part(of: usize, done: usize, total: usize) -> usize {
+    of * done.min(total) / total.max(1)
+}
+
 fn bar(what: &str, done: usize, total: usize, elapsed: Duration) -> String {
-    let part = |of: usize| of * done.min(total) / total.max(1);
-    let filled = part(BAR_LEN);
+    let filled = part(BAR_LEN, done, total);
     let (filled, empty) = ("#".repeat(filled), " ".repeat(BAR_LEN - filled));
-    let percent = part(100);
+    let percent = part(100, done, total);
     let left = left(done, total, elapsed).map(|seconds| format!(" {seconds} s left"));
     let left = left.unwrap_or_default();
     format!("{what} [{filled}{empty}] {done}/{total} {percent}%{left}")
