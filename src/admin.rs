@@ -124,8 +124,10 @@ pub fn router(services: Services) -> axum::Router {
         .grpc
         .prepare()
         .into_axum_router()
+        .route_layer(axum::middleware::from_fn(rest::only_grpc))
         .merge(services.rest)
         .fallback(rest::nothing_here)
+        .layer(axum::middleware::map_response(rest::guarded))
         .layer(GuardLayer)
 }
 

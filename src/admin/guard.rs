@@ -44,7 +44,10 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let deadline = deadline(request.headers());
+        let deadline = match is_grpc(request.headers()) {
+            true => deadline(request.headers()),
+            false => Ok(None),
+        };
         let answer = self.0.call(request);
         Box::pin(async move {
             match deadline {
@@ -57,6 +60,16 @@ where
             }
         })
     }
+}
+
+/// Whether it is a message of gRPC's, `application/grpc` or one of its encodings.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.as_bytes().split_at_checked("application/grpc".len()));
+    kind.is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(b"application/grpc")
+            && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    })
 }
 
 fn too_late() -> Response<Body> {
@@ -124,6 +137,25 @@ fn explain(status: &Status) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_is_told_by_the_type_of_its_content() {
+        for (kind, expected) in [
+            ("application/grpc", true),
+            ("Application/gRPC", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpcx", false),
+            ("application/grpc-web", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(http::header::CONTENT_TYPE, kind.parse().unwrap())]);
+            assert_eq!(is_grpc(&headers), expected, "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 
     #[test]
     fn timeouts_are_read_as_grpc_writes_them() {

@@ -6,21 +6,24 @@
 
 mod answer;
 mod caller;
+mod document;
 mod keys;
 mod validate;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use tonic::Status;
-use utoipa::Modify;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admin::Admin;
-use answer::{Refusal, document};
+use crate::admin::guard::is_grpc;
+use answer::Refusal;
+pub(super) use answer::guarded;
 
 /// What every endpoint needs.
 #[derive(Clone)]
@@ -28,56 +31,38 @@ pub(super) struct Rest {
     admin: Admin,
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Keystile admin API",
-        description = "API keys over REST. Every other operation is on gRPC, on the same port.",
-    ),
-    modifiers(&Credentials),
-    tags((name = "apikeys", description = "API keys and what limits them")),
-)]
-struct Description;
-
-/// How callers say who they are.
-struct Credentials;
-
-impl Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        components.add_security_scheme("api_key", SecurityScheme::ApiKey(header));
-    }
-}
-
 /// The endpoints; what is none of them is the caller's matter, see [`nothing_here`].
 pub(super) fn router(admin: &Admin) -> Router {
     let rest = Rest {
         admin: admin.clone(),
     };
-    let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
+    let (router, description) = OpenApiRouter::with_openapi(document::begin())
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(validate::validate))
         .with_state(rest)
         .split_for_parts();
-    let description = document(&description);
+    let description = Bytes::from(document::complete(&description).to_string());
     router
         .route(
             "/openapi.json",
-            axum::routing::get(move || std::future::ready(description.clone().into_response())),
+            axum::routing::get(async move || ([(CONTENT_TYPE, "application/json")], description)),
         )
         .method_not_allowed_fallback(async || Refusal::method_not_allowed())
 }
 
 /// What is answered where nothing is, in the words of the protocol that asked.
 pub(super) async fn nothing_here(request: Request) -> Response {
-    let kind = request.headers().get(http::header::CONTENT_TYPE);
-    let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc {
+    if is_grpc(request.headers()) {
         return Status::unimplemented("").into_http();
     }
     Refusal::no_such_path().into_response()
+}
+
+/// Lets gRPC on to its methods; a browser or `curl` that comes there would be answered with 200 and no body.
+pub(super) async fn only_grpc(request: Request, next: Next) -> Response {
+    if is_grpc(request.headers()) {
+        return next.run(request).await;
+    }
+    Refusal::only_grpc().into_response()
 }

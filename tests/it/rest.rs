@@ -1,6 +1,7 @@
 //! REST on the admin port, as a program without gRPC sees it: the real binary over HTTP/1.1.
 
 mod conformance;
+mod hygiene;
 mod keys;
 mod strangers;
 
@@ -60,20 +61,31 @@ fn ask(method: &str, path: &str, token: &str, body: Option<&Value>) -> (Reply, V
     send(format!("{head}\r\n{body}").as_bytes())
 }
 
+/// What every answer carries, once each.
+#[track_caller]
+fn check_guarded(reply: &Reply) {
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        (
+            "content-security-policy",
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(reply.all(name), [value], "{name} of {reply:?}");
+    }
+}
+
 /// Sends these bytes; every answer is JSON, and guarded.
 #[track_caller]
 fn send(request: &[u8]) -> (Reply, Value) {
     let reply = http1::send(PLACE.server.admin_port, request, false).unwrap();
     let body: Value = serde_json::from_slice(&reply.body)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)));
-    for (name, value) in [
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-    ] {
-        assert_eq!(reply.one(name), Some(value), "{name} of {body}");
-    }
+    check_guarded(&reply);
     let status = if reply.status < 400 {
         "success"
     } else {

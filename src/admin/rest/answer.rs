@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 
+use crate::admin::guard::is_grpc;
 use crate::status::Reason;
 
 /// What went well.
@@ -34,84 +35,39 @@ pub(super) struct Problem {
     details: BTreeMap<String, String>,
 }
 
-/// Every answer that is not a success.
-#[derive(Debug, IntoResponses)]
-#[expect(
-    dead_code,
-    reason = "describes answers for OpenAPI; `Refusal` makes them"
-)]
-pub(super) enum Problems {
-    /// The request is malformed, or a field is not acceptable.
-    #[response(status = 400)]
-    BadRequest(#[to_schema] Problem),
-    /// No credential, or none that is valid.
-    #[response(status = 401)]
-    Unauthorized(#[to_schema] Problem),
-    /// The caller's role or the configuration does not allow it.
-    #[response(status = 403)]
-    Forbidden(#[to_schema] Problem),
-    /// It is not there, or belongs to another tenant.
-    #[response(status = 404)]
-    NotFound(#[to_schema] Problem),
-    /// The path does not take this method.
-    #[response(status = 405)]
-    MethodNotAllowed(#[to_schema] Problem),
-    /// The body did not arrive in time.
-    #[response(status = 408)]
-    RequestTimeout(#[to_schema] Problem),
-    /// It was changed by somebody else, exists already, or is in no state for this.
-    #[response(status = 409)]
-    Conflict(#[to_schema] Problem),
-    /// The body is too large.
-    #[response(status = 413)]
-    PayloadTooLarge(#[to_schema] Problem),
-    /// The body is not JSON.
-    #[response(status = 415)]
-    UnsupportedMediaType(#[to_schema] Problem),
-    /// A limit is reached.
-    #[response(status = 429)]
-    TooManyRequests(#[to_schema] Problem),
-    /// We failed.
-    #[response(status = 500)]
-    Internal(#[to_schema] Problem),
-    /// The store does not answer; try again.
-    #[response(status = 503)]
-    Unavailable(#[to_schema] Problem),
-}
-
 /// An answer with `data`.
 pub(super) fn success<T: Serialize>(status: StatusCode, data: T) -> Response {
     let body = Success {
         status: "success",
         data,
     };
-    (status, guards(), Json(body)).into_response()
+    (status, Json(body)).into_response()
 }
 
-/// Any other JSON document.
-pub(super) fn document(content: &impl Serialize) -> (HeaderMap, Json<serde_json::Value>) {
-    let value = serde_json::to_value(content).unwrap_or_default();
-    (guards(), Json(value))
-}
+/// What no browser that reads an answer may do with it.
+pub(super) const GUARDS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
 
-/// What no browser that reads our answers may do with them.
-fn guards() -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
-        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-        ),
-        (
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ),
-    ])
+/// What tells a caller without a valid key what is wanted.
+pub(super) const CHALLENGE: &str = "Bearer realm=\"keystile\"";
+/// In how many seconds to try again.
+pub(super) const RETRY_AFTER: &str = "1";
+
+/// The answer with all [`GUARDS`], whoever made it; gRPC's own answers stay as they are.
+pub(in crate::admin) async fn guarded(mut answer: Response) -> Response {
+    if !is_grpc(answer.headers()) {
+        let guards = GUARDS.map(|(name, value)| (name, HeaderValue::from_static(value)));
+        answer.headers_mut().extend(guards);
+    }
+    answer
 }
 
 /// An answer that is an error.
@@ -160,6 +116,11 @@ impl Refusal {
     pub(super) fn no_such_path() -> Self {
         let error = "there is nothing at this path: /openapi.json says what there is";
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error)
+    }
+
+    pub(super) fn only_grpc() -> Self {
+        let error = "this is a method of gRPC: send `content-type: application/grpc`, or see /openapi.json for REST";
+        Self::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
     }
 
     pub(super) fn method_not_allowed() -> Self {
@@ -218,14 +179,16 @@ fn http_status(status: &Status) -> StatusCode {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.http, guards(), Json(self.problem)).into_response();
+        let mut response = (self.http, Json(self.problem)).into_response();
         let headers = response.headers_mut();
         if self.http == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"keystile\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(CHALLENGE),
+            );
         }
         if self.http == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
     }

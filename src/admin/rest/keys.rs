@@ -9,8 +9,9 @@ use tonic_types::FieldViolation;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Rest;
-use super::answer::{Problems, Refusal, Success, success};
+use super::answer::{Refusal, Success, success};
 use super::caller::{Caller, Content, Parameters};
+use super::document::{self, Always, May, OfBody};
 use crate::admin::caller::{Identity, Permission, require};
 use crate::admin::keys::Keys;
 use crate::clock::Timestamp;
@@ -29,11 +30,11 @@ const WARNING: &str = "This is the only time that the key is shown: store it now
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKey {
     /// For people.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(schema_with = document::name)]
     name: String,
     /// For people.
     #[serde(default)]
-    #[schema(max_length = 256)]
+    #[schema(schema_with = document::description)]
     description: Option<String>,
     /// When it stops working (RFC 3339); never, if it is not said and the rules allow it.
     #[serde(default)]
@@ -41,7 +42,7 @@ pub(super) struct NewKey {
     expires_at: Option<String>,
     /// What it may do.
     #[serde(default)]
-    #[schema(max_items = 64)]
+    #[schema(schema_with = document::scopes)]
     scopes: Option<Vec<String>>,
     /// Whose it is, if not the caller's; needs `tenant_admin`.
     #[serde(default)]
@@ -58,7 +59,7 @@ pub(super) struct Created {
     /// Its first characters, to recognise it by.
     key_prefix: String,
     name: String,
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     expires_at: Option<String>,
     scopes: Vec<String>,
     warning: &'static str,
@@ -71,13 +72,13 @@ pub(super) struct Shown {
     name: String,
     /// The first characters of its token, to recognise it by.
     prefix: String,
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     expires_at: Option<String>,
     scopes: Vec<String>,
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     created_at: Option<String>,
     /// When it was last used, as far as that is known.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, required)]
     last_used: Option<String>,
     /// Whether it works.
     is_active: bool,
@@ -118,9 +119,18 @@ pub(super) struct Whose {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/apikeys",
+    operation_id = "createApiKey",
     tag = "apikeys",
     request_body = NewKey,
-    responses((status = 201, description = "It was made.", body = Success<Created>), Problems),
+    responses(
+        (
+            status = 201,
+            description = "It was made.",
+            body = Success<Created>,
+            links(("revoke" = (operation_id = "revokeApiKey", parameters(("id" = "$response.body#/data/id"))))),
+        ),
+        Always, OfBody, May<404>, May<409>, May<429>,
+    ),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn create(
@@ -167,9 +177,10 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/api/v1/auth/apikeys",
+    operation_id = "listApiKeys",
     tag = "apikeys",
     params(Whose),
-    responses((status = 200, description = "The keys.", body = Success<Listed>), Problems),
+    responses((status = 200, description = "The keys.", body = Success<Listed>), Always, May<404>),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn list(
@@ -206,9 +217,13 @@ pub(super) async fn list(
 #[utoipa::path(
     delete,
     path = "/api/v1/auth/apikeys/{id}",
+    operation_id = "revokeApiKey",
     tag = "apikeys",
     params(("id" = String, Path, description = "The key's id.", min_length = 8, max_length = 40, pattern = "^[a-z0-9]+$")),
-    responses((status = 200, description = "It does not work any more.", body = Success<Revoked>), Problems),
+    responses(
+        (status = 200, description = "It does not work any more.", body = Success<Revoked>),
+        Always, May<404>, May<409>,
+    ),
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn revoke(

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Rest;
-use super::answer::{Problems, Refusal, Success, success};
+use super::answer::{Refusal, Success, success};
 use super::caller::{Caller, Content};
+use super::document::{Always, OfBody};
 use crate::admin::caller::{AuthFailure, Credential, Identity};
 use crate::domain::role::Role;
 use crate::status::Reason;
@@ -41,9 +42,10 @@ pub(super) struct Valid {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/validate",
+    operation_id = "validateApiKey",
     tag = "apikeys",
     request_body = Presented,
-    responses((status = 200, description = "It is valid.", body = Success<Valid>), Problems),
+    responses((status = 200, description = "It is valid.", body = Success<Valid>), Always, OfBody),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
 pub(super) async fn validate(
