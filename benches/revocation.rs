@@ -214,8 +214,8 @@ async fn control_plane(
     let new = NewTenant::named(tenant(), name.clone());
     registry.create_tenant(&Actor::Operator, new).await.unwrap();
     let mut keys = Vec::new();
-    for _ in 0..REVOCATIONS + OTHERS {
-        let owner = Owner::parse("alice").unwrap();
+    for number in 0..REVOCATIONS + OTHERS {
+        let owner = Owner::parse(&format!("user-{number}")).unwrap();
         let new = NewKey::named(name.clone(), owner, Role::User);
         let made = registry.create_key(&Actor::Operator, &tenant(), new).await;
         let made = made.unwrap();

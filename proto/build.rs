@@ -8,9 +8,10 @@ use protox::file::{
     ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
 };
 
-const SCHEMAS: [&str; 5] = [
+const SCHEMAS: [&str; 6] = [
     "keystile/admin/v1/tenant.proto",
     "keystile/admin/v1/key.proto",
+    "keystile/admin/v1/limit.proto",
     "keystile/admin/v1/fleet.proto",
     "keystile/admin/v1/block.proto",
     // From tonic-types: what the details of an error are, so that clients that know only the descriptors can read them.

@@ -9,6 +9,7 @@ mod fleet;
 mod grant;
 mod guard;
 mod keys;
+mod limits;
 mod page;
 mod page_token;
 mod rest;
@@ -30,6 +31,7 @@ use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin::block_service_server::BlockServiceServer;
 use crate::proto::admin::fleet_service_server::FleetServiceServer;
 use crate::proto::admin::key_service_server::KeyServiceServer;
+use crate::proto::admin::limit_service_server::LimitServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
 
@@ -99,10 +101,13 @@ pub fn routes(
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let fleet = FleetServiceServer::new(fleet::Fleet(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let limits = LimitServiceServer::new(limits::Limits(admin.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let blocks =
         BlockServiceServer::new(blocks::Blocks(admin)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let grpc = Routes::new(tenants)
         .add_service(keys)
+        .add_service(limits)
         .add_service(fleet)
         .add_service(blocks)
         .add_service(reflection());

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::governance::KeyRules;
 use crate::domain::limit::Limits;
 use crate::domain::san::SanPattern;
 
@@ -62,7 +63,8 @@ pub struct Config {
     pub tokens: TokenConfig,
     pub rate_mode: RateMode,
     pub plans: BTreeMap<PlanName, Plan>,
-    pub api_keys: ApiKeysConfig,
+    /// How many keys an owner may have and how long they may live.
+    pub api_keys: KeyRules,
     /// `None`: failures are not counted.
     pub abuse: Option<AbuseConfig>,
     pub shutdown: ShutdownConfig,
@@ -299,46 +301,6 @@ pub struct Plan {
     pub features: BTreeSet<String>,
     pub limits: Limits,
     pub shadow: bool,
-}
-
-/// How many keys an owner may have and how long they may live.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKeysConfig {
-    pub enabled: bool,
-    pub default_limits: KeyLimits,
-    pub tenant_limits: Vec<TenantKeyLimits>,
-    pub global_limits_override: Option<KeyLimitsOverride>,
-    pub allow_tenant_override: bool,
-    pub allow_admin_override: bool,
-    /// 0 is no maximum.
-    pub max_expiry_days: u32,
-    pub min_expiry_days: u32,
-    pub enforce_expiry: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyLimits {
-    pub max_keys_per_user: u32,
-    pub max_keys_per_tenant_admin: u32,
-    pub max_keys_per_global_admin: u32,
-}
-
-/// `None`: the tenant has the default limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantKeyLimits {
-    pub tenant_id: String,
-    pub max_keys_per_user: Option<u32>,
-    pub max_keys_per_tenant_admin: Option<u32>,
-    pub max_keys_per_global_admin: Option<u32>,
-}
-
-/// `None`: not overridden.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyLimitsOverride {
-    pub max_keys_per_user: Option<u32>,
-    pub max_keys_per_tenant_admin: Option<u32>,
-    pub max_keys_per_global_admin: Option<u32>,
-    pub max_total_keys: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

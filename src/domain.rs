@@ -8,6 +8,7 @@ pub mod access;
 pub mod block;
 pub mod change;
 pub mod decision;
+pub mod governance;
 pub mod key;
 pub mod limit;
 pub mod name;

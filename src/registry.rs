@@ -5,7 +5,9 @@
 
 mod etag;
 mod fleet;
+mod journal;
 mod key_changes;
+mod key_rules;
 mod keys;
 mod notes;
 mod requests;
@@ -22,9 +24,12 @@ use crate::crypto::envelope::DataKey;
 use crate::crypto::keyring::Keyring;
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::change::{Action, Actor, Change};
+use crate::domain::governance::{ExpiryProblem, KeyRules, LimitSource, OverridesDisabled};
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::plan::Plans;
+use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
+use crate::registry::journal::Journal;
 use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
@@ -84,7 +89,7 @@ pub enum RegistryError {
         key: KeyId,
     },
     /// One more key would be too many.
-    #[error("API key limit exceeded: {current} of {limit} keys exist")]
+    #[error("API key limit exceeded: {}", too_many(*.scope, *.limit, *.current, *.role, *.set_by))]
     CountLimit {
         /// Whose limit.
         scope: CountScope,
@@ -92,6 +97,24 @@ pub enum RegistryError {
         limit: u64,
         /// How many there are.
         current: u64,
+        /// The role of the key that was to be made.
+        role: Role,
+        /// Who says how high the limit is.
+        set_by: LimitSource,
+    },
+    /// No keys can be made at all.
+    #[error("API keys cannot be made: `api_keys.enabled` is false")]
+    KeysDisabled,
+    /// A key may not have this expiry.
+    #[error("API key expiry validation failed: {0}")]
+    Expiry(ExpiryProblem),
+    /// Limits cannot be changed at run time.
+    #[error("{disabled}; the limits stay {}/{}/{}", .kept[0], .kept[1], .kept[2])]
+    OverridesDisabled {
+        /// For whom.
+        disabled: OverridesDisabled,
+        /// The limits that hold, in the order of the roles.
+        kept: [u32; 3],
     },
     /// The store failed.
     #[error(transparent)]
@@ -119,6 +142,8 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     settings: Settings,
     plans: Arc<ArcSwap<Plans>>,
+    key_rules: Arc<ArcSwap<KeyRules>>,
+    journal: Journal,
 }
 
 /// A tenant that has been read, with what is needed to change it.
@@ -146,6 +171,8 @@ impl Registry {
             clock,
             settings,
             plans: Arc::default(),
+            key_rules: Arc::default(),
+            journal: Journal::new(),
         }
     }
 
@@ -207,6 +234,23 @@ struct Entry<'a> {
     note: String,
 }
 
+fn too_many(
+    scope: CountScope,
+    limit: u64,
+    current: u64,
+    role: Role,
+    set_by: LimitSource,
+) -> String {
+    match scope {
+        CountScope::Owner => format!(
+            "the owner has {current} of {limit} keys; the limit for the role `{}` is from {}",
+            role.as_str(),
+            set_by.as_str()
+        ),
+        CountScope::Total => format!("the platform has {current} of {limit} keys"),
+    }
+}
+
 /// A commit's refusal in the registry's words.
 fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
     move |error| match error {
@@ -215,15 +259,10 @@ fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
         // Where a repeated request can be answered it was, before we came here.
         CommitError::Repeated => RegistryError::Conflict { what },
         CommitError::NotFound => RegistryError::NotFound { what },
-        CommitError::CountLimit {
-            scope,
-            limit,
-            current,
-        } => RegistryError::CountLimit {
-            scope,
-            limit,
-            current,
-        },
+        // Only who makes a key asks for room, and says itself for which.
+        CommitError::CountLimit { .. } => {
+            RegistryError::Store(StoreError::Damaged(error.to_string()))
+        }
         CommitError::Store(error) => RegistryError::Store(error),
     }
 }

@@ -6,6 +6,7 @@
 mod abuse;
 mod admin_auth;
 mod authz;
+mod cache;
 mod connection;
 pub mod files;
 pub mod fleet;
@@ -122,8 +123,12 @@ pub async fn run(
         let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
-    // Probes and metrics are answered to the end: the drain itself is something to see.
+    // Probes and metrics are answered to the end: the drain itself is something to see, and requests under way may be
+    // refused.
     let (ops_tasks, ops_stop) = (TaskTracker::new(), CancellationToken::new());
+    if config.admin.is_some() {
+        start_notes(&parts, &metrics, &ops_tasks, &ops_stop);
+    }
     let ops = ops::router(&health, &metrics, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
@@ -163,6 +168,18 @@ pub async fn run(
     // Not sooner: a revocation is waited for here as long as a request may be checked here.
     parts.leave_fleet().await;
     end
+}
+
+/// Writes what the registry notes of refusals and readings, until nobody asks any more.
+fn start_notes(parts: &Parts, metrics: &Metrics, tasks: &TaskTracker, stop: &CancellationToken) {
+    let registry = parts.registry.clone();
+    metrics.counter(
+        "keystile_audit_dropped",
+        "Audit entries of refusals and readings that were not written one by one.",
+        move || registry.notes_dropped(),
+    );
+    let (registry, stop) = (parts.registry.clone(), stop.clone());
+    tasks.spawn(async move { registry.write_notes(stop).await });
 }
 
 /// Plain text beyond the machine is the operator's decision, and is said at each start.

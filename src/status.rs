@@ -19,6 +19,9 @@
 //! | a request was done, its token is not kept | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
 //! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
 //! | too many keys | RESOURCE_EXHAUSTED | `API_KEY_LIMIT_EXCEEDED`, with the numbers |
+//! | no keys can be made | FAILED_PRECONDITION | `API_KEYS_DISABLED` |
+//! | a key may not have this expiry | INVALID_ARGUMENT | `API_KEY_EXPIRY_INVALID`, with `BadRequest` and the numbers |
+//! | limits cannot be changed at run time | PERMISSION_DENIED | `TENANT_OVERRIDE_DISABLED`, `ADMIN_OVERRIDE_DISABLED` |
 //! | the message is no message of the method | INVALID_ARGUMENT | `MALFORMED_REQUEST` |
 //! | the message is too large | OUT_OF_RANGE | `MESSAGE_TOO_LARGE` |
 //! | no such method, or no such encoding | UNIMPLEMENTED | `UNIMPLEMENTED` |
@@ -34,7 +37,9 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::domain::governance::{ExpiryProblem, OverridesDisabled, limit_field};
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::role::Role;
 use crate::registry::RegistryError;
 use crate::store::{CountScope, StoreError};
 
@@ -85,6 +90,14 @@ pub enum Reason {
     EtagMismatch,
     /// One more key would be too many.
     ApiKeyLimitExceeded,
+    /// No keys can be made.
+    ApiKeysDisabled,
+    /// A key may not have this expiry.
+    ApiKeyExpiryInvalid,
+    /// Tenant admins cannot change limits.
+    TenantOverrideDisabled,
+    /// Nobody can change limits at run time.
+    AdminOverrideDisabled,
     /// The store does not answer.
     StoreUnavailable,
     /// We cannot tell who calls.
@@ -116,6 +129,10 @@ impl Reason {
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
             Self::EtagMismatch => ("ETAG_MISMATCH", Code::Aborted),
             Self::ApiKeyLimitExceeded => ("API_KEY_LIMIT_EXCEEDED", Code::ResourceExhausted),
+            Self::ApiKeysDisabled => ("API_KEYS_DISABLED", Code::FailedPrecondition),
+            Self::ApiKeyExpiryInvalid => ("API_KEY_EXPIRY_INVALID", Code::InvalidArgument),
+            Self::TenantOverrideDisabled => ("TENANT_OVERRIDE_DISABLED", Code::PermissionDenied),
+            Self::AdminOverrideDisabled => ("ADMIN_OVERRIDE_DISABLED", Code::PermissionDenied),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", Code::Unavailable),
             Self::AuthorizationUnavailable => ("AUTHORIZATION_UNAVAILABLE", Code::Unavailable),
             Self::Internal => ("INTERNAL", Code::Internal),
@@ -182,7 +199,12 @@ pub fn etag_mismatch(what: &'static str) -> Status {
 /// What the registry said, in the client's terms. Paths of fields begin with `prefix`, the resource's field in
 /// the request.
 pub fn from_registry(prefix: &'static str) -> impl Fn(RegistryError) -> Status {
-    move |error| match error {
+    move |error| status_of(prefix, error)
+}
+
+fn status_of(prefix: &'static str, error: RegistryError) -> Status {
+    let message = error.to_string();
+    match error {
         RegistryError::NotFound { what } => not_found(what),
         RegistryError::AlreadyExists { what } => {
             tenant_or_key(what, Reason::TenantAlreadyExists, Reason::KeyAlreadyExists)
@@ -199,7 +221,30 @@ pub fn from_registry(prefix: &'static str) -> impl Fn(RegistryError) -> Status {
             scope,
             limit,
             current,
-        } => count_limit(scope, limit, current),
+            role,
+            set_by,
+        } => {
+            let numbers = [
+                ("scope", scope_word(scope)),
+                ("limit", &limit.to_string()),
+                ("current", &current.to_string()),
+                ("role", role.as_str()),
+                ("source", set_by.as_str()),
+            ];
+            explained(Reason::ApiKeyLimitExceeded, message, &numbers)
+        }
+        RegistryError::KeysDisabled => Reason::ApiKeysDisabled.status(message),
+        RegistryError::Expiry(problem) => bad_expiry(prefix, message, problem),
+        RegistryError::OverridesDisabled { disabled, kept } => {
+            let reason = match disabled {
+                OverridesDisabled::ForTenants => Reason::TenantOverrideDisabled,
+                OverridesDisabled::ForAll => Reason::AdminOverrideDisabled,
+            };
+            let kept = kept.map(|max| max.to_string());
+            let numbers = Role::ALL.map(limit_field).into_iter().zip(&kept);
+            let numbers: Vec<_> = numbers.map(|(name, max)| (name, max.as_str())).collect();
+            explained(reason, message, &numbers)
+        }
         RegistryError::Store(StoreError::Unavailable(source)) => {
             tracing::error!(
                 error = source.as_ref() as &dyn std::error::Error,
@@ -222,15 +267,22 @@ fn invalid_field(prefix: &str, field: &str, problem: String) -> Status {
         "token" => field.to_owned(),
         field => format!("{prefix}.{field}"),
     };
-    let violation = FieldViolation::new(path, problem);
-    if field != "expire_time" {
-        return invalid(vec![violation]);
-    }
-    let message = format!(
-        "API key expiry validation failed: {}",
-        violation.description
-    );
-    Reason::InvalidField.with_fields(message, vec![violation])
+    invalid(vec![FieldViolation::new(path, problem)])
+}
+
+fn bad_expiry(prefix: &str, message: String, problem: ExpiryProblem) -> Status {
+    let violation = FieldViolation::new(format!("{prefix}.expire_time"), problem.to_string());
+    let numbers = problem.rules().map(|rules| {
+        [
+            ("min_expiry_days", rules.min_days.to_string()),
+            ("max_expiry_days", rules.max_days.to_string()),
+            ("enforce_expiry", rules.enforce.to_string()),
+        ]
+    });
+    let numbers = numbers.into_iter().flatten();
+    let metadata = numbers.map(|(name, value)| (name.to_owned(), value));
+    let details = ErrorDetails::with_bad_request(vec![violation]);
+    Reason::ApiKeyExpiryInvalid.with(message, details, metadata.collect())
 }
 
 fn request_reused() -> Status {
@@ -247,23 +299,18 @@ fn token_not_kept(tenant: &TenantId, key: &KeyId) -> Status {
     Reason::KeyAlreadyExists.with(message, ErrorDetails::new(), metadata)
 }
 
-fn count_limit(scope: CountScope, limit: u64, current: u64) -> Status {
-    let (scope, whose) = match scope {
-        CountScope::Owner => ("owner", "the owner"),
-        CountScope::Total => ("total", "the platform"),
-    };
-    let metadata = [
-        ("scope", scope.to_owned()),
-        ("limit", limit.to_string()),
-        ("current", current.to_string()),
-    ];
-    Reason::ApiKeyLimitExceeded.with(
-        format!("API key limit exceeded: {whose} has {current} of {limit} keys"),
-        ErrorDetails::new(),
-        metadata
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
-    )
+/// A status of that reason, with the numbers that explain it.
+fn explained(reason: Reason, message: String, numbers: &[(&str, &str)]) -> Status {
+    let numbers = numbers.iter();
+    let metadata = numbers.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    reason.with(message, ErrorDetails::new(), metadata.collect())
+}
+
+fn scope_word(scope: CountScope) -> &'static str {
+    match scope {
+        CountScope::Owner => "owner",
+        CountScope::Total => "total",
+    }
 }
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
@@ -272,150 +319,4 @@ fn internal(error: &(dyn std::error::Error + 'static)) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(error: RegistryError, code: Code, reason: &str, message: &str) -> ErrorDetails {
-        let status = from_registry("key")(error);
-        let details = status.get_error_details();
-        let info = details.error_info().expect("every error has an ErrorInfo");
-        assert_eq!(
-            (status.code(), info.reason.as_str(), info.domain.as_str()),
-            (code, reason, "keystile")
-        );
-        assert_eq!(status.message(), message);
-        details
-    }
-
-    #[test]
-    fn each_registry_error_has_its_code_reason_and_message() {
-        let invalid = |field| RegistryError::Invalid {
-            field,
-            problem: "must be in the future".into(),
-        };
-        let not_found = |what| RegistryError::NotFound { what };
-        let exists = |what| RegistryError::AlreadyExists { what };
-        let limit = RegistryError::CountLimit {
-            scope: CountScope::Owner,
-            limit: 10,
-            current: 10,
-        };
-        let down = StoreError::Unavailable("127.0.0.1:6379 refused".into());
-        let damaged = StoreError::Damaged("page 7".into());
-        let changed = "the key was changed meanwhile: read it again and repeat the change";
-        for (error, code, reason, message) in [
-            (
-                not_found("tenant"),
-                Code::NotFound,
-                "TENANT_NOT_FOUND",
-                "tenant not found",
-            ),
-            (
-                not_found("key"),
-                Code::NotFound,
-                "KEY_NOT_FOUND",
-                "key not found",
-            ),
-            (
-                exists("tenant"),
-                Code::AlreadyExists,
-                "TENANT_ALREADY_EXISTS",
-                "tenant exists already",
-            ),
-            (
-                exists("key"),
-                Code::AlreadyExists,
-                "KEY_ALREADY_EXISTS",
-                "key exists already",
-            ),
-            (
-                exists("token"),
-                Code::AlreadyExists,
-                "KEY_ALREADY_EXISTS",
-                "token exists already",
-            ),
-            (
-                RegistryError::KeyRevoked,
-                Code::FailedPrecondition,
-                "KEY_REVOKED",
-                "the key is revoked: it does not change any more",
-            ),
-            (
-                RegistryError::RequestReused,
-                Code::InvalidArgument,
-                "REQUEST_ID_REUSED",
-                "request_id: was used before, for something else",
-            ),
-            (
-                RegistryError::TokenNotKept {
-                    tenant: TenantId::parse("acme").unwrap(),
-                    key: KeyId::parse("abcd2345").unwrap(),
-                },
-                Code::AlreadyExists,
-                "KEY_ALREADY_EXISTS",
-                "the request made tenants/acme/keys/abcd2345 before; its token is not kept, so it is not shown again",
-            ),
-            (
-                RegistryError::Conflict { what: "key" },
-                Code::Aborted,
-                "ETAG_MISMATCH",
-                changed,
-            ),
-            (
-                invalid("scopes"),
-                Code::InvalidArgument,
-                "INVALID_FIELD",
-                "key.scopes: must be in the future",
-            ),
-            (
-                invalid("expire_time"),
-                Code::InvalidArgument,
-                "INVALID_FIELD",
-                "API key expiry validation failed: must be in the future",
-            ),
-            (
-                limit,
-                Code::ResourceExhausted,
-                "API_KEY_LIMIT_EXCEEDED",
-                "API key limit exceeded: the owner has 10 of 10 keys",
-            ),
-            (
-                down.into(),
-                Code::Unavailable,
-                "STORE_UNAVAILABLE",
-                "the key store does not answer; try again",
-            ),
-            (damaged.into(), Code::Internal, "INTERNAL", "internal error"),
-        ] {
-            check(error, code, reason, message);
-        }
-    }
-
-    #[test]
-    fn what_may_be_retried_says_when() {
-        let status = Reason::AuthorizationUnavailable.status("later");
-        assert_eq!(
-            status
-                .get_details_retry_info()
-                .and_then(|info| info.retry_delay),
-            Some(Duration::from_secs(1))
-        );
-    }
-
-    #[test]
-    fn a_thousand_bad_fields_still_fit_the_headers() {
-        let violation = |at| FieldViolation::new(format!("key.scopes[{at}]"), "x".repeat(100));
-        let status = invalid((0..1000).map(violation).collect());
-        assert_eq!(status.message(), "1000 fields are not acceptable");
-        assert_eq!(
-            status
-                .get_details_bad_request()
-                .unwrap()
-                .field_violations
-                .len(),
-            VIOLATIONS_MAX
-        );
-        assert!(status.details().len() < 4096);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::env::Override;
 use super::mistake::{is_within, join};
 use super::quantity::HumanDuration;
+use crate::domain::governance::Origin;
 
 /// The whole configuration in the shape of the file. Holds no secret: keys are named, never quoted.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,24 @@ impl Effective {
             &mut sources,
         );
         Self { value, sources }
+    }
+
+    /// Where the values of `api_keys` come from, by their path in it, and where the `profile` does.
+    pub(super) fn key_rule_origins(&self) -> BTreeMap<String, Origin> {
+        let fields = self.sources.iter().filter_map(|(path, source)| {
+            let field = match path.as_str() {
+                "profile" => path,
+                path => path.strip_prefix("api_keys.")?,
+            };
+            let origin = match source {
+                Source::Default => Origin::Default,
+                Source::Profile => Origin::Profile,
+                Source::File => Origin::File,
+                Source::Environment(_) => Origin::Environment,
+            };
+            Some((field.to_owned(), origin))
+        });
+        fields.collect()
     }
 
     /// YAML that loads to the same configuration; `sources` adds a comment to each value.

@@ -52,8 +52,9 @@ pub(super) fn load(
         overrides: &overrides,
     };
     let effective = Effective::new(value, &origins);
-    let config =
+    let mut config =
         typed::config(raw).ok_or_else(|| vec![Mistake::new("keyring.data", "is missing")])?;
+    config.api_keys.origins = effective.key_rule_origins();
     Ok(Loaded { config, effective })
 }
 

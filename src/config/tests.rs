@@ -1,6 +1,8 @@
 //! What an operator sees: a file in, a configuration or a list of mistakes out.
 
 use super::*;
+use crate::domain::governance::{GlobalOverride, KeyLimits, PerRole};
+use crate::domain::name::TenantId;
 
 mod contradictions;
 mod environment;
@@ -42,12 +44,17 @@ fn tcp(address: &str) -> ListenAddr {
     ListenAddr::Tcp(address.parse().unwrap())
 }
 
-fn limits(user: u32, tenant_admin: u32, global_admin: u32) -> KeyLimits {
-    KeyLimits {
-        max_keys_per_user: user,
-        max_keys_per_tenant_admin: tenant_admin,
-        max_keys_per_global_admin: global_admin,
+fn limits(user: u32, tenant_admin: u32, global_admin: u32) -> PerRole<u32> {
+    PerRole {
+        user,
+        tenant_admin,
+        global_admin,
     }
+}
+
+fn without_origins(mut config: Config) -> Config {
+    config.api_keys.origins.clear();
+    config
 }
 
 #[test]
@@ -120,17 +127,7 @@ fn what_is_not_written_has_the_documented_default() {
         },
         rate_mode: RateMode::Leased,
         plans: BTreeMap::new(),
-        api_keys: ApiKeysConfig {
-            enabled: true,
-            default_limits: limits(10, 25, 100),
-            tenant_limits: Vec::new(),
-            global_limits_override: None,
-            allow_tenant_override: true,
-            allow_admin_override: true,
-            max_expiry_days: 365,
-            min_expiry_days: 1,
-            enforce_expiry: false,
-        },
+        api_keys: KeyRules::default(),
         abuse: None,
         shutdown: ShutdownConfig {
             drain_timeout: Duration::from_secs(10),
@@ -142,7 +139,7 @@ admin: {}
 ops: {}
 keyring: {data: {file: data.keyring}, vault: {env: VAULT_KEK}}
 ";
-    assert_eq!(load(yaml, &[]).config, expected);
+    assert_eq!(without_origins(load(yaml, &[]).config), expected);
 }
 
 #[test]
@@ -240,28 +237,21 @@ api_keys:
   min_expiry_days: 1
   enforce_expiry: false
 ";
-    let expected = ApiKeysConfig {
-        enabled: true,
-        default_limits: limits(10, 25, 100),
-        tenant_limits: vec![TenantKeyLimits {
-            tenant_id: "production".to_owned(),
-            max_keys_per_user: Some(20),
-            max_keys_per_tenant_admin: Some(50),
-            max_keys_per_global_admin: Some(150),
-        }],
-        global_limits_override: Some(KeyLimitsOverride {
-            max_keys_per_user: Some(15),
-            max_keys_per_tenant_admin: Some(35),
-            max_keys_per_global_admin: Some(200),
-            max_total_keys: Some(5000),
-        }),
-        allow_tenant_override: true,
-        allow_admin_override: true,
-        max_expiry_days: 365,
-        min_expiry_days: 1,
-        enforce_expiry: false,
+    let all = |user, tenant_admin, global_admin| KeyLimits {
+        user: Some(user),
+        tenant_admin: Some(tenant_admin),
+        global_admin: Some(global_admin),
     };
-    assert_eq!(load(yaml, &[]).config.api_keys, expected);
+    let production = TenantId::parse("production").unwrap();
+    let expected = KeyRules {
+        tenants: [(production, all(20, 50, 150))].into(),
+        global_override: Some(GlobalOverride {
+            limits: all(15, 35, 200),
+            max_total: Some(5000),
+        }),
+        ..KeyRules::default()
+    };
+    assert_eq!(without_origins(load(yaml, &[]).config).api_keys, expected);
 }
 
 #[test]
@@ -273,11 +263,13 @@ fn a_profile_sets_what_the_file_does_not() {
     ] {
         let yaml = format!("profile: {profile}\nauthz: {{}}\nkeyring: {{data: {{file: k}}}}");
         let api_keys = load(&yaml, &[]).config.api_keys;
-        assert_eq!(api_keys.default_limits, default_limits, "{profile}");
-        assert_eq!(api_keys.max_expiry_days, max_days, "{profile}");
+        assert_eq!(api_keys.defaults, default_limits, "{profile}");
+        assert_eq!(api_keys.expiry.max_days, max_days, "{profile}");
         assert_eq!(api_keys.allow_tenant_override, tenant_override, "{profile}");
         assert!(api_keys.allow_admin_override, "{profile}");
-        assert_eq!(api_keys.enforce_expiry, enforce, "{profile}");
+        assert_eq!((api_keys.enabled, api_keys.expiry.min_days), (true, 1));
+        assert_eq!(api_keys.profile, profile);
+        assert_eq!(api_keys.expiry.enforce, enforce, "{profile}");
     }
 }
 
@@ -290,9 +282,9 @@ keyring: {data: {file: k}}
 api_keys: {default_limits: {max_keys_per_user: 7}, enforce_expiry: false}
 ";
     let api_keys = load(yaml, &[]).config.api_keys;
-    assert_eq!(api_keys.default_limits, limits(7, 15, 50));
-    assert!(!api_keys.enforce_expiry);
-    assert_eq!(api_keys.max_expiry_days, 730);
+    assert_eq!(api_keys.defaults, limits(7, 15, 50));
+    assert!(!api_keys.expiry.enforce);
+    assert_eq!(api_keys.expiry.max_days, 730);
 }
 
 #[test]
@@ -301,13 +293,13 @@ fn null_is_no_override_and_each_field_of_an_override_is_optional() {
         let yaml = format!(
             "{{authz: {{}}, keyring: {{data: {{file: k}}}}, api_keys: {{global_limits_override: {value}}}}}"
         );
-        load(&yaml, &[]).config.api_keys.global_limits_override
+        load(&yaml, &[]).config.api_keys.global_override
     };
     assert_eq!(with("null"), None);
-    assert_eq!(with("{}"), Some(KeyLimitsOverride::default()));
-    let one = KeyLimitsOverride {
-        max_total_keys: Some(9),
-        ..KeyLimitsOverride::default()
+    assert_eq!(with("{}"), Some(GlobalOverride::default()));
+    let one = GlobalOverride {
+        max_total: Some(9),
+        ..GlobalOverride::default()
     };
     assert_eq!(
         with("{max_total_keys: 9, max_keys_per_user: null}"),

@@ -1,20 +1,22 @@
 //! From what was written, once it is known to be right, to what the rest of the program uses.
 
+use std::collections::BTreeMap;
+
 use super::quantity::HumanDuration;
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
-    RawLimits, RawLimitsOverride, RawPlan, RawStore, RawStoreKind, RawTenantLimits, RawTls,
-    RawUnixSocket,
+    RawLimitsOverride, RawPlan, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawUnixSocket,
 };
 use super::text::{FilePath, QuotaText, RateText, SanText};
 use super::{
-    AdminConfig, ApiKeysConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config,
-    CredentialSource, FailurePolicy, KeyLimits, KeyLimitsOverride, KeyringConfig, KeyringSource,
-    LogConfig, OpsConfig, Plan, ShutdownConfig, SignedContextConfig, StoreConfig, TenantKeyLimits,
-    TlsConfig, TokenConfig, UnixSocketConfig,
+    AdminConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config, CredentialSource,
+    FailurePolicy, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan, Profile,
+    ShutdownConfig, SignedContextConfig, StoreConfig, TlsConfig, TokenConfig, UnixSocketConfig,
 };
 use super::{abuse, redis, route};
+use crate::domain::governance::{ExpiryRules, GlobalOverride, KeyLimits, KeyRules, PerRole};
 use crate::domain::limit::Limits;
+use crate::domain::name::TenantId;
 
 /// `None` only for what `validate` refuses.
 pub(super) fn config(raw: RawConfig) -> Option<Config> {
@@ -62,7 +64,7 @@ pub(super) fn config(raw: RawConfig) -> Option<Config> {
             .into_iter()
             .map(|(name, raw)| (name, plan(&raw)))
             .collect(),
-        api_keys: api_keys(&raw.api_keys),
+        api_keys: api_keys(&raw.api_keys, raw.profile)?,
         abuse: raw.abuse.as_ref().map(abuse::config),
         shutdown: ShutdownConfig {
             drain_timeout: raw.shutdown.drain_timeout.0,
@@ -173,42 +175,52 @@ fn unix_socket(raw: RawUnixSocket) -> UnixSocketConfig {
     }
 }
 
-fn api_keys(raw: &RawApiKeys) -> ApiKeysConfig {
-    ApiKeysConfig {
+/// `None` only for what `validate` refuses.
+fn api_keys(raw: &RawApiKeys, profile: Profile) -> Option<KeyRules> {
+    let of_tenant = |limits: &RawTenantLimits| {
+        let tenant = TenantId::parse(&limits.tenant_id).ok()?;
+        Some((tenant, tenant_limits(limits)))
+    };
+    Some(KeyRules {
         enabled: raw.enabled,
-        default_limits: limits(&raw.default_limits),
-        tenant_limits: raw.tenant_limits.iter().map(tenant_limits).collect(),
-        global_limits_override: raw.global_limits_override.as_ref().map(limits_override),
+        defaults: PerRole {
+            user: raw.default_limits.max_keys_per_user,
+            tenant_admin: raw.default_limits.max_keys_per_tenant_admin,
+            global_admin: raw.default_limits.max_keys_per_global_admin,
+        },
+        tenants: raw
+            .tenant_limits
+            .iter()
+            .map(of_tenant)
+            .collect::<Option<_>>()?,
+        global_override: raw.global_limits_override.as_ref().map(global_override),
         allow_tenant_override: raw.allow_tenant_override,
         allow_admin_override: raw.allow_admin_override,
-        max_expiry_days: raw.max_expiry_days,
-        min_expiry_days: raw.min_expiry_days,
-        enforce_expiry: raw.enforce_expiry,
-    }
+        expiry: ExpiryRules {
+            enforce: raw.enforce_expiry,
+            min_days: raw.min_expiry_days,
+            max_days: raw.max_expiry_days,
+        },
+        profile: profile.as_str(),
+        origins: BTreeMap::new(),
+    })
 }
 
-fn limits(raw: &RawLimits) -> KeyLimits {
+fn tenant_limits(raw: &RawTenantLimits) -> KeyLimits {
     KeyLimits {
-        max_keys_per_user: raw.max_keys_per_user,
-        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
-        max_keys_per_global_admin: raw.max_keys_per_global_admin,
+        user: raw.max_keys_per_user,
+        tenant_admin: raw.max_keys_per_tenant_admin,
+        global_admin: raw.max_keys_per_global_admin,
     }
 }
 
-fn tenant_limits(raw: &RawTenantLimits) -> TenantKeyLimits {
-    TenantKeyLimits {
-        tenant_id: raw.tenant_id.to_string(),
-        max_keys_per_user: raw.max_keys_per_user,
-        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
-        max_keys_per_global_admin: raw.max_keys_per_global_admin,
-    }
-}
-
-fn limits_override(raw: &RawLimitsOverride) -> KeyLimitsOverride {
-    KeyLimitsOverride {
-        max_keys_per_user: raw.max_keys_per_user,
-        max_keys_per_tenant_admin: raw.max_keys_per_tenant_admin,
-        max_keys_per_global_admin: raw.max_keys_per_global_admin,
-        max_total_keys: raw.max_total_keys,
+fn global_override(raw: &RawLimitsOverride) -> GlobalOverride {
+    GlobalOverride {
+        limits: KeyLimits {
+            user: raw.max_keys_per_user,
+            tenant_admin: raw.max_keys_per_tenant_admin,
+            global_admin: raw.max_keys_per_global_admin,
+        },
+        max_total: raw.max_total_keys,
     }
 }

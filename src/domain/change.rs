@@ -23,6 +23,8 @@ pub enum Actor {
     },
     /// Somebody with access to the store and the keyrings, on the command line.
     Operator,
+    /// Nobody: Keystile itself.
+    Keystile,
 }
 
 /// Who it is in one text, the same each time and different for each.
@@ -32,12 +34,13 @@ impl fmt::Display for Actor {
             Self::Key { tenant, key } => write!(f, "key:{tenant}/{key}"),
             Self::Certificate { san } => write!(f, "certificate:{san}"),
             Self::Operator => f.write_str("operator"),
+            Self::Keystile => f.write_str("keystile"),
         }
     }
 }
 
 /// What was done. The words are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// A tenant was made.
     TenantCreated,
@@ -59,6 +62,16 @@ pub enum Action {
     KeyRevoked,
     /// Blocks of sources were ended.
     BlocksCleared,
+    /// Limits on the keys of owners were changed.
+    LimitsUpdated,
+    /// A change of those limits was refused.
+    LimitsRefused,
+    /// A key was not made, or not renewed, because of the limits on keys.
+    KeyRefused,
+    /// The configuration of limits was read.
+    ConfigRead,
+    /// More happened than is written one by one.
+    EntriesDropped,
 }
 
 impl Action {
@@ -75,6 +88,11 @@ impl Action {
             Self::KeyUpdated => "key.updated",
             Self::KeyRevoked => "key.revoked",
             Self::BlocksCleared => "blocks.cleared",
+            Self::LimitsUpdated => "limits.updated",
+            Self::LimitsRefused => "limits.refused",
+            Self::KeyRefused => "key.refused",
+            Self::ConfigRead => "config.read",
+            Self::EntriesDropped => "audit.entries_dropped",
         }
     }
 }

@@ -29,6 +29,15 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
+    /// What that permission allows, in words.
+    pub fn allows(self) -> &'static str {
+        match self {
+            Self::User => "own keys: create, list, rotate, renew, revoke; see own limits",
+            Self::TenantAdmin => "all keys and limits of its tenant; its audit and usage",
+            Self::GlobalAdmin => "tenants, system configuration, overrides, everything",
+        }
+    }
+
     /// The permission it has beyond the role before it.
     pub fn permission(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
+use crate::domain::governance::KeyLimits;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::plan::Overrides;
@@ -42,6 +43,8 @@ pub struct Tenant {
     pub rate: Own<Rate>,
     /// How much it may ask, in place of its plan's quota.
     pub quota: Own<Quota>,
+    /// How many keys its owners may have, as set at run time, in place of what the configuration says.
+    pub key_limits: KeyLimits,
     /// Facts for upstreams, sent as `x-tenant-meta-<name>`.
     pub metadata: BTreeMap<MetadataName, Description>,
     /// When it was made.

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::crypto::token::{PresentedToken, TOKEN_LEN_MAX, TOKEN_LEN_MIN, Token};
 use crate::domain::change::{Action, Actor};
+use crate::domain::governance::LimitSource;
 use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
@@ -16,7 +17,7 @@ use crate::domain::tenant::FEATURES_MAX;
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
 use crate::store::records::{self, RecordError};
-use crate::store::{CommitError, CountChange, Expected, KeyCommit};
+use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit};
 
 /// What a new key is made of.
 #[derive(Clone, Debug)]
@@ -108,6 +109,9 @@ impl Registry {
     }
 
     /// Makes the first key of a tenant; [`RegistryError::AlreadyExists`] when it has ever had one.
+    ///
+    /// The rules for keys do not hold for it: who is here has the store and the keyrings and is above them, it comes
+    /// only once, and if it could be refused or expire, nobody might be left who can make another.
     pub async fn create_first_key(
         &self,
         actor: &Actor,
@@ -231,8 +235,37 @@ impl Registry {
         opened: &Opened,
         making: Making<'_>,
     ) -> Result<CreatedKey, RegistryError> {
+        let (owner, role) = (making.new.owner.clone(), making.new.role);
+        let made = self.try_make_key(actor, opened, making).await;
+        made.inspect_err(|error| {
+            self.note_refused_key(actor, &opened.tenant.id, (&owner, role), error);
+        })
+    }
+
+    async fn try_make_key(
+        &self,
+        actor: &Actor,
+        opened: &Opened,
+        making: Making<'_>,
+    ) -> Result<CreatedKey, RegistryError> {
         let now = self.now();
-        check_new(&making.new, now)?;
+        let (tenant, role) = (&opened.tenant, making.new.role);
+        check_sizes(
+            &making.new.scopes,
+            making.new.features.as_ref(),
+            &making.new.networks,
+        )?;
+        let count = match making.expected {
+            Expected::FirstOfTenant => CountChange::Add {
+                per_owner: u64::MAX,
+                total: None,
+            },
+            Expected::New | Expected::Version(_) => {
+                let count = self.room(tenant, role)?;
+                self.check_expiry(making.new.expires_at, now)?;
+                count
+            }
+        };
         let (token, hint, action) = match making.token {
             Source::Fresh => {
                 let token = self.new_token(making.new.kind);
@@ -253,11 +286,6 @@ impl Registry {
             key: Some(&key.id),
             note: String::new(),
         };
-        // The rules for how many keys an owner may have are not configured yet: nothing is refused.
-        let count = CountChange::Add {
-            per_owner: u64::MAX,
-            total: None,
-        };
         let commit = KeyCommit {
             request: making
                 .request
@@ -267,6 +295,26 @@ impl Registry {
         match self.store.commit_key(commit).await {
             Ok(()) => Ok(CreatedKey { key, token }),
             Err(CommitError::Repeated) => Err(RegistryError::AlreadyExists { what: "key" }),
+            Err(CommitError::CountLimit {
+                scope,
+                limit,
+                current,
+            }) => {
+                let set_by = match scope {
+                    CountScope::Owner => {
+                        let rules = self.key_rules();
+                        rules.limit(&tenant.id, &tenant.key_limits, role).source
+                    }
+                    CountScope::Total => LimitSource::GlobalOverride,
+                };
+                Err(RegistryError::CountLimit {
+                    scope,
+                    limit,
+                    current,
+                    role,
+                    set_by,
+                })
+            }
             Err(error) => Err(refused("key")(error)),
         }
     }
@@ -419,19 +467,6 @@ fn new_key_id() -> KeyId {
         .encode(&bytes)
         .to_ascii_lowercase();
     KeyId::parse(&text).expect("base32 is within a-z and 2-7, and 12 bytes make 20 characters")
-}
-
-fn check_new(new: &NewKey, now: Timestamp) -> Result<(), RegistryError> {
-    check_sizes(&new.scopes, new.features.as_ref(), &new.networks)?;
-    let invalid = |problem: &str| RegistryError::Invalid {
-        field: "expire_time",
-        problem: problem.into(),
-    };
-    match new.expires_at {
-        Some(end) if end <= now => Err(invalid("must be in the future")),
-        Some(end) if end > Timestamp::MAX => Err(invalid("must be before the year 10000")),
-        Some(_) | None => Ok(()),
-    }
 }
 
 pub(super) fn check_sizes(

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use crate::domain::change::{Action, Actor};
+use crate::domain::governance::limit_field;
 use crate::domain::key::Key;
 use crate::domain::limit::Own;
 use crate::domain::name::TenantId;
+use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
 use crate::registry::{Entry, Registry, RegistryError, refused};
 use crate::store::CommitError;
@@ -18,6 +20,10 @@ pub(super) fn with_limits(note: &str, before: &Tenant, after: &Tenant) -> String
     let mut note = note.to_owned();
     add(&mut note, "rate", &before.rate, &after.rate);
     add(&mut note, "quota", &before.quota, &after.quota);
+    for role in Role::ALL {
+        let of = |tenant: &Tenant| tenant.key_limits.of(role).map_or(Own::Plan, Own::At);
+        add(&mut note, limit_field(role), &of(before), &of(after));
+    }
     note
 }
 
@@ -58,31 +64,43 @@ impl Registry {
         let Actor::Key { tenant, .. } = actor else {
             return Ok(());
         };
-        for _ in 1..ATTEMPTS_MAX {
-            match self.append_note(actor, tenant, what).await {
-                Err(CommitError::Conflict) => {}
-                noted => return noted.map_err(refused("tenant")),
-            }
-        }
-        let last = self.append_note(actor, tenant, what).await;
-        last.map_err(refused("tenant"))
+        let noted = self.append_entry(actor, tenant, Action::BlocksCleared, what);
+        noted.await.map_err(refused("tenant"))
     }
 
-    async fn append_note(
+    /// Appends an entry to a tenant's audit, of a change that is none of its records.
+    pub(super) async fn append_entry(
         &self,
         actor: &Actor,
         tenant: &TenantId,
-        what: &str,
+        action: Action,
+        note: &str,
+    ) -> Result<(), CommitError> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.try_append(actor, tenant, action, note).await {
+                Err(CommitError::Conflict) => {}
+                noted => return noted,
+            }
+        }
+        self.try_append(actor, tenant, action, note).await
+    }
+
+    async fn try_append(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        action: Action,
+        note: &str,
     ) -> Result<(), CommitError> {
         let newest = self.store.audit(tenant, 1).await?;
         let after = newest.first().map_or(0, |(number, _)| *number);
         let opened = self.open(tenant).await.map_err(|_| CommitError::NotFound)?;
         let entry = Entry {
             actor,
-            action: Action::BlocksCleared,
+            action,
             at: self.now(),
             key: None,
-            note: what.to_owned(),
+            note: note.to_owned(),
         };
         let sealed = Self::audit(&opened.data_key, tenant, entry);
         let dek_id = opened.data_key.id();

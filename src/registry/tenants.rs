@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::envelope::DataKey;
 use crate::domain::change::{Action, Actor};
+use crate::domain::governance::KeyLimits;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
@@ -113,6 +114,7 @@ impl Registry {
             denied_features: new.denied_features,
             rate: new.rate,
             quota: new.quota,
+            key_limits: KeyLimits::default(),
             metadata: new.metadata,
             created_at: now,
             updated_at: now,

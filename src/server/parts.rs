@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use crate::abuse::Blocks;
 use crate::authorizer::Authorizer;
-use crate::cache::{self, Cache};
+use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
     Config, CredentialSource, OnOutage, RedisConfig, RouteConfig, RouteMode, SecretRetention,
@@ -28,7 +28,7 @@ use crate::limiter::Limiter;
 use crate::registry::{self, Registry};
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
-use crate::server::{abuse, fleet, limits};
+use crate::server::{abuse, cache, fleet, limits};
 use crate::store::redb::{EmbeddedStore, Facts};
 use crate::store::redis::Access;
 use crate::store::{Store, StoreError};
@@ -235,7 +235,8 @@ impl Parts {
         );
         let plans = plans(config)?;
         registry.set_plans(plans.clone());
-        let cache = Cache::new(&store, Arc::clone(&data), plans, cache_settings(config));
+        registry.set_key_rules(config.api_keys.clone());
+        let cache = Cache::new(&store, Arc::clone(&data), plans, cache::settings(config));
         let store_timeout = config
             .authz
             .as_ref()
@@ -305,7 +306,7 @@ impl Parts {
         metrics: &Arc<Metrics>,
         signing: Option<&SigningKeys>,
     ) -> CheckService {
-        observe_cache(metrics, &self.cache);
+        cache::observe(metrics, &self.cache);
         CheckService::new(
             Arc::clone(&self.authorizer),
             ext_authz_settings(config, signing),
@@ -329,6 +330,7 @@ impl Live {
     pub(super) fn apply(&self, config: &Config) -> anyhow::Result<()> {
         let plans = plans(config)?;
         self.registry.set_plans(plans.clone());
+        self.registry.set_key_rules(config.api_keys.clone());
         self.cache.set_plans(plans);
         self.limiter.configure(limits::settings(config));
         if let Some((check, authz)) = self.check.as_ref().zip(config.authz.as_ref()) {
@@ -392,17 +394,6 @@ fn plans(config: &Config) -> anyhow::Result<Plans> {
     config.plans.iter().map(plan).collect()
 }
 
-fn cache_settings(config: &Config) -> cache::Settings {
-    cache::Settings {
-        ttl: config.cache.ttl,
-        max_stale: config.cache.max_stale,
-        negative_ttl: config.cache.negative_ttl,
-        max_entries: config.cache.max_entries,
-        max_bytes: config.cache.max_bytes,
-        max_negative_entries: config.cache.max_negative_entries,
-    }
-}
-
 fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_authz::Settings {
     let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
     let Some(authz) = &config.authz else {
@@ -455,46 +446,4 @@ fn signed_context((config, signing): (&SignedContextConfig, &SigningKeys)) -> Si
         audience: config.audience.clone(),
         ttl: config.ttl,
     }
-}
-
-fn observe_cache(metrics: &Metrics, cache: &Arc<Cache>) {
-    type Read = fn(&Cache) -> u64;
-    fn read(counter: &std::sync::atomic::AtomicU64) -> u64 {
-        counter.load(std::sync::atomic::Ordering::Relaxed)
-    }
-    let counters: [(&'static str, &'static str, Read); 5] = [
-        (
-            "keystile_cache_hits",
-            "Keys answered from memory.",
-            |cache| read(&cache.counters().hits),
-        ),
-        (
-            "keystile_cache_negative_hits",
-            "Unknown keys answered from memory.",
-            |cache| read(&cache.counters().negative_hits),
-        ),
-        (
-            "keystile_cache_misses",
-            "Keys that the store had to be asked for.",
-            |cache| read(&cache.counters().misses),
-        ),
-        (
-            "keystile_cache_stale_served",
-            "Keys used past their ttl because the store did not answer.",
-            |cache| read(&cache.counters().stale_served),
-        ),
-        (
-            "keystile_cache_load_errors",
-            "Loads from the store that failed.",
-            |cache| read(&cache.counters().load_errors),
-        ),
-    ];
-    for (name, description, read) in counters {
-        let cache = Arc::clone(cache);
-        metrics.counter(name, description, move || read(&cache));
-    }
-    let cache = Arc::clone(cache);
-    metrics.gauge("keystile_cache_entries", "Keys in memory.", move || {
-        cache.len() as u64
-    });
 }

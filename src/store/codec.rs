@@ -4,6 +4,7 @@
 //! are stored: never reuse one. A reader refuses what it cannot understand in full where security rests on it.
 
 mod change;
+mod key_limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,8 @@ use crate::domain::name::{
 };
 use crate::domain::role::Role;
 use crate::domain::tenant::{Tenant, TenantStatus};
+
+use key_limits::StoredKeyLimits;
 
 pub use change::{Done, decode_done, encode_change, encode_done};
 
@@ -57,6 +60,9 @@ struct StoredTenant {
     rate: String,
     #[prost(string, tag = "11")]
     quota: String,
+    /// Absent: none was set at run time.
+    #[prost(message, optional, tag = "12")]
+    key_limits: Option<StoredKeyLimits>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -265,6 +271,7 @@ pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
         version: tenant.version,
         rate: tenant.rate.to_string(),
         quota: tenant.quota.to_string(),
+        key_limits: StoredKeyLimits::of(&tenant.key_limits),
     }
     .encode_to_vec()
 }
@@ -295,6 +302,7 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
         denied_features: read.names(Feature::parse, &stored.denied_features)?,
         rate: read.name(|text| Own::parse(text, Rate::parse), &stored.rate)?,
         quota: read.name(|text| Own::parse(text, Quota::parse), &stored.quota)?,
+        key_limits: StoredKeyLimits::read(stored.key_limits.as_ref(), &read)?,
         metadata: metadata.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),

@@ -78,7 +78,7 @@ def revoke_all(channel, admin, envoys):
     metadata = [("authorization", f"Bearer {admin}")]
     refused, answered = [], []
     for number in range(KEYS):
-        new = key_pb.Key(display_name=f"key {number}", owner="alice")
+        new = key_pb.Key(display_name=f"key {number}", owner=f"user-{number}")
         made = keys.CreateKey(
             key_pb.CreateKeyRequest(parent=f"tenants/{TENANT}", key=new), metadata=metadata, timeout=PATIENCE
         )

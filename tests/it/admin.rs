@@ -2,6 +2,7 @@
 
 mod api_doc;
 mod batches;
+mod governance;
 mod hostile;
 mod isolation;
 mod key_changes;
@@ -469,7 +470,7 @@ async fn hostile_input_is_refused_and_never_an_internal_error() {
     let status = check_refused(
         keys.create_key(past).await,
         Code::InvalidArgument,
-        "INVALID_FIELD",
+        "API_KEY_EXPIRY_INVALID",
     );
     assert_eq!(bad_fields(&status), ["key.expire_time"]);
     assert!(

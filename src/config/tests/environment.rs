@@ -46,12 +46,12 @@ fn the_environment_alone_is_enough() {
     assert_eq!(authz.unix_socket.mode, 0o600);
     assert_eq!(config.log.level, LogLevel::Debug);
     assert!(
-        config.api_keys.enforce_expiry,
+        config.api_keys.expiry.enforce,
         "the profile of the environment holds"
     );
     assert_eq!(config.plans["pro"].features.len(), 2);
-    let overridden = config.api_keys.global_limits_override.unwrap();
-    assert_eq!(overridden.max_total_keys, Some(9));
+    let overridden = config.api_keys.global_override.unwrap();
+    assert_eq!(overridden.max_total, Some(9));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::load;
 use crate::config::Source;
+use crate::domain::governance::Origin;
 
 const YAML: &str = "
 profile: production
@@ -32,6 +33,25 @@ fn each_value_says_where_it_came_from() {
     ] {
         assert_eq!(effective.sources.get(path), Some(&expected), "{path}");
     }
+}
+
+#[test]
+fn the_governance_block_takes_its_sources_along() {
+    let variable = [("KEYSTILE__API_KEYS__MIN_EXPIRY_DAYS", "2")];
+    let rules = load(YAML, &variable).config.api_keys;
+    for (path, expected) in [
+        ("max_expiry_days", Origin::File),
+        ("min_expiry_days", Origin::Environment),
+        ("enforce_expiry", Origin::Profile),
+        ("default_limits.max_keys_per_user", Origin::Profile),
+        ("profile", Origin::File),
+    ] {
+        assert_eq!(*rules.origin(path), expected, "{path}");
+    }
+    assert_eq!(
+        *load(super::SIDECAR, &[]).config.api_keys.origin("enabled"),
+        Origin::Default
+    );
 }
 
 #[test]

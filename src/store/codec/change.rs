@@ -23,6 +23,9 @@ struct StoredChange {
     /// `dns:…` or `uri:…`, when the actor is the holder of a client certificate.
     #[prost(string, tag = "7")]
     actor_certificate: String,
+    /// When the actor is nobody but Keystile itself.
+    #[prost(bool, tag = "8")]
+    by_itself: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -38,12 +41,13 @@ pub fn encode_change(change: &Change) -> Vec<u8> {
     let (actor_tenant, actor_key, actor_certificate) = match &change.actor {
         Actor::Key { tenant, key } => (tenant.to_string(), key.to_string(), String::new()),
         Actor::Certificate { san } => (String::new(), String::new(), san.to_string()),
-        Actor::Operator => Default::default(),
+        Actor::Operator | Actor::Keystile => Default::default(),
     };
     StoredChange {
         actor_tenant,
         actor_key,
         actor_certificate,
+        by_itself: change.actor == Actor::Keystile,
         action: change.action.as_str().to_owned(),
         at: change.at.as_millis(),
         key: text(change.key.as_ref()),

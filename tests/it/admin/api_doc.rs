@@ -48,7 +48,10 @@ and `keystile` itself.
 | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` | ALREADY_EXISTS | the id, or the token, is taken |
 | `KEY_REVOKED` | FAILED_PRECONDITION | a revoked key does not change any more |
 | `ETAG_MISMATCH` | ABORTED | somebody else was faster |
-| `API_KEY_LIMIT_EXCEEDED` | RESOURCE_EXHAUSTED | one more key would be too many |
+| `API_KEY_LIMIT_EXCEEDED` | RESOURCE_EXHAUSTED | one more key would be too many; the metadata has `scope`, `limit`, `current`, `role`, `source` |
+| `API_KEY_EXPIRY_INVALID` | INVALID_ARGUMENT | the key may not have this expiry; the metadata has `min_expiry_days`, `max_expiry_days`, `enforce_expiry` |
+| `API_KEYS_DISABLED` | FAILED_PRECONDITION | `api_keys.enabled` is false: no key can be made |
+| `TENANT_OVERRIDE_DISABLED`, `ADMIN_OVERRIDE_DISABLED` | PERMISSION_DENIED | the configuration lets tenant admins, or nobody, change limits at run time |
 | `DEADLINE_EXCEEDED` | DEADLINE_EXCEEDED | the caller's deadline is over |
 | `UNIMPLEMENTED` | UNIMPLEMENTED | there is no such method |
 | `STORE_UNAVAILABLE`, `AUTHORIZATION_UNAVAILABLE` | UNAVAILABLE | try again |

@@ -68,6 +68,11 @@ fn right_request(method: &str, key: &str) -> String {
             format!(r#"{{"key": {{"name": "{name}", "displayName": "x"}}, "updateMask": "*"}}"#)
         }
         "RevokeAllKeys" => r#"{"parent": "tenants/platform", "owner": "nobody"}"#.into(),
+        "GetKeyLimits" => r#"{"name": "tenants/platform/keyLimits"}"#.into(),
+        "UpdateKeyLimits" => {
+            r#"{"keyLimits": {"name": "tenants/platform/keyLimits"}, "updateMask": "*"}"#.into()
+        }
+        "GetSystemConfig" => "{}".into(),
         "VerifyKey" => r#"{"token": "0123456789abcdef"}"#.into(),
         other => panic!("{other} needs a right request here"),
     }
@@ -90,6 +95,7 @@ fn hostile(field: &FieldDescriptor) -> Vec<Value> {
             texts.map(Value::String).collect()
         }
         Kind::Enum(_) => [99, -1, i32::MAX, i32::MIN].map(Value::EnumNumber).into(),
+        Kind::Uint32 => [0, 100_001, u32::MAX].map(Value::U32).into(),
         Kind::Int32 => [-1, i32::MIN].map(Value::I32).into(),
         Kind::Int64 => [i64::MIN, i64::MAX, 253_402_300_800].map(Value::I64).into(),
         Kind::Bool | Kind::Message(_) => Vec::new(),
@@ -343,7 +349,14 @@ async fn an_empty_request_is_refused_or_right_but_never_an_internal_error() {
         let empty = DynamicMessage::new(method.input());
         match send(&server, &method, &empty).await {
             Ok(()) => assert!(
-                ["ListTenants", "ListSidecars", "ListBlocks", "VerifyKey"].contains(&method.name()),
+                [
+                    "ListTenants",
+                    "ListSidecars",
+                    "ListBlocks",
+                    "VerifyKey",
+                    "GetSystemConfig"
+                ]
+                .contains(&method.name()),
                 "{}",
                 method.name()
             ),

@@ -50,6 +50,9 @@ const TABLE: &[Row] = &[
     ("ListSidecars",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("ListBlocks",    [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("ClearBlocks",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
+    ("GetKeyLimits",  [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("UpdateKeyLimits", [Denied, Hidden], [Allowed, Hidden],  [Allowed, Allowed]),
+    ("GetSystemConfig", [Denied, Denied], [Denied,  Denied],  [Allowed, Allowed]),
     ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
 ];
 
@@ -362,6 +365,29 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
             let which = Some(pb::clear_blocks_request::Which::All(true));
             let request = pb::ClearBlocksRequest { which };
             server.blocks(token).clear_blocks(request).await.map(drop)
+        }
+        "GetKeyLimits" => {
+            let name = format!("{name}/keyLimits");
+            let request = pb::GetKeyLimitsRequest { name };
+            server.limits(token).get_key_limits(request).await.map(drop)
+        }
+        "UpdateKeyLimits" => {
+            let request = pb::UpdateKeyLimitsRequest {
+                key_limits: Some(pb::KeyLimits {
+                    name: format!("{name}/keyLimits"),
+                    ..pb::KeyLimits::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: vec!["*".into()],
+                }),
+            };
+            let answer = server.limits(token).update_key_limits(request).await;
+            answer.map(drop)
+        }
+        "GetSystemConfig" => {
+            let request = pb::GetSystemConfigRequest::default();
+            let answer = server.limits(token).get_system_config(request).await;
+            answer.map(drop)
         }
         other => panic!("no call for {other}"),
     }

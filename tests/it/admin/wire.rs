@@ -18,15 +18,16 @@ use tower::ServiceExt as _;
 
 use super::{ROOT, check_refused, server};
 
-/// The path of every method of the schema.
-fn methods() -> Vec<String> {
+/// The path of every method of the schema, and whether its message has any fields.
+fn methods() -> Vec<(String, bool)> {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let methods = pool.services().flat_map(|service| {
         let name = service.full_name().to_owned();
         let methods: Vec<_> = service.methods().collect();
-        methods
-            .into_iter()
-            .map(move |method| format!("/{name}/{}", method.name()))
+        methods.into_iter().map(move |method| {
+            let path = format!("/{name}/{}", method.name());
+            (path, method.input().fields().len() > 0)
+        })
     });
     methods.collect()
 }
@@ -41,8 +42,12 @@ async fn bytes_that_are_no_message_are_malformed_whatever_the_method() {
         &[0x0a, 2, 0xff, 0xfe],
         &[0xff; 16],
     ];
-    for method in methods() {
+    for (method, has_fields) in methods() {
         for body in bodies {
+            // Where there is no field, any text is one that is not known.
+            if !has_fields && body.get(1) == Some(&2) {
+                continue;
+            }
             let answer = server.raw(ROOT, &method, body.to_vec()).await;
             let answer = answer.map(|bytes| format!("{method} took {body:?}: {bytes:?}"));
             check_refused(answer, Code::InvalidArgument, "MALFORMED_REQUEST");
@@ -53,7 +58,7 @@ async fn bytes_that_are_no_message_are_malformed_whatever_the_method() {
 #[tokio::test]
 async fn a_message_beyond_the_bound_is_refused_whatever_the_method() {
     let server = server().await;
-    for method in methods() {
+    for (method, _) in methods() {
         let answer = server.raw(ROOT, &method, vec![0; MESSAGE_BYTES_MAX + 1]);
         check_refused(answer.await, Code::OutOfRange, "MESSAGE_TOO_LARGE");
     }

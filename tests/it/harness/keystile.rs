@@ -137,7 +137,7 @@ ops: {{listen: ["127.0.0.1:{ops_port}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
 keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}{signing}}}
 plans: {{pro: {{features: [images]}}, paged: {{}}, watched: {{}}}}
-api_keys: {{min_expiry_days: 0}}
+api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
 {more}
 "#
         )

@@ -145,11 +145,11 @@ fn what_is_wrong_is_said_by_the_name_of_its_field() {
         (json!({"name": "ok", "owner": "no blanks"}), "owner"),
         (json!({"name": "ok", "scopes": ["a,b"]}), "scopes[0]"),
     ] {
-        let said = check_refused(
-            ask("POST", KEYS, &PLACE.admin, Some(&body)),
-            400,
-            "INVALID_FIELD",
-        );
+        let code = match field {
+            "expires_at" if body["expires_at"] != "soon" => "API_KEY_EXPIRY_INVALID",
+            _ => "INVALID_FIELD",
+        };
+        let said = check_refused(ask("POST", KEYS, &PLACE.admin, Some(&body)), 400, code);
         assert!(said["details"][field].is_string(), "{field}: {said}");
         let text = said["error"].as_str().unwrap();
         assert!(!text.contains("key."), "names of another protocol: {said}");

@@ -100,7 +100,7 @@ admin: {{listen: ["127.0.0.1:{admin}"]}}
 ops: {{listen: ["127.0.0.1:{ops}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
 keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}}}
-api_keys: {{min_expiry_days: 0}}
+api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
 "#
         );
         fs::write(self.path(CONFIG), config).unwrap();

@@ -96,6 +96,7 @@ impl World {
             Arc::clone(&clock) as _,
             registry::Settings::default(),
         );
+        registry.set_key_rules(super::generous_rules());
         let cache = Cache::new(&shared, Arc::clone(&data), BTreeMap::new(), settings);
         let world = Self {
             store,
