@@ -14,6 +14,7 @@ mod dev;
 mod fleet;
 mod key;
 mod keyring;
+mod limits;
 mod list;
 mod manual;
 mod output;
@@ -69,6 +70,8 @@ enum Command {
     Tenant(tenant::TenantArgs),
     /// Make, import, read, change and revoke API keys
     Key(key::KeyArgs),
+    /// Show, change and explain how many keys the owners of a tenant may have
+    Limits(limits::LimitsArgs),
     /// Show the live sidecars of a control plane's store
     Fleet(fleet::FleetArgs),
     /// List and end blocks of sources that have failed too often
@@ -164,6 +167,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Store(args) => store::run(&args, &mut out),
         Command::Tenant(args) => tenant::run(&args, &mut out),
         Command::Key(args) => key::run(&args, &mut out),
+        Command::Limits(args) => limits::run(&args, &mut out),
         Command::Fleet(args) => fleet::run(&args, &mut out),
         Command::Blocks(args) => blocks::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
@@ -283,6 +287,11 @@ mod tests {
             "key revoke-all acme --owner alice --yes",
             "key verify --token-file - --source-ip 192.0.2.7",
             "key list acme --filter state=ACTIVE --limit 5 --page-size 2 --watch -o yaml",
+            "limits get acme -o json",
+            "limits set acme --max-keys-per-user 15",
+            "limits set acme --max-keys-per-user none --max-keys-per-tenant-admin 9 --etag 1-2",
+            "limits explain acme",
+            "config show --effective -c keystile.yaml",
             "check --token-file t --method GET --path /x --host h --header k:v --source 192.0.2.7 --addr unix:/x -o json",
             "check --token t --path /x --mode optional --features a,b --scopes c",
             "login --context prod --addr h:1 --api-key-file f",

@@ -16,8 +16,9 @@ pub(super) use limit::{
 pub(super) use tenant::{TenantChange, new_tenant, tenant_name, tenant_to_proto};
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use prost_types::Timestamp as ProtoTime;
+use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTime};
 use tonic::Status;
 use tonic_types::FieldViolation;
 
@@ -143,6 +144,14 @@ pub(super) fn time_to_proto(time: Timestamp) -> ProtoTime {
         nanos: i32::try_from(millis.rem_euclid(1000) * 1_000_000)
             .expect("less than a second of nanoseconds fits"),
     }
+}
+
+/// A duration up to `max`. By hand: the crate's own conversion overflows on what nobody means.
+fn duration_from_proto(asked: &ProtoDuration, max: Duration) -> Option<Duration> {
+    let (seconds, nanos) = (u64::try_from(asked.seconds), u32::try_from(asked.nanos));
+    let (seconds, nanos) = (seconds.ok()?, nanos.ok()?);
+    let asked = (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))?;
+    (asked <= max).then_some(asked)
 }
 
 fn time_from_proto(time: ProtoTime) -> Option<Timestamp> {

@@ -24,6 +24,7 @@ use crate::proto::admin as pb;
 use crate::proto::admin::block_service_client::BlockServiceClient;
 use crate::proto::admin::fleet_service_client::FleetServiceClient;
 use crate::proto::admin::key_service_client::KeyServiceClient;
+use crate::proto::admin::limit_service_client::LimitServiceClient;
 use crate::proto::admin::tenant_service_client::TenantServiceClient;
 
 /// What a call with a whole batch may take, if it may not take longer anyway.
@@ -249,6 +250,10 @@ impl Client {
         FleetServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
+    pub(super) fn limits(&self) -> LimitServiceClient<Authorized> {
+        LimitServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
     pub(super) fn keys(&self) -> KeyServiceClient<Authorized> {
         KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
@@ -412,7 +417,16 @@ fn advice(reason: &str) -> Option<&'static str> {
         "ETAG_MISMATCH" => {
             "look at it again, then repeat the command without --etag or with the new one"
         }
-        "API_KEY_LIMIT_EXCEEDED" => "revoke a key that is not needed, or raise the limit",
+        "API_KEY_LIMIT_EXCEEDED" => {
+            "revoke a key that is not needed, or raise the limit; `keystile limits explain TENANT` shows where it comes from"
+        }
+        "API_KEYS_DISABLED" => "an operator can set `api_keys.enabled` in the configuration",
+        "TENANT_OVERRIDE_DISABLED" => {
+            "ask a global_admin, or for `api_keys.allow_tenant_override` in the configuration"
+        }
+        "ADMIN_OVERRIDE_DISABLED" => {
+            "the limits are changed in the configuration: `api_keys.tenant_limits`"
+        }
         "STORE_UNAVAILABLE" | "AUTHORIZATION_UNAVAILABLE" => {
             "try again shortly; the server's log says more"
         }

@@ -1,5 +1,7 @@
 //! `keystile config`: checks a config file, shows what works of it, prints its schema.
 
+mod key_limits;
+
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -38,6 +40,13 @@ Examples:
         no_files: bool,
     },
     /// Print the configuration as it works, defaults and environment included
+    #[command(
+        after_help = "Limits that were set at run time are in the store, and not here: `keystile limits explain TENANT` has both.
+
+Examples:
+  keystile config show -c keystile.yaml
+  keystile config show --effective -c keystile.yaml"
+    )]
     Show {
         #[command(flatten)]
         source: FileArg,
@@ -47,6 +56,9 @@ Examples:
         /// Say where each value came from
         #[arg(long)]
         sources: bool,
+        /// The same, and which limits on keys follow for each tenant
+        #[arg(long)]
+        effective: bool,
     },
     /// Print the JSON Schema of the file
     Schema {
@@ -100,6 +112,11 @@ fn run_with(
         Err(wrong) => return refuse(&wrong, err).map(|()| EXIT_CONFIG),
     };
     match &args.command {
+        ConfigCommand::Show {
+            output,
+            effective: true,
+            ..
+        } => key_limits::show(&loaded, *output, out).map(|()| 0),
         ConfigCommand::Show {
             output, sources, ..
         } => show(&loaded, *output, *sources, out).map(|()| 0),
@@ -161,19 +178,16 @@ fn show(loaded: &Loaded, form: Form, sources: bool, out: &mut impl Write) -> io:
     match (form, sources) {
         (Form::Yaml, _) => write!(out, "{}", effective.to_yaml(sources)),
         (Form::Json, false) => writeln!(out, "{:#}", effective.value),
-        (Form::Json, true) => {
-            let origins = effective
-                .sources
-                .iter()
-                .map(|(path, source)| (path.clone(), source.to_string().into()));
-            let origins: serde_json::Map<String, serde_json::Value> = origins.collect();
-            writeln!(
-                out,
-                "{:#}",
-                serde_json::json!({"config": effective.value, "sources": origins})
-            )
-        }
+        (Form::Json, true) => writeln!(out, "{:#}", with_sources(loaded)),
     }
+}
+
+fn with_sources(loaded: &Loaded) -> serde_json::Value {
+    let effective = &loaded.effective;
+    let origins = effective.sources.iter();
+    let origins = origins.map(|(path, source)| (path.clone(), source.to_string().into()));
+    let origins: serde_json::Map<String, serde_json::Value> = origins.collect();
+    serde_json::json!({"config": effective.value, "sources": origins})
 }
 
 fn schema(markdown: bool, out: &mut impl Write) -> io::Result<()> {

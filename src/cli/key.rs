@@ -16,7 +16,7 @@ use crate::cli::output::{self, Out};
 use crate::cli::tenant::name_of;
 use crate::cli::watch::{self, WatchArg};
 use crate::cli::{Failure, block_on, request_id};
-use crate::clock::{Clock as _, SystemClock, Timestamp};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::proto::admin as pb;
 
@@ -262,9 +262,7 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::CreateKeyRespo
         parent: name_of(args.tenant.as_deref().unwrap_or_default()),
         key: Some(pb::Key {
             kind: kind.into(),
-            ..args
-                .facts
-                .key(args.name.as_deref().unwrap_or_default(), SystemClock.now())
+            ..args.facts.key(args.name.as_deref().unwrap_or_default())
         }),
         request_id: request_id::new(),
     };
@@ -273,13 +271,11 @@ async fn create(client: &Client, args: &CreateArgs) -> Result<pb::CreateKeyRespo
 }
 
 impl FactArgs {
-    fn key(&self, name: &str, now: Timestamp) -> pb::Key {
-        let expire_time = self.expires_in.map(|life| {
-            let end = now.plus(life).as_millis();
-            prost_types::Timestamp {
-                seconds: end.div_euclid(1000),
-                nanos: i32::try_from(end.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
-            }
+    fn key(&self, name: &str) -> pb::Key {
+        // Not a time: by the server's clock it lives exactly as long as is asked.
+        let ttl = self.expires_in.map(|life| prost_types::Duration {
+            seconds: i64::try_from(life.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(life.subsec_nanos()).unwrap_or(0),
         });
         pb::Key {
             display_name: name.to_owned(),
@@ -293,7 +289,7 @@ impl FactArgs {
             allow_cidrs: self.allow_cidrs.clone(),
             rate: self.rate.clone(),
             quota: self.quota.clone(),
-            expire_time,
+            ttl,
             ..pb::Key::default()
         }
     }

@@ -73,7 +73,7 @@ section! {
         /// it has none of its own.
         #[schemars(extend("propertyNames" = json!({"format": "plan-name"})))]
         pub plans: BTreeMap<PlanName, RawPlan>,
-        /// How many keys an owner may have and how long they may live.
+        /// How many keys an owner may have and how long they may live (docs/GOVERNANCE.md).
         pub api_keys: RawApiKeys,
         /// Blocks sources that guess keys (docs/SECURITY.md). Absent: off; `abuse: {}` switches it on with defaults.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -387,14 +387,14 @@ section! {
         /// Limits that win over all others, or null.
         #[schemars(extend("x-nullable" = true))]
         pub global_limits_override: Option<RawLimitsOverride>,
-        /// Whether tenant admins may change their tenant's limits.
+        /// Whether tenant admins may change their tenant's limits at run time.
         pub allow_tenant_override: bool,
         /// Whether limits can be changed at run time at all; `false` holds for global admins too.
         pub allow_admin_override: bool,
-        /// Longest life of a new key; 0 is no maximum.
+        /// Longest life of a key, in days of 86,400 s from when it is made or renewed; 0 is no maximum.
         #[schemars(range(max = 36_500))]
         pub max_expiry_days: u32,
-        /// Shortest life of a new key that has an expiry.
+        /// Shortest life of a key that has an expiry, counted in the same way.
         #[schemars(range(max = 36_500))]
         pub min_expiry_days: u32,
         /// Whether every new key must have an expiry.

@@ -1,6 +1,7 @@
 //! The registry's keys.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -42,6 +43,8 @@ pub struct NewKey {
     pub limits: Limits,
     /// When it stops working, if ever.
     pub expires_at: Option<Timestamp>,
+    /// In its place: how long it works from when it is made.
+    pub ttl: Option<Duration>,
 }
 
 impl NewKey {
@@ -58,6 +61,7 @@ impl NewKey {
             networks: Vec::new(),
             limits: Limits::default(),
             expires_at: None,
+            ttl: None,
         }
     }
 }
@@ -246,9 +250,12 @@ impl Registry {
         &self,
         actor: &Actor,
         opened: &Opened,
-        making: Making<'_>,
+        mut making: Making<'_>,
     ) -> Result<CreatedKey, RegistryError> {
         let now = self.now();
+        if let Some(ttl) = making.new.ttl {
+            making.new.expires_at = Some(now.plus(ttl));
+        }
         let (tenant, role) = (&opened.tenant, making.new.role);
         check_sizes(
             &making.new.scopes,

@@ -23,7 +23,7 @@ use crate::telemetry::metrics::Metrics;
 /// How often the file is looked at. Polled, because mounted volumes are swapped in ways that events miss.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is taken without a restart: sections, and fields of others.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     // Not the section as a whole, nor `trusted_hops`: whether and whom to count is settled at the start.
     "abuse.block",
     "abuse.block_max",
@@ -35,6 +35,8 @@ const LIVE: [&str; 11] = [
     "authz.routes",
     "failure_policy.limiter_outage",
     "plans",
+    // Defaults of `api_keys` and of nothing else.
+    "profile",
     "rate_limits",
 ];
 

@@ -18,6 +18,7 @@ mod cli;
 mod crash;
 mod envoy;
 mod examples;
+mod governance;
 mod harness;
 mod limiter;
 mod outage;

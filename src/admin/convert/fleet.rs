@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
-use crate::admin::convert::{bad, time_to_proto};
+use crate::admin::convert::{bad, duration_from_proto, time_to_proto};
 use crate::clock::Timestamp;
 use crate::proto::admin as pb;
 use crate::registry::Sidecar;
@@ -18,14 +18,7 @@ pub(in crate::admin) fn wait(asked: Option<&ProtoDuration>) -> Result<Duration, 
     let Some(asked) = asked else {
         return Ok(Duration::ZERO);
     };
-    // By hand: the crate's own conversion overflows on what nobody means.
-    u64::try_from(asked.seconds)
-        .ok()
-        .zip(u32::try_from(asked.nanos).ok())
-        .filter(|(seconds, nanos)| *seconds <= WAIT_MAX.as_secs() && *nanos < 1_000_000_000)
-        .map(|(seconds, nanos)| Duration::new(seconds, nanos))
-        .filter(|wait| *wait <= WAIT_MAX)
-        .ok_or_else(|| bad("wait", "must be 0 to 60 seconds"))
+    duration_from_proto(asked, WAIT_MAX).ok_or_else(|| bad("wait", "must be 0 to 60 seconds"))
 }
 
 /// A sidecar as the API shows it at `now`.

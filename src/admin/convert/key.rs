@@ -1,11 +1,12 @@
 //! Keys, proto to domain and back.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tonic::Status;
 
-use crate::admin::convert::{Fields, bad, time_from_proto, time_to_proto};
+use crate::admin::convert::{Fields, bad, duration_from_proto, time_from_proto, time_to_proto};
 use crate::clock::Timestamp;
 use crate::domain::decision::is_past;
 use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
@@ -15,6 +16,9 @@ use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
 use crate::registry::{Etag, NewKey};
+
+/// The longest life that can be asked for; what is allowed is another matter.
+const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// The longest text of a network is an IPv6 address with its prefix.
 const NETWORK_LEN_MAX: usize = 43;
@@ -59,6 +63,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         key_prefix: current
             .map(|current| current.hint.clone())
             .unwrap_or_default(),
+        ttl: None,
         etag: Etag::of_key(key).to_string(),
         unconfirmed_sidecars: Vec::new(),
         rate: key
@@ -124,6 +129,15 @@ fn parse_new(
         rate: rate(&mut fields, wanted),
         quota: quota(&mut fields, wanted),
     };
+    let ttl = wanted.ttl.as_ref().and_then(|ttl| {
+        let parsed = duration_from_proto(ttl, TTL_MAX).filter(|ttl| !ttl.is_zero());
+        if parsed.is_none() {
+            fields.refuse("key.ttl", "must be more than 0 and at most 1000 years");
+        } else if wanted.expire_time.is_some() {
+            fields.refuse("key.ttl", "must be absent where `expire_time` is set");
+        }
+        parsed
+    });
     let expires_at = wanted.expire_time.and_then(|time| {
         let parsed = time_from_proto(time);
         if parsed.is_none() {
@@ -143,6 +157,7 @@ fn parse_new(
             networks,
             limits,
             expires_at,
+            ttl,
         })
     })();
     fields.finish(new)

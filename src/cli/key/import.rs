@@ -95,7 +95,7 @@ impl ImportArgs {
     pub(super) fn read(&self, now: Timestamp) -> Result<Work, Failure> {
         let parent = name_of(self.tenant.as_deref().unwrap_or("-"));
         let (Some(path), table) = (&self.csv, true) else {
-            let request = self.one(now)?;
+            let request = self.one()?;
             return Ok(Work {
                 parent,
                 rows: vec![(1, request)],
@@ -117,12 +117,12 @@ impl ImportArgs {
         })
     }
 
-    fn one(&self, now: Timestamp) -> Result<pb::ImportKeyRequest, Failure> {
+    fn one(&self) -> Result<pb::ImportKeyRequest, Failure> {
         let path = self.token_file.as_deref();
         let token = prompt::token_from(path.unwrap_or_else(|| "-".as_ref()))?;
         let name = self.name.as_deref().unwrap_or_default();
         Ok(pb::ImportKeyRequest {
-            key: Some(self.facts.key(name, now)),
+            key: Some(self.facts.key(name)),
             token: token.to_string(),
             request_id: request_id::new(),
             ..pb::ImportKeyRequest::default()

@@ -34,6 +34,8 @@ const NOT_READ: &[(&str, &[&str])] = &[
             "key.kind",
             "key.expire_time.seconds",
             "key.expire_time.nanos",
+            "key.ttl.seconds",
+            "key.ttl.nanos",
         ],
     ),
 ];

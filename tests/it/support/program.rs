@@ -65,6 +65,17 @@ impl Place {
         sidecar
     }
 
+    /// A place beside it that shares its keyrings and its first key, for one more control plane.
+    pub(crate) fn peer(&self) -> Self {
+        let mut peer = Self::empty();
+        fs::create_dir(peer.path("keys")).unwrap();
+        for ring in ["keys/data.keyring", "keys/vault.keyring"] {
+            fs::copy(self.path(ring), peer.path(ring)).unwrap();
+        }
+        peer.admin_token.clone_from(&self.admin_token);
+        peer
+    }
+
     /// With keyrings and no store.
     pub(crate) fn with_keyrings() -> Self {
         let place = Self::empty();
