@@ -20,6 +20,7 @@ const TENANT: &str = "platform";
 #[command(
     after_help = "Makes the tenant `platform` and in it a key with the role global_admin, and prints the key once.
 Run it before the first `keystile serve`, on the machine that has the store and both keyrings.
+The key does not expire, and the rules of `api_keys` do not hold for it: it is the one that can make all others.
 
 Example:
   keystile bootstrap -c keystile.yaml -o json | jq -r .plaintext > admin.key"

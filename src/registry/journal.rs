@@ -19,6 +19,7 @@ use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
 use crate::domain::name::TenantId;
 use crate::registry::Registry;
+use crate::store::CommitError;
 
 /// The most notes that wait to be looked at.
 const QUEUE_MAX: usize = 1024;
@@ -30,6 +31,8 @@ const TENANTS_MAX: usize = 1024;
 const KINDS_MAX: usize = 32;
 /// Longest wait for the store with one entry, and with all that is left at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Before the next attempt at an entry whose place another one took.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What is to be written.
 #[derive(Clone, Debug)]
@@ -211,21 +214,26 @@ impl Registry {
     }
 
     async fn write_note(&self, note: Note) {
-        let written = timeout(
-            PATIENCE,
-            self.append_entry(&note.actor, &note.tenant, note.action, &note.text),
-        );
-        let problem = match written.await {
+        let problem = match timeout(PATIENCE, self.try_write(&note)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(late) => late.to_string(),
         };
         self.journal.drop_one();
-        tracing::warn!(
-            problem,
-            action = note.action.as_str(),
-            "an entry of the audit was not written"
-        );
+        let action = note.action.as_str();
+        tracing::warn!(problem, action, "an entry of the audit was not written");
+    }
+
+    /// Nobody waits for it: it can wait for those who write all the time.
+    async fn try_write(&self, note: &Note) -> Result<(), CommitError> {
+        loop {
+            let (actor, action) = (&note.actor, note.action);
+            let written = self.append_entry(actor, &note.tenant, action, &note.text);
+            match written.await {
+                Err(CommitError::Conflict) => tokio::time::sleep(PAUSE).await,
+                written => return written,
+            }
+        }
     }
 }
 

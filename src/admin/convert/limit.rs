@@ -47,15 +47,16 @@ pub(in crate::admin) fn key_limit_changes(
             Role::TenantAdmin => wanted.max_keys_per_tenant_admin,
             Role::GlobalAdmin => wanted.max_keys_per_global_admin,
         };
+        if !named.contains(&field) {
+            continue;
+        }
         if value.is_some_and(|max| !(1..=KEY_LIMIT_MAX).contains(&max)) {
             fields.refuse(
                 format!("key_limits.{field}"),
                 format!("must be 1 to {KEY_LIMIT_MAX}, or absent to be set no more"),
             );
         }
-        if named.contains(&field) {
-            changes.push((role, value));
-        }
+        changes.push((role, value));
     }
     fields.finish(Some(changes))
 }
@@ -162,7 +163,7 @@ mod tests {
             max_keys_per_global_admin: Some(100_001),
             ..pb::KeyLimits::default()
         };
-        let mask = ["max_keys_per_user".to_owned(), "etag".to_owned()];
+        let mask = ["*".to_owned(), "etag".to_owned()];
         let refused = key_limit_changes(&wanted, &mask).unwrap_err();
         let details = refused.get_details_bad_request().unwrap();
         let fields: Vec<_> = details

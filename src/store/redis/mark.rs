@@ -1,8 +1,10 @@
 //! The frame around a change: written down before it, taken away after it, with what it holds meanwhile.
 
-use futures_util::future::{join, join_all, try_join_all};
+use std::time::Duration;
 
+use futures_util::future::{join, join_all, try_join_all};
 use redis::Value;
+use tokio::time::{Instant, sleep};
 
 use super::RedisStore;
 use super::answer::numbers;
@@ -12,6 +14,10 @@ use crate::store::{Expected, KeyCommit, StoreError};
 
 /// How long claims and held places live, in ms: longer than a change may take.
 const CLAIM_MS: &[u8] = b"30000";
+/// Longest wait for places that others hold: longer than a create takes, and than anybody wants to wait for one who
+/// has crashed.
+const PLACE_PATIENCE: Duration = Duration::from_secs(1);
+const PLACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is begun: tenant, data key and a name of its own, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,21 +58,33 @@ impl Mark {
 
 impl RedisStore {
     /// Writes down that something begins. `Err`: there are that many keys already.
+    ///
+    /// Where only places that are held stand in the way, their creates may yet fail, or be counted twice for the moment
+    /// between their commit and their end: so it waits until they have ended, and nobody is refused who has room.
     pub(super) async fn begin(
         &self,
         mark: &Mark,
         limit: Option<u64>,
     ) -> Result<Result<u64, u64>, StoreError> {
         let keys = [self.names.begun(), self.names.total(), self.names.held()];
-        let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
         let text = mark.text();
-        let args = [text.as_bytes(), limit.as_bytes(), CLAIM_MS];
-        let (word, number): (String, u64) = self.link.run(&scripts::BEGIN, &keys, &args).await?;
-        Ok(if word == "ok" {
-            Ok(number)
-        } else {
-            Err(number)
-        })
+        let limit_text = limit.map(|limit| limit.to_string()).unwrap_or_default();
+        let args = [text.as_bytes(), limit_text.as_bytes(), CLAIM_MS];
+        let end = Instant::now() + PLACE_PATIENCE;
+        loop {
+            let answer = self.link.run(&scripts::BEGIN, &keys, &args).await?;
+            let (word, number, live): (String, u64, u64) = answer;
+            if word == "ok" {
+                return Ok(Ok(number));
+            }
+            if limit.is_some_and(|limit| live >= limit) {
+                return Ok(Err(live));
+            }
+            if Instant::now() >= end {
+                return Ok(Err(number));
+            }
+            sleep(PLACE_PAUSE).await;
+        }
     }
 
     /// Claims every lookup id of a commit, or none.

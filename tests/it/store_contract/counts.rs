@@ -40,6 +40,9 @@ pub(super) async fn the_total_limit_holds_over_tenants(store: Shared) {
         .collect();
     let results = commit_all(&store, commits).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 7);
+    let refused = "CountLimit { scope: Total, limit: 7, current: 7 }";
+    let words = results.into_iter().map(word);
+    assert_eq!(words.filter(|word| word == refused).count(), 9);
     let mut sum = 0;
     for id in ids {
         let (of_owner, total) = live(&store, id).await;
