@@ -197,6 +197,9 @@ pub struct KeyCommit {
     /// For a new key an entry that is there already, under any tenant, is [`CommitError::Exists`]; so is an
     /// entry of another key, always.
     pub index: Vec<IndexRow>,
+    /// Index entries of the key to remove; another's stays. A backend may keep their places for a while, so that a
+    /// write that was held up puts nothing back: until then the lookup ids are taken.
+    pub drop: Vec<LookupId>,
     /// Stands for the owner in the counters.
     pub owner_tag: [u8; 16],
     /// What happens to the counters.
@@ -291,7 +294,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> StoreFuture<'a, Vec<(u64, Vec<u8>)>>;
 
-    /// What is remembered of a request.
+    /// What is remembered of a request. What was committed with it is in the index when this answers.
     fn request<'a>(
         &'a self,
         tenant: &'a TenantId,

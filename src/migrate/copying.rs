@@ -207,6 +207,7 @@ impl<'a> Copying<'a> {
             expected: Expected::New,
             row,
             index,
+            drop: Vec::new(),
             owner_tag: records::owner_tag(&self.of.lookup, &key),
             count,
             audit: self.next_entry().await?,

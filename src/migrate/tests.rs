@@ -52,6 +52,7 @@ impl World {
             expected,
             row,
             index,
+            drop: Vec::new(),
             owner_tag: records::owner_tag(&self.migration.lookup, key),
             count: CountChange::None,
             audit: b"sealed".to_vec(),

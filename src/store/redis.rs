@@ -50,7 +50,7 @@ use ears::{Ears, Watchers};
 use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
-use read::{hget, key_row, lex_after, number, request_row};
+use read::{hget, key_row, lex_after, number};
 pub use settings::{Address, Login, Settings, Tls, Topology};
 
 /// The most changes that wait; who comes next waits for a place.
@@ -319,11 +319,7 @@ impl Store for RedisStore {
         tenant: &'a TenantId,
         tag: [u8; 16],
     ) -> StoreFuture<'a, Option<RequestRow>> {
-        Box::pin(async move {
-            let requests = self.names.of_tenant(tenant).requests();
-            let stored: Option<Vec<u8>> = self.link.ask(&hget(requests, &tag)).await?;
-            stored.map(|stored| request_row(tag, &stored)).transpose()
-        })
+        Box::pin(self.fetch_request(tenant, tag))
     }
 
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {

@@ -108,7 +108,7 @@ fn tell(what: &str) {
     println!("{what}");
 }
 
-/// Tenants with four keys each, two of them revoked; every other tenant is deleted again.
+/// Tenants with four keys each, that live as `history::life` says; every other tenant is deleted again.
 async fn write_forever(store: Arc<dyn Store>, round: u64, worker: u64) {
     for number in 0.. {
         let id = format!("r{round}w{worker}n{number}");
@@ -116,15 +116,9 @@ async fn write_forever(store: Arc<dyn Store>, round: u64, worker: u64) {
         tell(&format!("tenant {id}"));
         let first = ((round * WORKERS + worker) * 1_000_000 + number) * 4;
         for number in first..first + 4 {
-            let made = history::owned_key(&id, number);
-            store.commit_key(made.clone()).await.unwrap();
-            tell(&format!("key {id} {number} 1"));
-            if number % 4 < 2 {
-                store
-                    .commit_key(history::owned_revoke(&made))
-                    .await
-                    .unwrap();
-                tell(&format!("key {id} {number} 2"));
+            for (commit, version) in history::life(&id, number).into_iter().zip(1..) {
+                store.commit_key(commit).await.unwrap();
+                tell(&format!("key {id} {number} {version}"));
             }
         }
         if number % 2 == 0 {

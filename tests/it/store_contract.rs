@@ -10,6 +10,7 @@ mod deletion;
 mod load;
 mod reading;
 mod requests;
+mod rotation;
 mod watching;
 pub(crate) mod world;
 
@@ -162,6 +163,12 @@ for_each_store! {
     requests::an_expired_request_can_be_done_again_and_goes_in_time,
     requests::a_request_of_another_tenant_is_another_request,
     requests::a_refused_commit_does_not_use_its_request_up,
+    rotation::a_rotation_adds_an_entry_and_removes_those_it_names,
+    rotation::what_belongs_to_another_key_is_not_removed,
+    rotation::a_refused_rotation_writes_and_removes_nothing,
+    rotation::of_concurrent_rotations_one_succeeds_and_one_token_is_found,
+    rotation::a_revocation_reaches_every_generation_and_none_comes_back,
+    rotation::a_tenant_is_deleted_with_every_generation,
     watching::a_watcher_has_been_told_when_a_commit_returns,
     watching::every_watcher_is_told_from_when_it_watches,
     load::ten_thousand_tenants_with_a_key_each_load_within_a_minute,

@@ -34,6 +34,8 @@ struct StoredRequest {
     key: String,
     #[prost(bytes = "vec", tag = "2")]
     content: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    generation: u32,
 }
 
 /// The bytes of an audit entry.
@@ -59,8 +61,10 @@ pub fn encode_change(change: &Change) -> Vec<u8> {
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The key that it made; none when it made the tenant.
+    /// The key that it made or rotated; none when it made the tenant.
     pub key: Option<KeyId>,
+    /// The generation that it made of the key; 0 without one.
+    pub generation: u32,
     /// The hash of what was asked.
     pub content: [u8; 32],
 }
@@ -69,6 +73,7 @@ pub struct Done {
 pub fn encode_done(done: &Done) -> Vec<u8> {
     StoredRequest {
         key: text(done.key.as_ref()),
+        generation: done.generation,
         content: done.content.to_vec(),
     }
     .encode_to_vec()
@@ -81,6 +86,7 @@ pub fn decode_done(bytes: &[u8]) -> Result<Done, DecodeError> {
     let key = optional(&stored.key).map(|text| read.name(KeyId::parse, text));
     Ok(Done {
         key: key.transpose()?,
+        generation: stored.generation,
         content: read.array(&stored.content)?,
     })
 }

@@ -197,6 +197,11 @@ impl<'txn> Tables<'txn> {
             self.write_index(commit, entry)?;
             touched.index.push(entry.lookup_id);
         }
+        for lookup_id in &commit.drop {
+            if self.drop_index(commit, *lookup_id)? {
+                touched.index.push(*lookup_id);
+            }
+        }
         if let Some((of_owner, total)) = counts {
             self.set_counts(commit, of_owner, total)?;
         }
@@ -286,6 +291,21 @@ impl<'txn> Tables<'txn> {
         self.index.insert(&entry.lookup_id.0, value)?;
         self.index_of.insert((tenant, &entry.lookup_id.0), ())?;
         Ok(())
+    }
+
+    /// Removes an index entry of the key; answers whether there was one.
+    fn drop_index(&mut self, commit: &KeyCommit, lookup_id: LookupId) -> Result<bool, Stop> {
+        let (tenant, key) = (commit.tenant.as_str(), commit.row.id.as_str());
+        let current = self.index.get(&lookup_id.0)?;
+        let is_ours = current.is_some_and(|current| {
+            let (its_tenant, its_key, ..) = current.value();
+            (its_tenant, its_key) == (tenant, key)
+        });
+        if is_ours {
+            self.index.remove(&lookup_id.0)?;
+            self.index_of.remove((tenant, &lookup_id.0))?;
+        }
+        Ok(is_ours)
     }
 
     fn delete_tenant(

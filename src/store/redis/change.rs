@@ -13,12 +13,13 @@ const INDEX_AT: usize = 15;
 #[derive(Clone, Debug)]
 pub(super) struct Change(Vec<Vec<u8>>);
 
-/// An index entry to be written.
+/// An index entry to be written or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IndexWrite {
     pub(super) lookup_id: LookupId,
     pub(super) version: Vec<u8>,
     pub(super) key: Vec<u8>,
+    /// Empty: the entry is to be removed. A sealed one never is.
     pub(super) body: Vec<u8>,
     /// The change that it came with, which may have claimed the lookup id.
     pub(super) change: Vec<u8>,
@@ -83,6 +84,9 @@ impl Change {
                 number(entry.version),
                 entry.body.clone(),
             ]);
+        }
+        for lookup_id in &commit.drop {
+            list.extend([lookup_id.0.to_vec(), number(commit.row.version), Vec::new()]);
         }
         Self(list)
     }

@@ -21,8 +21,9 @@ use super::change::{Change, damaged, key_of};
 use super::keyspace::OfTenant;
 use super::mark::Mark;
 use super::scripts;
+use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
-use crate::store::{CommitError, CountChange, CountScope, KeyCommit, StoreError};
+use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit, StoreError};
 
 /// How long a change may take from begin to commit, in ms: less than claims and held places live.
 pub(super) const CHANGE_MS: &[u8] = b"5000";
@@ -35,12 +36,12 @@ impl RedisStore {
         let result = self.try_change_key(commit, &mark).await;
         // When the store failed, how far it came is not known.
         let told = match &result {
-            Ok(()) | Err(CommitError::Store(_)) => commit.index.as_slice(),
-            Err(_) => &[],
+            Ok(()) | Err(CommitError::Store(_)) => touched(commit).collect(),
+            Err(_) => Vec::new(),
         };
-        for entry in told {
+        for lookup_id in told {
             self.watchers
-                .tell(|watcher| watcher.index_changed(entry.lookup_id));
+                .tell(|watcher| watcher.index_changed(lookup_id));
         }
         result
     }
@@ -62,7 +63,7 @@ impl RedisStore {
                 return self.refuse(commit, mark, full).await;
             }
         };
-        if !claimed? {
+        if !claimed? && !self.claim_after_others(commit, mark).await? {
             return self.refuse(commit, mark, CommitError::Exists).await;
         }
         let change = Change::new(commit, begun, &mark.name);
@@ -73,6 +74,21 @@ impl RedisStore {
                 Err(refused)
             }
         }
+    }
+
+    /// Claims again for a change of a key that is there, when what others decided of it is in the index: a change that
+    /// was interrupted leaves its claim on the generation that it made.
+    async fn claim_after_others(
+        &self,
+        commit: &KeyCommit,
+        mark: &Mark,
+    ) -> Result<bool, StoreError> {
+        let changes = matches!(commit.expected, Expected::Version(_));
+        Ok(changes
+            && self
+                .flush(&commit.tenant, commit.dek_id.to_string().as_bytes())
+                .await?
+            && self.claim(commit, mark).await?)
     }
 
     /// Commits, and writes the index before (a revocation) or after (all else).
@@ -186,6 +202,12 @@ impl RedisStore {
             Answer::Refused(_) | Answer::Done(..) | Answer::Revoking(_) => Err(otherwise),
         }
     }
+}
+
+/// The index entries that a change writes or removes.
+fn touched(commit: &KeyCommit) -> impl Iterator<Item = LookupId> {
+    let written = commit.index.iter().map(|entry| entry.lookup_id);
+    written.chain(commit.drop.iter().copied())
 }
 
 /// How the completion of a kept revocation went.

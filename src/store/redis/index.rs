@@ -9,8 +9,11 @@ use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
 
+/// How long the place of a removed entry is kept, in ms: longer than any write can be held up.
+const PLACE_KEPT_MS: &[u8] = b"3600000";
+
 impl RedisStore {
-    /// Writes entries of committed changes and takes them out of the outbox.
+    /// Writes and removes entries as committed changes say, and takes them out of the outbox.
     pub(super) async fn write_index(
         &self,
         tenant: &TenantId,
@@ -26,7 +29,7 @@ impl RedisStore {
         for entry in entries {
             args.extend([&entry.lookup_id.0[..], entry.version.as_slice()]);
         }
-        let keys = [names.tenant.clone(), names.outbox()];
+        let keys = [names.tenant.clone(), names.outbox(), names.lookups()];
         let still_there: u8 = self.link.run(&scripts::CONFIRM, &keys, &args).await?;
         if still_there == 0 {
             // Deleted meanwhile, perhaps before the entries were there to be removed.
@@ -42,6 +45,9 @@ impl RedisStore {
         dek_id: &[u8],
         entry: &IndexWrite,
     ) -> Result<(), StoreError> {
+        if entry.body.is_empty() {
+            return self.remove_entry(tenant, dek_id, entry).await;
+        }
         let keys = [self.names.index(entry.lookup_id)];
         let args: [&[u8]; 6] = [
             &entry.version,
@@ -60,6 +66,24 @@ impl RedisStore {
                 "a lookup id belongs to another key: this one cannot be used and should be revoked"
             );
         }
+        Ok(())
+    }
+
+    async fn remove_entry(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entry: &IndexWrite,
+    ) -> Result<(), StoreError> {
+        let keys = [self.names.index(entry.lookup_id)];
+        let args: [&[u8]; 5] = [
+            &entry.version,
+            tenant.as_str().as_bytes(),
+            &entry.key,
+            dek_id,
+            PLACE_KEPT_MS,
+        ];
+        let _removed: u8 = self.link.run(&scripts::REMOVE_INDEX, &keys, &args).await?;
         Ok(())
     }
 

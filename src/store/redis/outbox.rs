@@ -10,6 +10,7 @@ use super::change::{Change, IndexWrite, damaged};
 use super::commit::Completed;
 use super::mark::Mark;
 use super::scripts;
+use crate::domain::name::TenantId;
 use crate::store::StoreError;
 use crate::telemetry::chain;
 
@@ -66,25 +67,34 @@ impl RedisStore {
 
     /// Does what is left to do of a tenant. `is_old`: nothing can come of the mark any more.
     async fn heal(&self, mark: &Mark, is_old: bool) -> Result<(), StoreError> {
-        let names = self.names.of_tenant(&mark.tenant);
-        let keys = [names.tenant.clone(), names.outbox(), names.revoking()];
         let dek_id = mark.dek_id.to_string();
-        let pending: Vec<Value> = self
-            .link
-            .run(&scripts::PENDING, &keys, &[dek_id.as_bytes()])
-            .await?;
-        let [_, Value::Array(revocations), Value::Array(writes)] = pending.as_slice() else {
+        if !self.flush(&mark.tenant, dek_id.as_bytes()).await? {
             // Deleted, or not made yet.
             return if is_old || self.has_leftovers(mark).await? {
                 self.finish_removal(mark).await
             } else {
                 Ok(())
             };
+        }
+        if let Some(told) = self.state(&mark.tenant, dek_id.as_bytes()).await? {
+            let begun = if is_old { mark.text() } else { String::new() };
+            self.tell(&begun, mark, Some(told), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what is decided of a tenant and not yet in the index. Answers whether the tenant is there.
+    pub(super) async fn flush(&self, tenant: &TenantId, dek_id: &[u8]) -> Result<bool, StoreError> {
+        let names = self.names.of_tenant(tenant);
+        let keys = [names.tenant.clone(), names.outbox(), names.revoking()];
+        let pending: Vec<Value> = self.link.run(&scripts::PENDING, &keys, &[dek_id]).await?;
+        let [_, Value::Array(revocations), Value::Array(writes)] = pending.as_slice() else {
+            return Ok(false);
         };
         for revocation in revocations {
             let change = Change::parse(revocation)?;
-            if let Completed::Here(..) = self.complete(&mark.tenant, &change).await? {
-                tracing::info!(tenant = %mark.tenant, "a revocation that was interrupted is complete");
+            if let Completed::Here(..) = self.complete(tenant, &change).await? {
+                tracing::info!(%tenant, "a revocation that was interrupted is complete");
             }
         }
         if !writes.is_empty() {
@@ -92,19 +102,14 @@ impl RedisStore {
                 .iter()
                 .map(IndexWrite::parse)
                 .collect::<Result<_, _>>()?;
-            self.write_index(&mark.tenant, dek_id.as_bytes(), &writes)
-                .await?;
+            self.write_index(tenant, dek_id, &writes).await?;
             tracing::info!(
-                tenant = %mark.tenant,
+                %tenant,
                 entries = writes.len(),
                 "index writes that were interrupted are complete"
             );
         }
-        if let Some(told) = self.state(&mark.tenant, dek_id.as_bytes()).await? {
-            let begun = if is_old { mark.text() } else { String::new() };
-            self.tell(&begun, mark, Some(told), true).await?;
-        }
-        Ok(())
+        Ok(true)
     }
 
     async fn has_leftovers(&self, mark: &Mark) -> Result<bool, StoreError> {

@@ -38,6 +38,24 @@ impl RedisStore {
         }))
     }
 
+    /// What is remembered of a request. Who did it may not have come to the index: that is done first.
+    pub(super) async fn fetch_request(
+        &self,
+        tenant: &TenantId,
+        tag: [u8; 16],
+    ) -> Result<Option<RequestRow>, StoreError> {
+        let names = self.names.of_tenant(tenant);
+        let stored: Option<Vec<u8>> = self.link.ask(&hget(names.requests(), &tag)).await?;
+        let Some(stored) = stored else {
+            return Ok(None);
+        };
+        let dek_id: Option<Vec<u8>> = self.link.ask(&hget(names.tenant, b"d")).await?;
+        if let Some(dek_id) = dek_id {
+            self.flush(tenant, &dek_id).await?;
+        }
+        request_row(tag, &stored).map(Some)
+    }
+
     /// Tenants' ids in order, after `after`.
     pub(super) async fn tenant_ids(
         &self,

@@ -20,6 +20,7 @@ scripts! {
     CLAIM = ["claim"];
     UNCLAIM = ["unclaim"];
     WRITE_INDEX = ["write_index"];
+    REMOVE_INDEX = ["remove_index"];
     DROP_INDEX = ["drop_index"];
     COMMIT_KEY = ["common", "keys", "commit_key"];
     FINISH_REVOKE = ["common", "keys", "finish_revoke"];

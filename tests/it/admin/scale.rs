@@ -95,6 +95,7 @@ fn bare_commit(data_key: &DataKey, key: &Key) -> KeyCommit {
         expected: Expected::New,
         row: records::seal_key(data_key, key, &mut rand::rng()),
         index: Vec::new(),
+        drop: Vec::new(),
         owner_tag: [0; 16],
         count: CountChange::None,
         audit: Vec::new(),

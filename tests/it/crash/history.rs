@@ -2,25 +2,76 @@
 
 use std::collections::BTreeMap;
 
-use keystile::store::{KeyCommit, KeyRow};
+use keystile::store::{CountChange, Expected, KeyCommit, KeyRow};
 
 use crate::store_contract::world::*;
 
-/// A key whose body says its number and owner, so that rows alone show what must be counted.
-pub(super) fn owned_key(of: &str, number: u64) -> KeyCommit {
-    let mut commit = new_key(of, number);
-    let alices = number.is_multiple_of(2);
-    commit.owner_tag = if alices { ALICE } else { BOB };
-    commit.row.body = format!("{number} {}", if alices { "alice" } else { "bob" }).into();
-    commit
+/// The generations that a key has at most.
+const GENERATIONS: u64 = 3;
+
+/// Where a generation of a key is found.
+fn place(number: u64, generation: u64) -> u64 {
+    number + (generation << 40)
 }
 
-pub(super) fn owned_revoke(made: &KeyCommit) -> KeyCommit {
-    let mut commit = revoke(made);
-    commit.row.body.clone_from(&made.row.body);
-    let audit = [b"revoke ", &made.row.body[..]].concat();
-    commit.audit = audit;
-    commit
+/// What is done to a key after it was made.
+#[derive(Clone, Copy)]
+enum Step {
+    Rotate,
+    /// The same, and the oldest generation is forgotten.
+    RotateAndForget,
+    Revoke,
+}
+
+fn steps(number: u64) -> &'static [Step] {
+    match number % 4 {
+        0 => &[Step::Revoke],
+        1 => &[Step::Rotate, Step::Revoke],
+        2 => &[Step::Rotate, Step::RotateAndForget],
+        _ => &[],
+    }
+}
+
+/// What is in the index of a key of that version: generations and what is written there.
+fn index_at(number: u64, version: u64) -> &'static [(u64, &'static str)] {
+    let done = usize::try_from(version - 1).unwrap();
+    match steps(number)[..done] {
+        [] => &[(0, "live")],
+        [Step::Rotate] => &[(0, "retiring"), (1, "live")],
+        [Step::Rotate, Step::Revoke] => &[(0, "revoked"), (1, "revoked")],
+        [Step::Revoke] => &[(0, "revoked")],
+        _ => &[(1, "retiring"), (2, "live")],
+    }
+}
+
+/// The commits of a key's life. Its body says its number and owner, so that rows alone show what must be counted.
+pub(super) fn life(of: &str, number: u64) -> Vec<KeyCommit> {
+    let mut made = new_key(of, number);
+    let alices = number.is_multiple_of(2);
+    let owner = if alices { "alice" } else { "bob" };
+    made.owner_tag = if alices { ALICE } else { BOB };
+    made.row.body = format!("{number} {owner}").into();
+    let later = steps(number).iter().zip(2..).map(|(step, version)| {
+        let mut commit = made.clone();
+        commit.expected = Expected::Version(version - 1);
+        commit.row.version = version;
+        commit.index = index_at(number, version)
+            .iter()
+            .map(|(generation, body)| entry(place(number, *generation), version, body))
+            .collect();
+        commit.count = CountChange::None;
+        commit.audit = format!("rotate {number} {owner}").into();
+        match step {
+            Step::Rotate => {}
+            Step::RotateAndForget => commit.drop = vec![lookup(place(number, 0))],
+            Step::Revoke => {
+                commit.count = CountChange::Remove;
+                commit.audit = format!("revoke {number} {owner}").into();
+            }
+        }
+        commit
+    });
+    std::iter::once(made.clone()).chain(later).collect()
 }
 
 #[derive(Default)]
@@ -88,12 +139,19 @@ impl History {
 async fn check_keys(store: &Shared, id: &str, told: &Told, found: bool) {
     for (number, version) in &told.keys {
         let row = store.key(&tenant(id), &key(*number)).await.unwrap();
-        let index = store.index(lookup(*number)).await.unwrap();
         if found {
             let row = row.unwrap_or_else(|| panic!("{id} {number} was committed"));
             assert!(row.version >= *version, "{id} {number} went back");
-        } else {
-            assert_eq!((row, index), (None, None), "{id} {number} is left over");
+            continue;
+        }
+        assert_eq!(row, None, "{id} {number} is left over");
+        for generation in 0..GENERATIONS {
+            let left = store.index(lookup(place(*number, generation))).await;
+            assert_eq!(
+                left.unwrap(),
+                None,
+                "{id} {number} {generation} is left over"
+            );
         }
     }
 }
@@ -108,10 +166,18 @@ async fn check_whole(store: &Shared, id: &str) -> u64 {
         let (number, owner) = parts(row);
         check_index(store, row, number).await;
         expected_audit.push(format!("create {number}"));
-        if row.version == 1 {
-            *live.get_mut(owner).unwrap() += 1;
-        } else {
-            expected_audit.push(format!("revoke {number} {owner}"));
+        let done = usize::try_from(row.version - 1).unwrap();
+        let done = &steps(number)[..done];
+        *live.get_mut(owner).unwrap() += 1;
+        for step in done {
+            let word = match step {
+                Step::Rotate | Step::RotateAndForget => "rotate",
+                Step::Revoke => {
+                    *live.get_mut(owner).unwrap() -= 1;
+                    "revoke"
+                }
+            };
+            expected_audit.push(format!("{word} {number} {owner}"));
         }
     }
     for (tag, owner) in [(ALICE, "alice"), (BOB, "bob")] {
@@ -129,9 +195,16 @@ fn parts(row: &KeyRow) -> (u64, &str) {
 }
 
 async fn check_index(store: &Shared, row: &KeyRow, number: u64) {
-    let body = if row.version == 1 { "live" } else { "revoked" };
-    let index = store.index(lookup(number)).await.unwrap();
-    assert_eq!(index, Some(entry(number, row.version, body)));
+    let mut found = Vec::new();
+    for generation in 0..GENERATIONS {
+        let place = lookup(place(number, generation));
+        found.extend(store.index(place).await.unwrap());
+    }
+    let expected: Vec<_> = index_at(number, row.version)
+        .iter()
+        .map(|(generation, body)| entry(place(number, *generation), row.version, body))
+        .collect();
+    assert_eq!(found, expected, "{number} at version {}", row.version);
 }
 
 async fn check_audit(store: &Shared, id: &str, mut expected: Vec<String>) {

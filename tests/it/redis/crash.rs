@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::redis::{Access, RedisStore, Settings};
-use keystile::store::{CommitError, CountChange};
+use keystile::store::{CommitError, CountChange, Expected, KeyCommit};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -18,11 +18,11 @@ use crate::store_contract::redis_address;
 use crate::store_contract::world::*;
 
 /// More commands than any change has.
-const COMMANDS_MAX: i64 = 14;
+const COMMANDS_MAX: i64 = 16;
 /// Longest time until a change that was interrupted is whole or gone.
 const HEALED_WITHIN: Duration = Duration::from_secs(20);
 
-/// The changes, each of a world with tenant `acme` and its keys 1 (live) and 2 (revoked).
+/// The changes, each of a world with tenant `acme` and its keys 1 (live), 2 (revoked) and 4 (live, rotated once).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     CreateTenant,
@@ -30,19 +30,36 @@ enum Operation {
     DeleteTenant,
     CreateKey,
     UpdateKey,
-    AddGeneration,
+    RotateKey,
     RevokeKey,
+    RevokeRotated,
 }
 
-const ALL: [Operation; 7] = [
+const ALL: [Operation; 8] = [
     Operation::CreateTenant,
     Operation::UpdateTenant,
     Operation::DeleteTenant,
     Operation::CreateKey,
     Operation::UpdateKey,
-    Operation::AddGeneration,
+    Operation::RotateKey,
     Operation::RevokeKey,
+    Operation::RevokeRotated,
 ];
+
+/// Version `version` of key 4, with a generation that retires and one that is current.
+fn rotated(version: u64, [retiring, current]: [u64; 2], forgotten: &[u64]) -> KeyCommit {
+    let mut commit = new_key("acme", 4);
+    commit.expected = Expected::Version(version - 1);
+    commit.row.version = version;
+    commit.row.body = format!("key 4 version {version}").into();
+    commit.index = vec![
+        entry(retiring, version, "retiring"),
+        entry(current, version, "current"),
+    ];
+    commit.drop = forgotten.iter().map(|number| lookup(*number)).collect();
+    commit.count = CountChange::None;
+    commit
+}
 
 async fn begin(store: &Shared) {
     with_tenants(store, &["acme"]).await;
@@ -50,6 +67,10 @@ async fn begin(store: &Shared) {
         store.commit_key(new_key("acme", number)).await.unwrap();
     }
     store.commit_key(revoke(&new_key("acme", 2))).await.unwrap();
+    let mut first = new_key("acme", 4);
+    first.index = vec![entry(7, 1, "current")];
+    store.commit_key(first).await.unwrap();
+    store.commit_key(rotated(2, [7, 8], &[])).await.unwrap();
 }
 
 impl Operation {
@@ -64,9 +85,16 @@ impl Operation {
             Self::DeleteTenant => store.delete_tenant(&tenant("acme"), DEK, 1).await,
             Self::CreateKey => store.commit_key(new_key("acme", 3)).await,
             Self::UpdateKey => store.commit_key(update).await,
-            Self::AddGeneration => {
-                update.index.push(entry(9, 2, "second generation"));
-                store.commit_key(update).await
+            // The third generation comes, the first is forgotten.
+            Self::RotateKey => store.commit_key(rotated(3, [8, 9], &[7])).await,
+            Self::RevokeRotated => {
+                let mut commit = rotated(3, [7, 8], &[]);
+                commit.row.body = b"revoked".to_vec();
+                for entry in &mut commit.index {
+                    entry.body = b"revoked".to_vec();
+                }
+                commit.count = CountChange::Remove;
+                store.commit_key(commit).await
             }
             Self::RevokeKey => store.commit_key(revoke(&new_key("acme", 1))).await,
         }
@@ -97,10 +125,11 @@ fn start(port: u16, prefix: &str) -> (Arc<RedisStore>, JoinHandle<()>) {
 /// Holds at every moment: what is revoked opens nothing, and nothing opens that is not there.
 async fn assert_safe(store: &Shared, case: &str) {
     let acme = tenant("acme");
-    for number in [1, 2, 3] {
+    // Keys, and where they are found.
+    for (number, place) in [(1, 1), (2, 2), (3, 3), (4, 7), (4, 8)] {
         // The truth first: it may only be behind the index, never before it, where a revocation is concerned.
         let key = store.key(&acme, &key(number)).await.unwrap();
-        let index = store.index(lookup(number)).await.unwrap();
+        let index = store.index(lookup(place)).await.unwrap();
         let is_revoked = key.as_ref().is_some_and(|key| key.body == b"revoked");
         if is_revoked {
             let index = index.as_ref().unwrap();

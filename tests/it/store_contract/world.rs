@@ -76,6 +76,7 @@ pub(crate) fn new_key(of: &str, number: u64) -> KeyCommit {
             body: format!("key {number} live").into(),
         },
         index: vec![entry(number, 1, "live")],
+        drop: Vec::new(),
         owner_tag: ALICE,
         count: CountChange::Add {
             per_owner: 1_000_000,

@@ -4,7 +4,7 @@
 -- 1 data key id  2 'new', 'first' or the version that must be there  3 key id  4 its version  5 sealed key
 -- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
 -- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
--- from 16, three each: lookup id, version, sealed index entry
+-- from 16, three each: lookup id, version, sealed index entry or '' to remove it
 
 -- What speaks against a change, or nil.
 local function objection(change)
