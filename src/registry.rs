@@ -1,4 +1,4 @@
-//! Tenants and keys: create, read, list, suspend, revoke, delete. The only writer of records.
+//! Tenants and keys: create, read, list, suspend, rotate, renew, revoke, delete. The only writer of records.
 //!
 //! Every change is one commit: the record, what is derived from it, the counters and the audit entry. Who may do
 //! what is decided before, by the caller's protocol; what may exist at all is decided here.
@@ -11,6 +11,7 @@ mod key_rules;
 mod keys;
 mod notes;
 mod requests;
+mod rotation;
 mod tenants;
 mod verify;
 
@@ -77,6 +78,9 @@ pub enum RegistryError {
     /// A revoked key does not change any more.
     #[error("the key is revoked")]
     KeyRevoked,
+    /// An expired key is renewed before anything else is done to it.
+    #[error("the key has expired")]
+    KeyExpired,
     /// The request id was used for something else.
     #[error("the request id was used before, for something else")]
     RequestReused,
@@ -88,6 +92,9 @@ pub enum RegistryError {
         /// Which.
         key: KeyId,
     },
+    /// The request rotated the key before, and the token that it made is not kept.
+    #[error("the request rotated the key before, and its token is not kept")]
+    RotationNotKept,
     /// One more key would be too many.
     #[error("API key limit exceeded: {}", too_many(*.scope, *.limit, *.current, *.role, *.set_by))]
     CountLimit {

@@ -58,6 +58,10 @@ pub enum Action {
     KeyImported,
     /// A key's facts were changed.
     KeyUpdated,
+    /// A key got another token.
+    KeyRotated,
+    /// A key's expiry was put off.
+    KeyRenewed,
     /// A key stopped working for good.
     KeyRevoked,
     /// Blocks of sources were ended.
@@ -86,6 +90,8 @@ impl Action {
             Self::KeyCreated => "key.created",
             Self::KeyImported => "key.imported",
             Self::KeyUpdated => "key.updated",
+            Self::KeyRotated => "key.rotated",
+            Self::KeyRenewed => "key.renewed",
             Self::KeyRevoked => "key.revoked",
             Self::BlocksCleared => "blocks.cleared",
             Self::LimitsUpdated => "limits.updated",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -14,6 +15,13 @@ use crate::domain::role::Role;
 pub const SCOPES_MAX: usize = 64;
 /// The most networks in a key's allow-list.
 pub const NETWORKS_MAX: usize = 64;
+/// The longest grace window of a rotation.
+pub const GRACE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How many generations before the current one a key remembers: their tokens are answered as expired, not as unknown.
+const PAST_GENERATIONS_MAX: usize = 8;
+/// How long it remembers one that has ended.
+const PAST_GENERATION_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// How a record is found without storing the token: the first 16 bytes of its HMAC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,4 +134,40 @@ impl Key {
     pub fn current(&self) -> Option<&Generation> {
         self.generations.last()
     }
+
+    /// The generation before the current one, while its grace lasts.
+    pub fn retiring(&self, now: Timestamp) -> Option<&Generation> {
+        let before = self.generations.iter().rev().nth(1)?;
+        before
+            .retires_at
+            .is_some_and(|end| end > now)
+            .then_some(before)
+    }
+
+    /// Makes `next` the current generation. The one that was works on for `grace`, never past the key's expiry; one
+    /// that was retiring before ends now. No kept token but that of `next` stays. What ended long ago is forgotten.
+    pub fn rotate(&mut self, next: Generation, grace: Duration) {
+        let now = next.created_at;
+        let forget_until = now.minus(PAST_GENERATION_KEPT);
+        let was_current = self.generations.last().map(|last| last.number);
+        for past in &mut self.generations {
+            let end = match Some(past.number) == was_current {
+                true => now.plus(grace),
+                false => now,
+            };
+            past.retires_at = [Some(end), past.retires_at, self.expires_at]
+                .into_iter()
+                .flatten()
+                .min();
+            past.sealed_token = None;
+        }
+        self.generations
+            .retain(|past| past.retires_at.is_none_or(|end| end > forget_until));
+        let too_many = self.generations.len().saturating_sub(PAST_GENERATIONS_MAX);
+        self.generations.drain(..too_many);
+        self.generations.push(next);
+    }
 }
+
+#[cfg(test)]
+mod tests;

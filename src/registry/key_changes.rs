@@ -2,11 +2,14 @@
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
-use crate::domain::key::{Key, KeyStatus};
+use crate::domain::key::{Key, KeyStatus, LookupId};
 use crate::domain::name::{Description, KeyId, TenantId};
 use crate::registry::keys::check_sizes;
-use crate::registry::{ATTEMPTS_MAX, Entry, Etag, Registry, RegistryError, etag, notes, refused};
-use crate::store::{CountChange, Expected};
+use crate::registry::requests::Tagged;
+use crate::registry::{
+    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, etag, notes, refused,
+};
+use crate::store::{CommitError, CountChange, Expected, KeyCommit};
 
 /// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +21,24 @@ pub struct Edited {
 }
 
 /// What is done to a key.
-struct Edit<'a, F> {
-    actor: &'a Actor,
-    action: Action,
-    count: CountChange,
-    note: String,
-    etag: Option<Etag>,
-    change: F,
+pub(super) struct Edit<'a, F> {
+    pub(super) actor: &'a Actor,
+    pub(super) action: Action,
+    pub(super) count: CountChange,
+    pub(super) note: String,
+    pub(super) etag: Option<Etag>,
+    pub(super) request: Option<&'a Tagged>,
+    pub(super) change: F,
+}
+
+/// What an edit came to.
+pub(super) enum Outcome<T> {
+    /// The key as it now is, and what the change made beside it.
+    Changed(Key, T),
+    /// The change changes nothing, and nothing was written.
+    Same(Key),
+    /// It is revoked and stays as it is.
+    Revoked(Key),
 }
 
 impl Registry {
@@ -47,13 +61,15 @@ impl Registry {
             count: CountChange::None,
             note,
             etag,
-            change: |key: &mut Key, _| change(key),
+            request: None,
+            change: |_: &Opened, key: &mut Key, _| {
+                change(key);
+                Ok(())
+            },
         };
-        let edited = self.edit_key(tenant, id, edit).await?;
-        if edited.was_live {
-            Ok(edited.key)
-        } else {
-            Err(RegistryError::KeyRevoked)
+        match self.edit_key(tenant, id, edit).await? {
+            Outcome::Changed(key, ()) | Outcome::Same(key) => Ok(key),
+            Outcome::Revoked(_) => Err(RegistryError::KeyRevoked),
         }
     }
 
@@ -72,34 +88,42 @@ impl Registry {
             count: CountChange::Remove,
             note: reason.to_string(),
             etag,
-            change: |key: &mut Key, at| {
+            request: None,
+            change: |_: &Opened, key: &mut Key, at| {
                 let reason = reason.clone();
                 key.status = KeyStatus::Revoked { at, reason };
+                Ok(())
             },
         };
-        self.edit_key(tenant, id, edit).await
+        let (key, was_live) = match self.edit_key(tenant, id, edit).await? {
+            Outcome::Changed(key, ()) | Outcome::Same(key) => (key, true),
+            Outcome::Revoked(key) => (key, false),
+        };
+        Ok(Edited { key, was_live })
     }
 
-    /// Edits a key that works; one that is revoked stays as it is.
-    async fn edit_key<F: Fn(&mut Key, Timestamp) + Send + Sync>(
+    /// Edits a key that is not revoked. [`RegistryError::AlreadyExists`]: the request was done meanwhile.
+    pub(super) async fn edit_key<T, F>(
         &self,
         tenant: &TenantId,
         id: &KeyId,
         edit: Edit<'_, F>,
-    ) -> Result<Edited, RegistryError> {
+    ) -> Result<Outcome<T>, RegistryError>
+    where
+        F: Fn(&Opened, &mut Key, Timestamp) -> Result<T, RegistryError> + Send + Sync,
+    {
         for attempt in 1.. {
             let opened = self.open(tenant).await?;
             let current = self.open_key(&opened, id).await?;
-            let edited = |key, was_live| Edited { key, was_live };
             if !current.is_live() {
-                return Ok(edited(current, false));
+                return Ok(Outcome::Revoked(current));
             }
             etag::check("key", edit.etag, Etag::of_key(&current))?;
             let at = self.now();
             let mut key = current.clone();
-            (edit.change)(&mut key, at);
+            let made = (edit.change)(&opened, &mut key, at)?;
             if key == current {
-                return Ok(edited(key, true));
+                return Ok(Outcome::Same(key));
             }
             check_sizes(&key.scopes, key.features.as_ref(), &key.networks)?;
             key.updated_at = at;
@@ -109,16 +133,32 @@ impl Registry {
                 action: edit.action,
                 at,
                 key: Some(id),
-                note: notes::with_key_limits(&edit.note, &current, &key),
+                note: notes::of_key_change(&edit.note, &current, &key),
             };
             let expected = Expected::Version(current.version);
-            let commit = self.key_commit(&opened, &key, expected, edit.count, entry);
-            match self.store.commit_key(commit).await.map_err(refused("key")) {
-                Err(RegistryError::Conflict { .. })
-                    if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
-                result => return result.map(|()| edited(key, true)),
+            let commit = KeyCommit {
+                drop: forgotten(&current, &key),
+                request: edit
+                    .request
+                    .map(|request| request.row(&opened, Some(&key), at)),
+                ..self.key_commit(&opened, &key, expected, edit.count, entry)
+            };
+            match self.store.commit_key(commit).await {
+                Ok(()) => return Ok(Outcome::Changed(key, made)),
+                Err(CommitError::Conflict) if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
+                Err(CommitError::Repeated) => {
+                    return Err(RegistryError::AlreadyExists { what: "key" });
+                }
+                Err(error) => return Err(refused("key")(error)),
             }
         }
         Err(RegistryError::Conflict { what: "key" })
     }
+}
+
+/// Where the generations are found that a change has forgotten.
+fn forgotten(before: &Key, after: &Key) -> Vec<LookupId> {
+    let kept: Vec<_> = after.generations.iter().map(|one| one.lookup_id).collect();
+    let all = before.generations.iter().map(|one| one.lookup_id);
+    all.filter(|lookup_id| !kept.contains(lookup_id)).collect()
 }

@@ -140,8 +140,8 @@ impl Registry {
     ) -> Result<CreatedKey, RegistryError> {
         let opened = self.open(tenant).await?;
         let request = self.tag(Verb::CreateKey, actor, tenant, request);
-        if let Some(key) = self.key_made_before(&opened, &request).await? {
-            return self.repeat(&opened, key);
+        if let Some(made) = self.key_made_before(&opened, &request).await? {
+            return self.repeat(&opened, made);
         }
         let making = Making {
             request: Some(&request),
@@ -151,7 +151,7 @@ impl Registry {
             // It was made meanwhile, perhaps by this very request.
             Err(error @ RegistryError::AlreadyExists { .. }) => {
                 match self.key_made_before(&opened, &request).await? {
-                    Some(key) => self.repeat(&opened, key),
+                    Some(made) => self.repeat(&opened, made),
                     None => Err(error),
                 }
             }
@@ -173,7 +173,7 @@ impl Registry {
         let opened = self.open(tenant).await?;
         let request = request.map(|request| self.tag(Verb::ImportKey, actor, tenant, request));
         if let Some(request) = &request
-            && let Some(key) = self.key_made_before(&opened, request).await?
+            && let Some((key, _)) = self.key_made_before(&opened, request).await?
         {
             return Ok(key);
         }
@@ -185,7 +185,10 @@ impl Registry {
         let made = match self.make_key(actor, &opened, making).await {
             Ok(made) => Ok(made.key),
             Err(error @ RegistryError::AlreadyExists { .. }) => match &request {
-                Some(request) => self.key_made_before(&opened, request).await?.ok_or(error),
+                Some(request) => {
+                    let made = self.key_made_before(&opened, request).await?;
+                    made.map(|(key, _)| key).ok_or(error)
+                }
                 None => Err(error),
             },
             Err(error) => Err(error),
@@ -208,29 +211,52 @@ impl Registry {
         })
     }
 
-    async fn key_made_before(
+    /// The key that the request made or rotated, and which generation of it.
+    pub(super) async fn key_made_before(
         &self,
         opened: &Opened,
         request: &Tagged,
-    ) -> Result<Option<Key>, RegistryError> {
-        match self.done(opened, request).await?.and_then(|done| done.key) {
-            Some(id) => self.open_key(opened, &id).await.map(Some),
-            None => Ok(None),
+    ) -> Result<Option<(Key, u32)>, RegistryError> {
+        let Some(done) = self.done(opened, request).await? else {
+            return Ok(None);
+        };
+        let Some(id) = done.key else {
+            return Ok(None);
+        };
+        let key = self.open_key(opened, &id).await?;
+        Ok(Some((key, done.generation)))
+    }
+
+    /// The first answer again: the key, and the token of the generation that was made.
+    fn repeat(
+        &self,
+        opened: &Opened,
+        (key, generation): (Key, u32),
+    ) -> Result<CreatedKey, RegistryError> {
+        match self.kept_token(opened, &key, generation)? {
+            Some(token) => Ok(CreatedKey { key, token }),
+            None => Err(RegistryError::TokenNotKept {
+                tenant: key.tenant,
+                key: key.id,
+            }),
         }
     }
 
-    /// The first answer again: the key, and the token that it was made with.
-    fn repeat(&self, opened: &Opened, key: Key) -> Result<CreatedKey, RegistryError> {
-        let first = key.generations.iter().find(|kept| kept.number == 1);
-        let sealed = first.and_then(|first| first.sealed_token.as_ref());
+    /// The token of a generation, if it is kept.
+    pub(super) fn kept_token(
+        &self,
+        opened: &Opened,
+        key: &Key,
+        generation: u32,
+    ) -> Result<Option<Token>, RegistryError> {
+        let mut generations = key.generations.iter();
+        let found = generations.find(|kept| kept.number == generation);
+        let sealed = found.and_then(|found| found.sealed_token.as_ref());
         let (Some(vault), Some(sealed)) = (self.vault_key(opened)?, sealed) else {
-            return Err(RegistryError::TokenNotKept {
-                tenant: key.tenant,
-                key: key.id,
-            });
+            return Ok(None);
         };
-        let token = records::open_token(&vault, &key, 1, sealed)?;
-        Ok(CreatedKey { key, token })
+        let token = records::open_token(&vault, key, generation, sealed)?;
+        Ok(Some(token))
     }
 
     async fn make_key(
@@ -296,7 +322,7 @@ impl Registry {
         let commit = KeyCommit {
             request: making
                 .request
-                .map(|request| request.row(opened, Some(&key.id), now)),
+                .map(|request| request.row(opened, Some(&key), now)),
             ..self.key_commit(opened, &key, making.expected, count, entry)
         };
         match self.store.commit_key(commit).await {
@@ -326,7 +352,7 @@ impl Registry {
         }
     }
 
-    fn new_token(&self, kind: KeyKind) -> Token {
+    pub(super) fn new_token(&self, kind: KeyKind) -> Token {
         let prefix = match kind {
             KeyKind::Test => &self.settings.prefixes.test,
             KeyKind::Live | KeyKind::Imported => &self.settings.prefixes.live,
@@ -342,7 +368,6 @@ impl Registry {
         hint: String,
         now: Timestamp,
     ) -> Result<Key, RegistryError> {
-        let digest = self.lookup.digest(token.expose());
         let mut key = Key {
             tenant: opened.tenant.id.clone(),
             id: new_key_id(),
@@ -362,17 +387,31 @@ impl Registry {
             updated_at: now,
             version: 1,
         };
-        let sealed_token = self.keep_token(opened, &key, 1, token)?;
-        key.generations.push(Generation {
-            number: 1,
+        let first = self.generation(opened, &key, 1, token, hint, now)?;
+        key.generations.push(first);
+        Ok(key)
+    }
+
+    /// A generation of a key with that token.
+    pub(super) fn generation(
+        &self,
+        opened: &Opened,
+        key: &Key,
+        number: u32,
+        token: &Token,
+        hint: String,
+        now: Timestamp,
+    ) -> Result<Generation, RegistryError> {
+        let digest = self.lookup.digest(token.expose());
+        Ok(Generation {
+            number,
             lookup_id: digest.lookup_id(),
             digest: *digest.as_bytes(),
             hint,
             created_at: now,
             retires_at: None,
-            sealed_token,
-        });
-        Ok(key)
+            sealed_token: self.keep_token(opened, key, number, token)?,
+        })
     }
 
     /// The token, sealed for `RevealKey`; none when there is no vault, or the tenant was made without one.
@@ -458,6 +497,7 @@ impl Registry {
             expected,
             row: records::seal_key(&opened.data_key, key, &mut rand::rng()),
             index: records::seal_index(&opened.data_key, key, &mut rand::rng()),
+            drop: Vec::new(),
             owner_tag: records::owner_tag(&self.lookup, key),
             count,
             audit: Self::audit(&opened.data_key, &key.tenant, entry),

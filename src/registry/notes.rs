@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
 use crate::domain::governance::limit_field;
 use crate::domain::key::Key;
@@ -27,12 +28,25 @@ pub(super) fn with_limits(note: &str, before: &Tenant, after: &Tenant) -> String
     note
 }
 
-/// The same of a key.
-pub(super) fn with_key_limits(note: &str, before: &Key, after: &Key) -> String {
+/// The same of a key, with its generation and expiry too: `generation 1 -> 2`.
+pub(super) fn of_key_change(note: &str, before: &Key, after: &Key) -> String {
     let mut note = note.to_owned();
     let (old, new) = (&before.limits, &after.limits);
     add(&mut note, "rate", &Own::of(old.rate), &Own::of(new.rate));
     add(&mut note, "quota", &Own::of(old.quota), &Own::of(new.quota));
+    let generation = |key: &Key| key.current().map_or(0, |current| current.number);
+    if generation(before) != generation(after) {
+        let (old, new) = (generation(before), generation(after));
+        push(&mut note, &format!("generation {old} -> {new}"));
+    }
+    if before.expires_at != after.expires_at {
+        let shown = |end: Option<Timestamp>| match end {
+            Some(end) => end.to_string(),
+            None => "never".to_owned(),
+        };
+        let (old, new) = (shown(before.expires_at), shown(after.expires_at));
+        push(&mut note, &format!("expiry {old} -> {new}"));
+    }
     note
 }
 
@@ -49,9 +63,16 @@ fn add<T: fmt::Display + PartialEq>(
         Own::Plan => "none of its own".to_owned(),
         Own::Unlimited | Own::At(_) => limit.to_string(),
     };
+    push(
+        note,
+        &format!("{name} {} -> {}", shown(before), shown(after)),
+    );
+}
+
+fn push(note: &mut String, more: &str) {
     let separator = if note.is_empty() { "" } else { "; " };
     note.push_str(separator);
-    note.push_str(&format!("{name} {} -> {}", shown(before), shown(after)));
+    note.push_str(more);
 }
 
 impl Registry {

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
 use crate::domain::change::Actor;
-use crate::domain::name::{KeyId, TenantId};
+use crate::domain::key::Key;
+use crate::domain::name::TenantId;
 use crate::registry::{Opened, Registry, RegistryError};
 use crate::store::codec::Done;
 use crate::store::{RequestRow, records};
@@ -65,6 +66,7 @@ pub(super) enum Verb {
     CreateTenant,
     CreateKey,
     ImportKey,
+    RotateKey,
 }
 
 /// A request with the tag that the store knows it by.
@@ -86,6 +88,7 @@ impl Registry {
             Verb::CreateTenant => "create-tenant",
             Verb::CreateKey => "create-key",
             Verb::ImportKey => "import-key",
+            Verb::RotateKey => "rotate-key",
         };
         let tag = self.lookup.request_tag(&[
             verb.as_bytes(),
@@ -119,10 +122,12 @@ impl Registry {
 }
 
 impl Tagged {
-    /// What the store is to remember.
-    pub(super) fn row(&self, opened: &Opened, key: Option<&KeyId>, now: Timestamp) -> RequestRow {
+    /// What the store is to remember: that the tenant was made, or a generation of a key.
+    pub(super) fn row(&self, opened: &Opened, made: Option<&Key>, now: Timestamp) -> RequestRow {
+        let current = made.and_then(Key::current);
         let done = Done {
-            key: key.cloned(),
+            key: made.map(|key| key.id.clone()),
+            generation: current.map_or(0, |current| current.number),
             content: self.content,
         };
         let mut rng = rand::rng();

@@ -4,6 +4,7 @@ mod confirm;
 mod crash;
 mod fleet;
 mod load;
+mod rotation;
 mod tamper;
 
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -1,0 +1,127 @@
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn at(since_start: Duration) -> Timestamp {
+    Timestamp::from_millis(0).plus(since_start)
+}
+
+fn generation(number: u32, made: Duration) -> Generation {
+    Generation {
+        number,
+        lookup_id: LookupId([u8::try_from(number).unwrap(); 16]),
+        digest: [0; 32],
+        hint: format!("ks_live_{number:04}"),
+        created_at: at(made),
+        retires_at: None,
+        sealed_token: Some(vec![1]),
+    }
+}
+
+fn key(expires_at: Option<Duration>) -> Key {
+    Key {
+        tenant: TenantId::parse("acme").unwrap(),
+        id: KeyId::parse("key00001").unwrap(),
+        display_name: DisplayName::parse("ci").unwrap(),
+        description: Description::parse("").unwrap(),
+        owner: Owner::parse("alice").unwrap(),
+        role: Role::User,
+        kind: KeyKind::Live,
+        status: KeyStatus::Active,
+        scopes: BTreeSet::new(),
+        features: None,
+        networks: Vec::new(),
+        limits: Limits::default(),
+        expires_at: expires_at.map(at),
+        generations: vec![generation(1, Duration::ZERO)],
+        created_at: at(Duration::ZERO),
+        updated_at: at(Duration::ZERO),
+        version: 1,
+    }
+}
+
+/// Rotates after each of these times with these graces; answers when each generation ends.
+#[track_caller]
+fn check(
+    expires_at: Option<Duration>,
+    rotations: &[(Duration, Duration)],
+    ends: &[(u32, Option<Duration>)],
+) {
+    let mut key = key(expires_at);
+    for (number, (made, grace)) in (2..).zip(rotations) {
+        key.rotate(generation(number, *made), *grace);
+    }
+    let found: Vec<_> = key
+        .generations
+        .iter()
+        .map(|one| (one.number, one.retires_at))
+        .collect();
+    let expected: Vec<_> = ends
+        .iter()
+        .map(|(number, end)| (*number, end.map(at)))
+        .collect();
+    assert_eq!(found, expected);
+    let kept = key
+        .generations
+        .iter()
+        .filter(|one| one.sealed_token.is_some());
+    assert_eq!(kept.count(), 1, "the token of the current one");
+    assert_eq!(
+        key.expires_at,
+        expires_at.map(at),
+        "a rotation changes no expiry"
+    );
+}
+
+#[test]
+fn the_old_generation_ends_with_its_grace_or_with_the_key() {
+    check(None, &[(HOUR, HOUR)], &[(1, Some(2 * HOUR)), (2, None)]);
+    check(
+        None,
+        &[(HOUR, Duration::ZERO)],
+        &[(1, Some(HOUR)), (2, None)],
+    );
+    check(Some(DAY), &[(HOUR, 2 * DAY)], &[(1, Some(DAY)), (2, None)]);
+}
+
+#[test]
+fn a_second_rotation_ends_the_one_that_was_retiring() {
+    check(
+        None,
+        &[(HOUR, DAY), (2 * HOUR, DAY)],
+        &[(1, Some(2 * HOUR)), (2, Some(2 * HOUR + DAY)), (3, None)],
+    );
+    // One that has ended has ended when it did.
+    check(
+        None,
+        &[(HOUR, HOUR), (9 * HOUR, DAY)],
+        &[(1, Some(2 * HOUR)), (2, Some(9 * HOUR + DAY)), (3, None)],
+    );
+}
+
+#[test]
+fn what_ended_long_ago_or_many_rotations_ago_is_forgotten() {
+    check(
+        None,
+        &[(HOUR, Duration::ZERO), (91 * DAY, DAY)],
+        &[(2, Some(92 * DAY)), (3, None)],
+    );
+    let every_hour: Vec<_> = (1..=20).map(|hour| (hour * HOUR, HOUR / 2)).collect();
+    let last: Vec<_> = (13..=20)
+        .map(|number| (number, Some(number * HOUR + HOUR / 2)))
+        .chain([(21, None)])
+        .collect();
+    check(None, &every_hour, &last);
+}
+
+#[test]
+fn a_generation_retires_until_its_grace_is_over() {
+    let mut key = key(None);
+    assert_eq!(key.retiring(at(Duration::ZERO)), None);
+    key.rotate(generation(2, HOUR), HOUR);
+    let retiring = |now| key.retiring(at(now)).map(|one| one.number);
+    assert_eq!(retiring(HOUR), Some(1));
+    assert_eq!(retiring(2 * HOUR), None, "at the very end it is over");
+    assert_eq!(key.current().map(|one| one.number), Some(2));
+}
