@@ -22,11 +22,21 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 // By hand, so that the token never reaches a log.
 impl fmt::Debug for admin::CreateKeyResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateKeyResponse")
-            .field("key", &self.key)
-            .field("plaintext", &"..")
-            .finish()
+        key_with_token(f, "CreateKeyResponse", self.key.as_ref())
     }
+}
+
+impl fmt::Debug for admin::RotateKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        key_with_token(f, "RotateKeyResponse", self.key.as_ref())
+    }
+}
+
+fn key_with_token(f: &mut fmt::Formatter<'_>, name: &str, key: Option<&admin::Key>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("key", &key)
+        .field("plaintext", &"..")
+        .finish()
 }
 
 impl fmt::Debug for admin::ImportKeyRequest {
@@ -73,7 +83,11 @@ mod tests {
             token: token.into(),
             ..pb::VerifyKeyRequest::default()
         };
-        let shown = format!("{answer:?} {answer:#?} {batch:?} {import:?} {verify:?}");
+        let rotated = pb::RotateKeyResponse {
+            key: None,
+            plaintext: token.into(),
+        };
+        let shown = format!("{rotated:?} {answer:?} {answer:#?} {batch:?} {import:?} {verify:?}");
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

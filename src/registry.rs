@@ -38,6 +38,7 @@ pub use etag::Etag;
 pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use requests::RequestId;
+pub use rotation::NewEnd;
 pub use tenants::NewTenant;
 pub use verify::Proven;
 

@@ -15,6 +15,8 @@
 //! | no such tenant or key | NOT_FOUND | `TENANT_NOT_FOUND`, `KEY_NOT_FOUND` |
 //! | there is one already | ALREADY_EXISTS | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` |
 //! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
+//! | an expired key does not rotate | FAILED_PRECONDITION | `KEY_EXPIRED` |
+//! | a request rotated a key, the token is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
 //! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
 //! | a request was done, its token is not kept | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
 //! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
@@ -76,6 +78,10 @@ pub enum Reason {
     KeyAlreadyExists,
     /// A revoked key does not change any more.
     KeyRevoked,
+    /// An expired key is renewed first.
+    KeyExpired,
+    /// The token that is asked for is not kept.
+    TokenNotKept,
     /// The request id was used for something else.
     RequestIdReused,
     /// The message is no message of the method.
@@ -122,6 +128,8 @@ impl Reason {
             Self::TenantAlreadyExists => ("TENANT_ALREADY_EXISTS", Code::AlreadyExists),
             Self::KeyAlreadyExists => ("KEY_ALREADY_EXISTS", Code::AlreadyExists),
             Self::KeyRevoked => ("KEY_REVOKED", Code::FailedPrecondition),
+            Self::KeyExpired => ("KEY_EXPIRED", Code::FailedPrecondition),
+            Self::TokenNotKept => ("TOKEN_NOT_KEPT", Code::FailedPrecondition),
             Self::RequestIdReused => ("REQUEST_ID_REUSED", Code::InvalidArgument),
             Self::MalformedRequest => ("MALFORMED_REQUEST", Code::InvalidArgument),
             Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::OutOfRange),
@@ -197,7 +205,7 @@ pub fn etag_mismatch(what: &'static str) -> Status {
 }
 
 /// What the registry said, in the client's terms. Paths of fields begin with `prefix`, the resource's field in
-/// the request.
+/// the request, if it has one.
 pub fn from_registry(prefix: &'static str) -> impl Fn(RegistryError) -> Status {
     move |error| status_of(prefix, error)
 }
@@ -214,6 +222,12 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
         RegistryError::KeyRevoked => {
             Reason::KeyRevoked.status("the key is revoked: it does not change any more")
         }
+        RegistryError::KeyExpired => {
+            Reason::KeyExpired.status("the key has expired: renew it first")
+        }
+        RegistryError::RotationNotKept => Reason::TokenNotKept.status(
+            "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
+        ),
         RegistryError::RequestReused => request_reused(),
         RegistryError::TokenNotKept { tenant, key } => token_not_kept(&tenant, &key),
         RegistryError::Invalid { field, problem } => invalid_field(prefix, field, problem),
@@ -265,13 +279,21 @@ fn invalid_field(prefix: &str, field: &str, problem: String) -> Status {
     // A token is not a part of a key, but stands beside it.
     let path = match field {
         "token" => field.to_owned(),
-        field => format!("{prefix}.{field}"),
+        field => path_of(prefix, field),
     };
     invalid(vec![FieldViolation::new(path, problem)])
 }
 
+/// Some requests have no resource, and the field stands by itself.
+fn path_of(prefix: &str, field: &str) -> String {
+    match prefix {
+        "" => field.to_owned(),
+        prefix => format!("{prefix}.{field}"),
+    }
+}
+
 fn bad_expiry(prefix: &str, message: String, problem: ExpiryProblem) -> Status {
-    let violation = FieldViolation::new(format!("{prefix}.expire_time"), problem.to_string());
+    let violation = FieldViolation::new(path_of(prefix, "expire_time"), problem.to_string());
     let numbers = problem.rules().map(|rules| {
         [
             ("min_expiry_days", rules.min_days.to_string()),

@@ -51,6 +51,24 @@ pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
     )
 }
 
+/// Whether a user may have another token or a longer life of this key of its own with `own`: both give what the key
+/// may do.
+pub(super) fn check_user_gets(own: &Key, key: &Key) -> Result<(), Status> {
+    if own.tenant == key.tenant && own.id == key.id {
+        return Ok(());
+    }
+    check_asked(
+        own,
+        &Asked {
+            owner: Some(&key.owner),
+            scopes: Some(&key.scopes),
+            features: Some(key.features.as_ref()),
+            networks: Some(&key.networks),
+            limits: Some(&key.limits),
+        },
+    )
+}
+
 /// Whether a user may change a key of its own like this with `own`.
 pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Status> {
     for (field, set) in [
@@ -246,6 +264,31 @@ mod tests {
         for wider in [Limits::default(), rate("11/s"), rate("10/s shadow")] {
             assert!(check_user(&limited, &with(wider)).is_err(), "{wider:?}");
         }
+    }
+
+    #[test]
+    fn a_user_gets_no_token_of_a_key_that_may_do_more_than_its_own() {
+        let beside = |change: fn(&mut Key)| {
+            let mut key = Key {
+                id: KeyId::parse("key00002").unwrap(),
+                ..own()
+            };
+            change(&mut key);
+            check_user_gets(&own(), &key).is_ok()
+        };
+        assert!(beside(|_| ()));
+        assert!(beside(|key| key.scopes.clear()));
+        assert!(!beside(|key| key.features = None));
+        assert!(!beside(|key| key.networks.clear()));
+        assert!(!beside(|key| {
+            key.scopes.insert(Scope::parse("write").unwrap());
+        }));
+        // Its own token it may change whatever the key may do.
+        let itself = Key {
+            features: None,
+            ..own()
+        };
+        assert!(check_user_gets(&own(), &itself).is_ok());
     }
 
     #[test]

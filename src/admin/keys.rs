@@ -3,6 +3,7 @@
 mod create;
 mod list;
 mod revoke;
+mod rotate;
 mod verify;
 
 use tonic::{Request, Response, Status};
@@ -90,6 +91,23 @@ impl KeyService for Keys {
             .await;
         let changed = changed.map_err(from_registry("key"))?;
         Ok(Response::new(key_to_proto(&changed, self.0.clock.now())))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<pb::RotateKeyRequest>,
+    ) -> Answer<pb::RotateKeyResponse> {
+        let caller = self.0.caller(&request).await?;
+        self.rotate(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn renew_key(&self, request: Request<pb::RenewKeyRequest>) -> Answer<pb::Key> {
+        let caller = self.0.caller(&request).await?;
+        self.renew(&caller, request.get_ref())
+            .await
+            .map(Response::new)
     }
 
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::Key> {

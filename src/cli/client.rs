@@ -413,6 +413,7 @@ fn advice(reason: &str) -> Option<&'static str> {
         "PERMISSION_DENIED" => "use the key of somebody whose role allows it",
         "TENANT_NOT_FOUND" => "`keystile tenant list` shows those that there are",
         "KEY_NOT_FOUND" => "`keystile key list TENANT` shows those that there are",
+        "KEY_EXPIRED" => "`keystile key renew --expires-in 90d TENANT KEY` lets it work again",
         "TENANT_ALREADY_EXISTS" => "`keystile tenant update` changes it",
         "ETAG_MISMATCH" => {
             "look at it again, then repeat the command without --etag or with the new one"

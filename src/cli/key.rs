@@ -3,6 +3,7 @@
 mod import;
 mod revoke;
 mod revoke_all;
+mod rotate;
 mod table;
 mod update;
 mod verify;
@@ -78,6 +79,21 @@ Examples:
   keystile key update acme mfzwizltoqzdgmjs --scope write --remove-scope read
   keystile key update acme mfzwizltoqzdgmjs --allow-cidr 10.0.0.0/8")]
     Update(Box<update::UpdateArgs>),
+    /// Give a key another token and print it, once; its id, limits and expiry stay
+    #[command(
+        after_help = "Without --grace the token that it had stops working at once. With it, both work until the grace is over, and never
+past the key's expiry; a token that was still in the grace of an earlier rotation stops at once.
+
+Examples:
+  keystile key rotate acme mfzwizltoqzdgmjs
+  keystile key rotate --grace 1h acme mfzwizltoqzdgmjs
+  keystile key rotate --grace 1h acme mfzwizltoqzdgmjs -o json | jq -r .plaintext"
+    )]
+    Rotate(rotate::RotateArgs),
+    /// Put off when a key expires; its token stays, and an expired key works again
+    #[command(after_help = "Example:
+  keystile key renew --expires-in 90d acme mfzwizltoqzdgmjs")]
+    Renew(rotate::RenewArgs),
     /// Make a key stop working, at once and for good
     #[command(
         after_help = "With --wait it ends with 1 when a live sidecar has not confirmed in time: the key is revoked all the
@@ -240,6 +256,10 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         }
         KeyCommand::Update(args) => {
             output::one(out, form, &update::run(&client().await?, args).await?)
+        }
+        KeyCommand::Rotate(args) => rotate::rotate(&client().await?, args, form, out).await,
+        KeyCommand::Renew(args) => {
+            output::one(out, form, &rotate::renew(&client().await?, args).await?)
         }
         KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,
         KeyCommand::RevokeAll(args) => {

@@ -13,6 +13,15 @@ use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{CreatedKey, Etag, Opened, Registry, RegistryError, RequestId};
 use crate::store::CountChange;
 
+/// When a renewed key ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewEnd {
+    /// At that time.
+    At(Timestamp),
+    /// That long after it was renewed.
+    After(Duration),
+}
+
 impl Registry {
     /// Gives a key another token. The one that it had works on for `grace`, and never past the key's expiry; an older
     /// one that was still in its grace ends now. All else of the key goes on. With a request, it is done once.
@@ -107,7 +116,7 @@ impl Registry {
         actor: &Actor,
         tenant: &TenantId,
         id: &KeyId,
-        end: Timestamp,
+        end: NewEnd,
         etag: Option<Etag>,
     ) -> Result<Key, RegistryError> {
         let edit = Edit {
@@ -117,7 +126,11 @@ impl Registry {
             note: String::new(),
             etag,
             request: None,
-            change: |_: &Opened, key: &mut Key, now| {
+            change: |_: &Opened, key: &mut Key, now: Timestamp| {
+                let end = match end {
+                    NewEnd::At(end) => end,
+                    NewEnd::After(life) => now.plus(life),
+                };
                 let renewed = self.renew(key, end, now);
                 renewed.inspect_err(|error| {
                     self.note_refused_key(actor, tenant, (&key.owner, key.role), error);

@@ -83,6 +83,18 @@ fn each_registry_error_has_its_code_reason_and_message() {
             "the key is revoked: it does not change any more",
         ),
         (
+            RegistryError::KeyExpired,
+            Code::FailedPrecondition,
+            "KEY_EXPIRED",
+            "the key has expired: renew it first",
+        ),
+        (
+            RegistryError::RotationNotKept,
+            Code::FailedPrecondition,
+            "TOKEN_NOT_KEPT",
+            "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
+        ),
+        (
             RegistryError::RequestReused,
             Code::InvalidArgument,
             "REQUEST_ID_REUSED",

@@ -4,6 +4,7 @@ mod acl;
 mod blocks;
 mod limits;
 mod migrate;
+mod rotation;
 mod start;
 mod topologies;
 

@@ -280,11 +280,17 @@ async fn no_token_comes_out_anywhere() {
     let (id, revoked) = create_key(&place, &["--description", PASTED]);
     place.do_it(&["key", "revoke", "acme", &id, "--reason", PASTED]);
     let (_, expired) = create_key(&place, &["--expires-in", "1s"]);
+    let (id, retiring) = create_key(&place, &[]);
+    let rotated = place.do_it(&["key", "rotate", "acme", &id, "--grace", "1h", "-o", "json"]);
+    let rotated: serde_json::Value = serde_json::from_str(&rotated).unwrap();
+    let rotated = rotated["plaintext"].as_str().unwrap().to_owned();
     let tokens = [
         ("the first key", place.admin_token.clone()),
         ("a key that works", works),
         ("a revoked key", revoked),
         ("an expired key", expired.clone()),
+        ("a token in its grace window", retiring),
+        ("the token of a rotated key", rotated),
         ("a token of another system", FOREIGN.to_owned()),
         ("a mistyped token", MISTYPED.to_owned()),
     ];
@@ -315,6 +321,8 @@ async fn no_token_comes_out_anywhere() {
             vec!["tenant", "list", "--page-token", "x"],
             vec!["key", "get", "acme", token],
             vec!["key", "revoke", "acme", token],
+            vec!["key", "rotate", "acme", token],
+            vec!["key", "renew", "acme", token, "--expires-in", "30d"],
             vec!["tenant", "get", token],
             vec!["tenant", "suspend", "acme", "--etag", token],
         ] {

@@ -18,7 +18,7 @@ use crate::proto::admin as pb;
 use crate::registry::{Etag, NewKey};
 
 /// The longest life that can be asked for; what is allowed is another matter.
-const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
+pub(super) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
 
 /// The longest text of a network is an IPv6 address with its prefix.
 const NETWORK_LEN_MAX: usize = 43;
@@ -76,6 +76,11 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .quota
             .map(|quota| quota.to_string())
             .unwrap_or_default(),
+        retiring: key.retiring(now).map(|old| pb::RetiringGeneration {
+            generation: old.number,
+            key_prefix: old.hint.clone(),
+            retire_time: old.retires_at.map(time_to_proto),
+        }),
     }
 }
 

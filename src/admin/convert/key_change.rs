@@ -1,16 +1,19 @@
-//! What an update of a key sets.
+//! What is asked to change of a key.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
-use crate::admin::convert::key::{features, networks, quota, rate, scopes};
-use crate::admin::convert::{Fields, masked};
-use crate::domain::key::Key;
+use crate::admin::convert::key::{TTL_MAX, features, networks, quota, rate, scopes};
+use crate::admin::convert::{Fields, bad, duration_from_proto, masked, time_from_proto};
+use crate::domain::key::{GRACE_MAX, Key};
 use crate::domain::limit::{Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, Scope};
 use crate::proto::admin as pb;
+use crate::registry::NewEnd;
 
 /// What an update sets; what is none stays.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -102,5 +105,28 @@ impl KeyChange {
         ];
         let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
         names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// For how long the token before works on; unset is not at all.
+pub(in crate::admin) fn grace(asked: Option<&ProtoDuration>) -> Result<Duration, Status> {
+    let Some(asked) = asked else {
+        return Ok(Duration::ZERO);
+    };
+    duration_from_proto(asked, GRACE_MAX).ok_or_else(|| bad("grace", "must be 0 to 30 days"))
+}
+
+/// The end of a life that is to be put off.
+pub(in crate::admin) fn new_end(request: &pb::RenewKeyRequest) -> Result<NewEnd, Status> {
+    match (request.expire_time, &request.ttl) {
+        (Some(time), None) => time_from_proto(time)
+            .map(NewEnd::At)
+            .ok_or_else(|| bad("expire_time", "must be before the year 10000")),
+        (None, Some(ttl)) => duration_from_proto(ttl, TTL_MAX)
+            .filter(|ttl| !ttl.is_zero())
+            .map(NewEnd::After)
+            .ok_or_else(|| bad("ttl", "must be more than 0 and at most 1000 years")),
+        (None, None) => Err(bad("expire_time", "or `ttl` is required")),
+        (Some(_), Some(_)) => Err(bad("ttl", "must be absent where `expire_time` is set")),
     }
 }

@@ -106,6 +106,14 @@ impl Resource for pb::Key {
             Some(list) => list.names.join(", "),
             None => String::new(),
         };
+        let retiring = self.retiring.as_ref().map(|old| {
+            let end = time(old.retire_time.as_ref());
+            format!("{}... works until {end}", old.key_prefix)
+        });
+        let generation = match self.generation {
+            0 | 1 => String::new(),
+            later => later.to_string(),
+        };
         vec![
             ("key", self.key_id.clone()),
             ("tenant", self.tenant_id.clone()),
@@ -121,6 +129,8 @@ impl Resource for pb::Key {
             ("own rate", self.rate.clone()),
             ("own quota", self.quota.clone()),
             ("token begins", self.key_prefix.clone()),
+            ("generation", generation),
+            ("token before", retiring.unwrap_or_default()),
             ("expires", time(self.expire_time.as_ref())),
             ("created", time(self.create_time.as_ref())),
             ("updated", time(self.update_time.as_ref())),

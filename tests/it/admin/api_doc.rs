@@ -27,8 +27,8 @@ and `keystile` itself.
   `google.rpc.BadRequest` with the path of each field that is not acceptable. UNAVAILABLE carries a `RetryInfo`.
 - **Etags** change with every change of a resource. Send one back to be refused, with ABORTED, when somebody else was
   faster.
-- **Repeating:** a create with a `request_id` can be sent again until it is answered. The same caller gets the first
-  answer, for 24 hours at least.
+- **Repeating:** a create or a rotation with a `request_id` can be sent again until it is answered. The same caller gets
+  the first answer, for 24 hours at least.
 - **Lists** come in the order of ids, a page at a time. A page can be shorter than asked and not be the last: only an
   empty `next_page_token` ends the list. What is there from the first page to the last is seen once.
 - **Bounds:** a request is at most 2 MiB, a batch at most 1000. A call ends at its deadline (`grpc-timeout`);
@@ -47,6 +47,8 @@ and `keystile` itself.
 | `TENANT_NOT_FOUND`, `KEY_NOT_FOUND` | NOT_FOUND | it is not there, or not for the caller |
 | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` | ALREADY_EXISTS | the id, or the token, is taken |
 | `KEY_REVOKED` | FAILED_PRECONDITION | a revoked key does not change any more |
+| `KEY_EXPIRED` | FAILED_PRECONDITION | an expired key is renewed before it is rotated |
+| `TOKEN_NOT_KEPT` | FAILED_PRECONDITION | the request was done before, and the token that it made cannot be shown again |
 | `ETAG_MISMATCH` | ABORTED | somebody else was faster |
 | `API_KEY_LIMIT_EXCEEDED` | RESOURCE_EXHAUSTED | one more key would be too many; the metadata has `scope`, `limit`, `current`, `role`, `source` |
 | `API_KEY_EXPIRY_INVALID` | INVALID_ARGUMENT | the key may not have this expiry; the metadata has `min_expiry_days`, `max_expiry_days`, `enforce_expiry` |

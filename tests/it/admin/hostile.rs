@@ -64,7 +64,8 @@ fn right_request(method: &str, key: &str) -> String {
         "ImportKeys" => r#"{"parent": "tenants/-", "requests": [{"parent": "tenants/platform",
                 "token": "0123456789abcdef", "key": {"displayName": "x", "owner": "alice"}}]}"#
             .into(),
-        "GetKey" | "RevokeKey" => format!(r#"{{"name": "{name}"}}"#),
+        "RenewKey" => format!(r#"{{"name": "{name}", "expireTime": "2100-01-01T00:00:00Z"}}"#),
+        "GetKey" | "RevokeKey" | "RotateKey" => format!(r#"{{"name": "{name}"}}"#),
         "ListKeys" => r#"{"parent": "tenants/platform"}"#.into(),
         "UpdateKey" => {
             format!(r#"{{"key": {{"name": "{name}", "displayName": "x"}}, "updateMask": "*"}}"#)

@@ -41,6 +41,10 @@ const TABLE: &[Row] = &[
     ("ListKeys",      [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("UpdateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("UpdateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("RotateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RotateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("RenewKey",      [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RenewAdmin",    [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RevokeAllKeys", [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
@@ -342,6 +346,29 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
                 ..pb::ListKeysRequest::default()
             };
             keys.list_keys(request).await.map(drop)
+        }
+        "RotateKey" | "RotateAdmin" => {
+            let request = pb::RotateKeyRequest {
+                name: some_key(server, tenant, role_of(rpc)).await,
+                ..Default::default()
+            };
+            keys.rotate_key(request).await.map(drop)
+        }
+        "RenewKey" | "RenewAdmin" => {
+            let end = |year: i64| prost_types::Timestamp {
+                seconds: (year - 1970) * 31_557_600,
+                nanos: 0,
+            };
+            let mut made = create_key(tenant, role_of(rpc));
+            made.key.as_mut().unwrap().expire_time = Some(end(2100));
+            let made = server.keys("own-global_admin").create_key(made).await;
+            let name = made.map(|made| made.into_inner().key.unwrap().name);
+            let request = pb::RenewKeyRequest {
+                name: name.unwrap_or_else(|_| format!("tenants/{tenant}/keys/abcd2345")),
+                expire_time: Some(end(2101)),
+                ..Default::default()
+            };
+            keys.renew_key(request).await.map(drop)
         }
         "RevokeKey" | "RevokeAdmin" => {
             let name = some_key(server, tenant, role_of(rpc)).await;

@@ -12,19 +12,22 @@ use keystile::abuse::{self, Blocks};
 use keystile::admin;
 use keystile::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential, Identity};
 use keystile::clock::{Clock, SystemClock};
+use keystile::crypto::envelope::{self, Kind, Place};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
+use keystile::proto::admin as pb;
 use keystile::proto::admin::block_service_client::BlockServiceClient;
 use keystile::proto::admin::fleet_service_client::FleetServiceClient;
 use keystile::proto::admin::key_service_client::KeyServiceClient;
 use keystile::proto::admin::limit_service_client::LimitServiceClient;
 use keystile::proto::admin::tenant_service_client::TenantServiceClient;
 use keystile::registry::{NewKey, NewTenant, Registry, Settings};
-use keystile::store::Store;
 use keystile::store::redb::EmbeddedStore;
+use keystile::store::{Store, records};
 use parking_lot::Mutex;
+use prost::Message as _;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -148,6 +151,43 @@ impl AdminServer {
         self.callers.0.lock().insert(token.into(), who);
     }
 
+    /// The notes of the audit entries of `platform` that are of an action, oldest first.
+    pub(crate) async fn notes(&self, action: &str) -> Vec<String> {
+        let tenant = TenantId::parse("platform").unwrap();
+        let store = self.registry.store();
+        let row = store.tenant(&tenant).await.unwrap().unwrap();
+        let (_, data_key) = records::open_tenant(&self.data, &row).unwrap();
+        let place = Place {
+            kind: Kind::Audit,
+            tenant: tenant.as_str(),
+            key: "",
+            generation: 0,
+            lookup_id: None,
+        };
+        let entries = store.audit_after(&tenant, 0, 1000).await.unwrap();
+        let changes = entries.iter().map(|(_, sealed)| {
+            let plain = envelope::open(&data_key, &place, sealed).unwrap();
+            Change::decode(plain.as_slice()).unwrap()
+        });
+        let of_action = changes.filter(|change| change.action == action);
+        of_action.map(|change| change.note).collect()
+    }
+
+    /// The key of `platform` that a token stands for.
+    pub(crate) async fn own_key(&self, token: &str) -> pb::Key {
+        let found = self.callers.0.lock().get(token.as_bytes()).cloned();
+        let Some(Ok(Identity {
+            credential: Credential::Key { tenant, key, .. },
+            ..
+        })) = found
+        else {
+            panic!("{token} stands for no key")
+        };
+        let name = format!("tenants/{tenant}/keys/{key}");
+        let get = pb::GetKeyRequest { name };
+        self.keys(token).get_key(get).await.unwrap().into_inner()
+    }
+
     pub(crate) fn tenants(&self, token: &str) -> TenantServiceClient<Authorized> {
         TenantServiceClient::with_interceptor(self.channel.clone(), as_caller(token))
     }
@@ -190,6 +230,15 @@ impl AdminServer {
     pub(crate) fn anonymous(&self) -> TenantServiceClient<Channel> {
         TenantServiceClient::new(self.channel.clone())
     }
+}
+
+/// Of a stored audit entry, what tests look at.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Change {
+    #[prost(string, tag = "3")]
+    action: String,
+    #[prost(string, tag = "6")]
+    note: String,
 }
 
 /// Messages as they are on the wire.

@@ -66,3 +66,57 @@ fn yaml_says_what_json_says() {
     let made: serde_json::Value = serde_saphyr::from_str(&made).unwrap();
     assert!(made["plaintext"].as_str().unwrap().starts_with("ks_live_"));
 }
+
+#[test]
+fn a_key_is_rotated_and_renewed() {
+    let account = Account::admin();
+    account.done("tenant create rotating");
+    let made = account
+        .run("key create rotating --name k --expires-in 30d -o json")
+        .json();
+    let id = made["key"]["key_id"].as_str().unwrap();
+    let old = made["plaintext"].as_str().unwrap();
+
+    let rotated = account.run(&format!("key rotate --grace 1h rotating {id} -o json"));
+    let rotated = rotated.json();
+    let new = rotated["plaintext"].as_str().unwrap();
+    assert_ne!(new, old);
+    assert_eq!(rotated["key"]["generation"], 2);
+    assert_eq!(rotated["key"]["expire_time"], made["key"]["expire_time"]);
+    assert_eq!(rotated["key"]["retiring"]["generation"], 1);
+    let verified = |token: &str| account.run_with("key verify --token-file - -o json", token);
+    assert_eq!(verified(old).code, Some(0));
+    assert_eq!(verified(new).code, Some(0));
+    let shown = account.done(&format!("key get rotating {id}"));
+    assert!(shown.contains("works until 20"), "{shown}");
+    assert!(!shown.contains(new), "{shown}");
+
+    let text = account.done(&format!("key rotate rotating {id}"));
+    assert!(text.contains("It is shown this once"), "{text}");
+    assert!(text.contains("has stopped working"), "{text}");
+    assert_eq!(verified(new).json()["reason"], "api_key_expired");
+
+    let renewed = account.run(&format!("key renew --expires-in 90d rotating {id} -o json"));
+    let renewed = renewed.json();
+    assert_eq!(renewed["generation"], 3);
+    assert_ne!(renewed["expire_time"], made["key"]["expire_time"]);
+
+    for (line, code, words) in [
+        ("rotate --grace 31d", 1, "grace: must be 0 to 30 days"),
+        ("rotate --grace soon", 2, "soon"),
+        (
+            "renew --expires-in 1d",
+            1,
+            "must not be before the present end",
+        ),
+        ("renew", 2, "--expires-in"),
+    ] {
+        let ended = account.run(&format!("key {line} rotating {id}"));
+        assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
+        assert!(ended.err.contains(words), "{line}: {ended:?}");
+    }
+    account.done(&format!("key revoke rotating {id}"));
+    let refused = account.run(&format!("key rotate rotating {id}"));
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("revoked"), "{refused:?}");
+}

@@ -1,0 +1,60 @@
+//! Another token for a key, and a longer life.
+
+use tonic::Status;
+
+use crate::admin::caller::Identity;
+use crate::admin::convert::{expect_etag, grace, key_to_proto, new_end, request_id};
+use crate::admin::grant;
+use crate::admin::keys::Keys;
+use crate::domain::key::Key;
+use crate::proto::admin as pb;
+use crate::status::from_registry;
+
+impl Keys {
+    pub(super) async fn rotate(
+        &self,
+        caller: &Identity,
+        mut request: pb::RotateKeyRequest,
+    ) -> Result<pb::RotateKeyResponse, Status> {
+        let key = self.obtain(caller, &request.name).await?;
+        let id = std::mem::take(&mut request.request_id);
+        let id = request_id(&id, &request)?;
+        let grace = grace(request.grace.as_ref())?;
+        let etag = expect_etag("key", &request.etag)?;
+        let (registry, actor) = (&self.0.registry, caller.actor());
+        let rotated = registry
+            .rotate_key(&actor, &key.tenant, &key.id, grace, etag, id.as_ref())
+            .await;
+        let rotated = rotated.map_err(from_registry(""))?;
+        Ok(pb::RotateKeyResponse {
+            key: Some(key_to_proto(&rotated.key, self.0.clock.now())),
+            plaintext: rotated.token.expose().to_owned(),
+        })
+    }
+
+    pub(super) async fn renew(
+        &self,
+        caller: &Identity,
+        request: &pb::RenewKeyRequest,
+    ) -> Result<pb::Key, Status> {
+        let key = self.obtain(caller, &request.name).await?;
+        let end = new_end(request)?;
+        let etag = expect_etag("key", &request.etag)?;
+        let (registry, actor) = (&self.0.registry, caller.actor());
+        let renewed = registry
+            .renew_key(&actor, &key.tenant, &key.id, end, etag)
+            .await;
+        let renewed = renewed.map_err(from_registry(""))?;
+        Ok(key_to_proto(&renewed, self.0.clock.now()))
+    }
+
+    /// The key of that name, if the caller may have what it may do.
+    async fn obtain(&self, caller: &Identity, name: &str) -> Result<Key, Status> {
+        let key = self.reach(caller, "name", name).await?;
+        grant::check_role(caller, key.role)?;
+        if caller.only_owner().is_some() {
+            grant::check_user_gets(&self.own(caller).await?, &key)?;
+        }
+        Ok(key)
+    }
+}
