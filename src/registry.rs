@@ -13,6 +13,7 @@ mod notes;
 mod requests;
 mod rotation;
 mod tenants;
+mod tokens;
 mod verify;
 
 use std::sync::Arc;

@@ -6,18 +6,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::crypto::envelope::DataKey;
 use crate::crypto::token::{PresentedToken, TOKEN_LEN_MAX, TOKEN_LEN_MIN, Token};
 use crate::domain::change::{Action, Actor};
 use crate::domain::governance::LimitSource;
-use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
-use crate::store::records::{self, RecordError};
+use crate::store::records;
 use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit};
 
 /// What a new key is made of.
@@ -242,23 +241,6 @@ impl Registry {
         }
     }
 
-    /// The token of a generation, if it is kept.
-    pub(super) fn kept_token(
-        &self,
-        opened: &Opened,
-        key: &Key,
-        generation: u32,
-    ) -> Result<Option<Token>, RegistryError> {
-        let mut generations = key.generations.iter();
-        let found = generations.find(|kept| kept.number == generation);
-        let sealed = found.and_then(|found| found.sealed_token.as_ref());
-        let (Some(vault), Some(sealed)) = (self.vault_key(opened)?, sealed) else {
-            return Ok(None);
-        };
-        let token = records::open_token(&vault, key, generation, sealed)?;
-        Ok(Some(token))
-    }
-
     async fn make_key(
         &self,
         actor: &Actor,
@@ -352,14 +334,6 @@ impl Registry {
         }
     }
 
-    pub(super) fn new_token(&self, kind: KeyKind) -> Token {
-        let prefix = match kind {
-            KeyKind::Test => &self.settings.prefixes.test,
-            KeyKind::Live | KeyKind::Imported => &self.settings.prefixes.live,
-        };
-        Token::generate(prefix, &mut rand::rng())
-    }
-
     fn assemble(
         &self,
         opened: &Opened,
@@ -390,63 +364,6 @@ impl Registry {
         let first = self.generation(opened, &key, 1, token, hint, now)?;
         key.generations.push(first);
         Ok(key)
-    }
-
-    /// A generation of a key with that token.
-    pub(super) fn generation(
-        &self,
-        opened: &Opened,
-        key: &Key,
-        number: u32,
-        token: &Token,
-        hint: String,
-        now: Timestamp,
-    ) -> Result<Generation, RegistryError> {
-        let digest = self.lookup.digest(token.expose());
-        Ok(Generation {
-            number,
-            lookup_id: digest.lookup_id(),
-            digest: *digest.as_bytes(),
-            hint,
-            created_at: now,
-            retires_at: None,
-            sealed_token: self.keep_token(opened, key, number, token)?,
-        })
-    }
-
-    /// The token, sealed for `RevealKey`; none when there is no vault, or the tenant was made without one.
-    fn keep_token(
-        &self,
-        opened: &Opened,
-        key: &Key,
-        generation: u32,
-        token: &Token,
-    ) -> Result<Option<Vec<u8>>, RegistryError> {
-        let Some(vault_key) = self.vault_key(opened)? else {
-            return Ok(None);
-        };
-        Ok(Some(records::seal_token(
-            &vault_key,
-            key,
-            generation,
-            token.expose(),
-            &mut rand::rng(),
-        )))
-    }
-
-    /// The key that tokens of the tenant are kept under; none when there is no vault, or the tenant was made
-    /// without one.
-    fn vault_key(&self, opened: &Opened) -> Result<Option<DataKey>, RegistryError> {
-        let (Some(vault), false) = (&self.vault, opened.wrapped.vault.is_empty()) else {
-            return Ok(None);
-        };
-        let tenant = &opened.tenant.id;
-        let opened = vault.unwrap(tenant.as_str(), &opened.wrapped.vault);
-        let key = opened.map_err(|source| RecordError::DataKey {
-            tenant: tenant.clone(),
-            source,
-        })?;
-        Ok(Some(key))
     }
 
     /// A key of a tenant.
