@@ -195,7 +195,11 @@ impl Registry {
             self.end_windows(&mut windows, Timestamp::MAX).await;
         };
         if timeout(PATIENCE, rest).await.is_err() {
-            tracing::warn!("some entries of the audit were not written before the end");
+            let waiting = queue.len();
+            tracing::warn!(
+                waiting,
+                "entries of the audit were not written before the end"
+            );
         }
     }
 

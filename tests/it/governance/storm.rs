@@ -16,13 +16,13 @@ use crate::support::program::{Place, Running};
 const RELOADS: usize = 1000;
 /// After these the allocator has what it needs.
 const WARM: usize = 100;
-/// What may be more in memory at the end; each configuration is larger than this divided by their number.
-const GROWTH_MAX: u64 = 12 << 20;
+/// What may be more in memory at the end: less than the good configurations together, were they kept.
+const GROWTH_MAX: u64 = 8 << 20;
 const RULES: &str = "api_keys: {min_expiry_days: 0, max_expiry_days: 0}";
 
-/// Configurations that are large enough to be missed.
+/// Configurations that are large enough for a leak to be seen.
 fn rules(max: usize) -> String {
-    let tenants: Vec<String> = (0..200)
+    let tenants: Vec<String> = (0..40)
         .map(|at| format!("{{tenant_id: t{at}, max_keys_per_user: {max}}}"))
         .collect();
     format!(
@@ -56,7 +56,7 @@ async fn check_on(channel: Channel, token: String, stop: Arc<AtomicBool>, checks
         let status = client::ask(&channel, &[("x-api-key", &token)]).await;
         assert_eq!(status, 200);
         checks.fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(4)).await;
     }
 }
 
@@ -104,7 +104,7 @@ async fn a_storm_of_reloads_fails_no_check_and_leaks_nothing() {
         );
         while reads(&place) <= reload {
             assert!(begun.elapsed() < PATIENCE, "{}", running.log());
-            sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(2)).await;
         }
         if reload == WARM {
             warm = footprint(&running);
@@ -116,7 +116,7 @@ async fn a_storm_of_reloads_fails_no_check_and_leaks_nothing() {
         timeout(PATIENCE, task).await.unwrap().unwrap();
     }
     let checked = checks.load(Ordering::Relaxed);
-    assert!(checked > 1000, "only {checked} checks: no load");
+    assert!(checked > 500, "only {checked} checks: no load");
     assert!(end.0 <= warm.0 + 8, "open files: {} then {}", warm.0, end.0);
     assert!(
         end.1 <= warm.1 + GROWTH_MAX,

@@ -1,5 +1,6 @@
 //! What the audit says of limits on keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keystile::crypto::envelope::{self, Kind, Place};
@@ -11,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::server::AdminServer;
 use super::super::{ROOT, server};
 use super::{id, make, set, small};
+use crate::harness::PATIENCE;
+use crate::support::fault_store::{FaultStore, Mood};
 
 /// The texts of a tenant's audit, the newest first. There is no service that shows them yet.
 async fn audit(server: &AdminServer, tenant: &str) -> Vec<String> {
@@ -100,4 +103,43 @@ async fn changes_refusals_and_readings_are_in_the_audit_and_a_flood_of_them_is_n
     }
     assert_eq!(new.len(), 4, "{new:#?}");
     assert_eq!(server.registry.notes_dropped(), 0);
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
+    let store = FaultStore::new();
+    let server = AdminServer::over(Arc::clone(&store) as _, true).await;
+    let server = server.with_tenant("platform").await;
+    server.registry.set_key_rules(KeyRules {
+        enabled: false,
+        ..small()
+    });
+    make(&server, "alice", pb::Role::User).await.unwrap_err();
+    store.be(Mood::Hanging);
+    let stop = CancellationToken::new();
+    let (registry, stopped) = (server.registry.clone(), stop.clone());
+    let writing = tokio::spawn(async move { registry.write_notes(stopped).await });
+    wait_until(|| server.registry.notes_dropped() == 1).await;
+    store.be(Mood::Well);
+    make(&server, "bob", pb::Role::User).await.unwrap_err();
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, writing)
+        .await
+        .unwrap()
+        .unwrap();
+    let newest = audit(&server, "platform").await;
+    assert!(newest[0].contains("owner bob"), "{newest:?}");
+    assert!(
+        !newest.iter().any(|text| text.contains("owner alice")),
+        "{newest:?}"
+    );
+}
+
+async fn wait_until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
