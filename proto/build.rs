@@ -19,9 +19,10 @@ const SCHEMAS: [&str; 6] = [
 ];
 
 /// Messages that carry a token: a derived `Debug` would print it, so theirs is written by hand in `src/proto.rs`.
-const SECRET_MESSAGES: [&str; 4] = [
+const SECRET_MESSAGES: [&str; 5] = [
     "keystile.admin.v1.CreateKeyResponse",
     "keystile.admin.v1.RotateKeyResponse",
+    "keystile.admin.v1.RevealKeyResponse",
     "keystile.admin.v1.ImportKeyRequest",
     "keystile.admin.v1.VerifyKeyRequest",
 ];

@@ -32,6 +32,12 @@ impl fmt::Debug for admin::RotateKeyResponse {
     }
 }
 
+impl fmt::Debug for admin::RevealKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        key_with_token(f, "RevealKeyResponse", self.key.as_ref())
+    }
+}
+
 fn key_with_token(f: &mut fmt::Formatter<'_>, name: &str, key: Option<&admin::Key>) -> fmt::Result {
     f.debug_struct(name)
         .field("key", &key)
@@ -87,7 +93,13 @@ mod tests {
             key: None,
             plaintext: token.into(),
         };
-        let shown = format!("{rotated:?} {answer:?} {answer:#?} {batch:?} {import:?} {verify:?}");
+        let revealed = pb::RevealKeyResponse {
+            key: None,
+            plaintext: token.into(),
+        };
+        let shown = format!(
+            "{revealed:?} {rotated:?} {answer:?} {answer:#?} {batch:?} {import:?} {verify:?}"
+        );
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -94,9 +94,9 @@ pub enum RegistryError {
         /// Which.
         key: KeyId,
     },
-    /// The request rotated the key before, and the token that it made is not kept.
-    #[error("the request rotated the key before, and its token is not kept")]
-    RotationNotKept,
+    /// A token that is asked for is not kept.
+    #[error("{0}")]
+    NotKept(&'static str),
     /// One more key would be too many.
     #[error("API key limit exceeded: {}", too_many(*.scope, *.limit, *.current, *.role, *.set_by))]
     CountLimit {

@@ -16,7 +16,7 @@
 //! | there is one already | ALREADY_EXISTS | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` |
 //! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
 //! | an expired key does not rotate | FAILED_PRECONDITION | `KEY_EXPIRED` |
-//! | a request rotated a key, the token is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
+//! | a token is asked for that is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
 //! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
 //! | a request was done, its token is not kept | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
 //! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
@@ -225,9 +225,7 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
         RegistryError::KeyExpired => {
             Reason::KeyExpired.status("the key has expired: renew it first")
         }
-        RegistryError::RotationNotKept => Reason::TokenNotKept.status(
-            "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
-        ),
+        RegistryError::NotKept(why) => Reason::TokenNotKept.status(why),
         RegistryError::RequestReused => request_reused(),
         RegistryError::TokenNotKept { tenant, key } => token_not_kept(&tenant, &key),
         RegistryError::Invalid { field, problem } => invalid_field(prefix, field, problem),

@@ -110,6 +110,16 @@ impl KeyService for Keys {
             .map(Response::new)
     }
 
+    async fn reveal_key(
+        &self,
+        request: Request<pb::RevealKeyRequest>,
+    ) -> Answer<pb::RevealKeyResponse> {
+        let caller = self.0.caller(&request).await?;
+        self.reveal(&caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::Key> {
         let caller = self.0.caller(&request).await?;
         let request = request.into_inner();

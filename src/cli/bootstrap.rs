@@ -81,7 +81,7 @@ pub(super) fn run(args: &BootstrapArgs, out: &mut Out) -> Result<(), Failure> {
         bootstrap(&parts.registry).await.map_err(Failure::failed)
     })?;
     let key = crate::admin::key_to_proto(&made.key, SystemClock.now());
-    output::created(out, args.output, &key, made.token.expose())
+    output::created(out, args.output, &key, made.token.expose(), output::ONCE)
 }
 
 fn explain(error: anyhow::Error) -> Failure {

@@ -65,7 +65,7 @@ Examples:
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Show a key; its token cannot be shown
+    /// Show a key, without its token
     #[command(after_help = "Example:
   keystile key get acme mfzwizltoqzdgmjs -o json")]
     Get {
@@ -94,6 +94,15 @@ Examples:
     #[command(after_help = "Example:
   keystile key renew --expires-in 90d acme mfzwizltoqzdgmjs")]
     Renew(rotate::RenewArgs),
+    /// Show the present token of a key again, where tokens are kept
+    #[command(
+        after_help = "That it was shown is in the audit of the tenant. Needs the role tenant_admin.
+
+Examples:
+  keystile key reveal acme mfzwizltoqzdgmjs
+  keystile key reveal acme mfzwizltoqzdgmjs -o json | jq -r .plaintext"
+    )]
+    Reveal(KeyName),
     /// Make a key stop working, at once and for good
     #[command(
         after_help = "With --wait it ends with 1 when a live sidecar has not confirmed in time: the key is revoked all the
@@ -236,7 +245,13 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
             }
             let made = create(&client().await?, args).await?;
             let plaintext = zeroize::Zeroizing::new(made.plaintext);
-            output::created(out, form, &made.key.unwrap_or_default(), &plaintext)
+            output::created(
+                out,
+                form,
+                &made.key.unwrap_or_default(),
+                &plaintext,
+                output::ONCE,
+            )
         }
         KeyCommand::Import(args) => {
             // Read first: a mistake in a file is found without a server.
@@ -261,6 +276,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         KeyCommand::Renew(args) => {
             output::one(out, form, &rotate::renew(&client().await?, args).await?)
         }
+        KeyCommand::Reveal(key) => rotate::reveal(&client().await?, key, form, out).await,
         KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,
         KeyCommand::RevokeAll(args) => {
             revoke_all::run(&client().await?.with_patience(), args, form, out).await

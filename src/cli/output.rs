@@ -161,19 +161,23 @@ pub(super) fn many<R: Resource>(out: &mut Out, form: Form, resources: &[R]) -> R
     }
 }
 
-/// A new key with its token, the only time that it is shown.
+/// What people are told of a token that was just made.
+pub(super) const ONCE: &str = "This is the API key. It is shown this once: store it now.";
+
+/// A key with its token.
 #[derive(Serialize)]
 struct Created<'a> {
     key: Json,
     plaintext: &'a str,
 }
 
-/// Shows a new key and its token.
+/// Shows a key and its token, and to people what to know about it.
 pub(super) fn created(
     out: &mut Out,
     form: Form,
     key: &pb::Key,
     plaintext: &str,
+    about: &str,
 ) -> Result<(), Failure> {
     match form {
         Form::Json | Form::Yaml => {
@@ -186,7 +190,7 @@ pub(super) fn created(
             out.line("")?;
             out.line(printable(plaintext))?;
             out.line("")?;
-            out.line("This is the API key. It is shown this once: store it now.")
+            out.line(about)
         }
     }
 }

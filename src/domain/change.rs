@@ -62,6 +62,8 @@ pub enum Action {
     KeyRotated,
     /// A key's expiry was put off.
     KeyRenewed,
+    /// A key's token was shown again.
+    KeyRevealed,
     /// A key stopped working for good.
     KeyRevoked,
     /// Blocks of sources were ended.
@@ -92,6 +94,7 @@ impl Action {
             Self::KeyUpdated => "key.updated",
             Self::KeyRotated => "key.rotated",
             Self::KeyRenewed => "key.renewed",
+            Self::KeyRevealed => "key.revealed",
             Self::KeyRevoked => "key.revoked",
             Self::BlocksCleared => "blocks.cleared",
             Self::LimitsUpdated => "limits.updated",

@@ -232,7 +232,7 @@ impl Registry {
     async fn try_write(&self, note: &Note) -> Result<(), CommitError> {
         loop {
             let (actor, action) = (&note.actor, note.action);
-            let written = self.append_entry(actor, &note.tenant, action, &note.text);
+            let written = self.append_entry(actor, (&note.tenant, None), action, &note.text);
             match written.await {
                 Err(CommitError::Conflict) => tokio::time::sleep(PAUSE).await,
                 written => return written,

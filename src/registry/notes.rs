@@ -7,7 +7,7 @@ use crate::domain::change::{Action, Actor};
 use crate::domain::governance::limit_field;
 use crate::domain::key::Key;
 use crate::domain::limit::Own;
-use crate::domain::name::TenantId;
+use crate::domain::name::{KeyId, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
 use crate::registry::{Entry, Registry, RegistryError, refused};
@@ -85,31 +85,31 @@ impl Registry {
         let Actor::Key { tenant, .. } = actor else {
             return Ok(());
         };
-        let noted = self.append_entry(actor, tenant, Action::BlocksCleared, what);
+        let noted = self.append_entry(actor, (tenant, None), Action::BlocksCleared, what);
         noted.await.map_err(refused("tenant"))
     }
 
-    /// Appends an entry to a tenant's audit, of a change that is none of its records.
+    /// Appends an entry to a tenant's audit, of what changes none of its records; about one of its keys, if it names it.
     pub(super) async fn append_entry(
         &self,
         actor: &Actor,
-        tenant: &TenantId,
+        about: (&TenantId, Option<&KeyId>),
         action: Action,
         note: &str,
     ) -> Result<(), CommitError> {
         for _ in 1..ATTEMPTS_MAX {
-            match self.try_append(actor, tenant, action, note).await {
+            match self.try_append(actor, about, action, note).await {
                 Err(CommitError::Conflict) => {}
                 noted => return noted,
             }
         }
-        self.try_append(actor, tenant, action, note).await
+        self.try_append(actor, about, action, note).await
     }
 
     async fn try_append(
         &self,
         actor: &Actor,
-        tenant: &TenantId,
+        (tenant, key): (&TenantId, Option<&KeyId>),
         action: Action,
         note: &str,
     ) -> Result<(), CommitError> {
@@ -120,7 +120,7 @@ impl Registry {
             actor,
             action,
             at: self.now(),
-            key: None,
+            key,
             note: note.to_owned(),
         };
         let sealed = Self::audit(&opened.data_key, tenant, entry);

@@ -105,7 +105,9 @@ impl Registry {
         };
         match self.kept_token(&opened, &key, generation)? {
             Some(token) => Ok(Some(CreatedKey { key, token })),
-            None => Err(RegistryError::RotationNotKept),
+            None => Err(RegistryError::NotKept(
+                "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
+            )),
         }
     }
 

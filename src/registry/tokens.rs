@@ -3,11 +3,50 @@
 use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::crypto::token::Token;
+use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Generation, Key, KeyKind};
-use crate::registry::{Opened, Registry, RegistryError};
+use crate::domain::name::{KeyId, TenantId};
+use crate::registry::{CreatedKey, Opened, Registry, RegistryError, refused};
 use crate::store::records::{self, RecordError};
 
+/// Why there is no token to reveal, and what can be done.
+const NO_VAULT: &str = "this control plane keeps no tokens: it has no vault keyring, or `tokens.secret_retention` is none";
+const NO_VAULT_THEN: &str =
+    "the tenant was made where tokens are not kept, so none of its tokens is";
+const NOT_SEALED: &str =
+    "the token was made where tokens are not kept: rotate the key to have one that is";
+
 impl Registry {
+    /// The current token of a key again. That it was shown is in the audit before it is.
+    pub async fn reveal_key(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        id: &KeyId,
+    ) -> Result<CreatedKey, RegistryError> {
+        if self.vault.is_none() {
+            return Err(RegistryError::NotKept(NO_VAULT));
+        }
+        let opened = self.open(tenant).await?;
+        let key = self.open_key(&opened, id).await?;
+        if !key.is_live() {
+            return Err(RegistryError::KeyRevoked);
+        }
+        if opened.wrapped.vault.is_empty() {
+            return Err(RegistryError::NotKept(NO_VAULT_THEN));
+        }
+        let number = key.current().map_or(0, |current| current.number);
+        let token = self
+            .kept_token(&opened, &key, number)?
+            .ok_or(RegistryError::NotKept(NOT_SEALED))?;
+        let note = format!("generation {number}");
+        let about = (tenant, Some(id));
+        self.append_entry(actor, about, Action::KeyRevealed, &note)
+            .await
+            .map_err(refused("tenant"))?;
+        Ok(CreatedKey { key, token })
+    }
+
     pub(super) fn new_token(&self, kind: KeyKind) -> Token {
         let prefix = match kind {
             KeyKind::Test => &self.settings.prefixes.test,

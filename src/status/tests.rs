@@ -89,10 +89,10 @@ fn each_registry_error_has_its_code_reason_and_message() {
             "the key has expired: renew it first",
         ),
         (
-            RegistryError::RotationNotKept,
+            RegistryError::NotKept("no tokens are kept here"),
             Code::FailedPrecondition,
             "TOKEN_NOT_KEPT",
-            "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
+            "no tokens are kept here",
         ),
         (
             RegistryError::RequestReused,

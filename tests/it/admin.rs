@@ -7,6 +7,7 @@ mod hostile;
 mod isolation;
 mod key_changes;
 mod requests;
+mod reveal;
 mod rotation;
 mod scale;
 pub(crate) mod server;

@@ -284,6 +284,8 @@ async fn no_token_comes_out_anywhere() {
     let rotated = place.do_it(&["key", "rotate", "acme", &id, "--grace", "1h", "-o", "json"]);
     let rotated: serde_json::Value = serde_json::from_str(&rotated).unwrap();
     let rotated = rotated["plaintext"].as_str().unwrap().to_owned();
+    let revealed = place.do_it(&["key", "reveal", "acme", &id, "-o", "json"]);
+    assert!(revealed.contains(&rotated), "where it is asked for");
     let tokens = [
         ("the first key", place.admin_token.clone()),
         ("a key that works", works),
@@ -322,6 +324,7 @@ async fn no_token_comes_out_anywhere() {
             vec!["key", "get", "acme", token],
             vec!["key", "revoke", "acme", token],
             vec!["key", "rotate", "acme", token],
+            vec!["key", "reveal", "acme", token],
             vec!["key", "renew", "acme", token, "--expires-in", "30d"],
             vec!["tenant", "get", token],
             vec!["tenant", "suspend", "acme", "--etag", token],

@@ -1,9 +1,9 @@
-//! Another token for a key, and a longer life.
+//! Another token for a key, a longer life, and its token again.
 
 use tonic::Status;
 
-use crate::admin::caller::Identity;
-use crate::admin::convert::{expect_etag, grace, key_to_proto, new_end, request_id};
+use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::convert::{expect_etag, grace, key_name, key_to_proto, new_end, request_id};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
 use crate::domain::key::Key;
@@ -46,6 +46,24 @@ impl Keys {
             .await;
         let renewed = renewed.map_err(from_registry(""))?;
         Ok(key_to_proto(&renewed, self.0.clock.now()))
+    }
+
+    pub(super) async fn reveal(
+        &self,
+        caller: &Identity,
+        request: &pb::RevealKeyRequest,
+    ) -> Result<pb::RevealKeyResponse, Status> {
+        let (tenant, _) = key_name("name", &request.name)?;
+        require(caller, Permission::OwnTenant, Some(&tenant))?;
+        let key = self.reach(caller, "name", &request.name).await?;
+        grant::check_role(caller, key.role)?;
+        let (registry, actor) = (&self.0.registry, caller.actor());
+        let revealed = registry.reveal_key(&actor, &key.tenant, &key.id).await;
+        let revealed = revealed.map_err(from_registry(""))?;
+        Ok(pb::RevealKeyResponse {
+            key: Some(key_to_proto(&revealed.key, self.0.clock.now())),
+            plaintext: revealed.token.expose().to_owned(),
+        })
     }
 
     /// The key of that name, if the caller may have what it may do.

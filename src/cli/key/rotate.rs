@@ -1,4 +1,4 @@
-//! `keystile key rotate` and `keystile key renew`: another token, or a longer life.
+//! `keystile key rotate`, `renew` and `reveal`: another token, a longer life, the token again.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub(super) async fn rotate(
     let rotated = client.call(request, send).await?;
     let plaintext = zeroize::Zeroizing::new(rotated.plaintext);
     let key = rotated.key.unwrap_or_default();
-    output::created(out, form, &key, &plaintext)?;
+    output::created(out, form, &key, &plaintext, output::ONCE)?;
     match (form, &key.retiring) {
         (Form::Table, None) => out.line("The token that the key had has stopped working."),
         _ => Ok(()),
@@ -71,4 +71,19 @@ pub(super) async fn renew(client: &Client, args: &RenewArgs) -> Result<pb::Key, 
     } else {
         client.call_once(send(request)).await
     }
+}
+
+pub(super) async fn reveal(
+    client: &Client,
+    key: &KeyName,
+    form: Form,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let request = pb::RevealKeyRequest { name: key.name() };
+    let send = |request| async { client.keys().reveal_key(request).await };
+    let revealed = client.call(request, send).await?;
+    let plaintext = zeroize::Zeroizing::new(revealed.plaintext);
+    let about = "This is the API key. That it was shown is in the audit of the tenant.";
+    let key = revealed.key.unwrap_or_default();
+    output::created(out, form, &key, &plaintext, about)
 }

@@ -105,11 +105,13 @@ fn a_list_is_named_after_what_it_lists_even_when_it_is_empty() {
 
 #[test]
 fn a_new_key_has_its_token_beside_it_and_not_in_it() {
-    let found = parsed(&shown(|out| created(out, Form::Json, &key(), "ks_live_x")));
+    let found = parsed(&shown(|out| {
+        created(out, Form::Json, &key(), "ks_live_x", ONCE)
+    }));
     assert_eq!(found["plaintext"], "ks_live_x");
     assert_eq!(found["key"]["key_id"], "abcd2345");
     assert_eq!(found.as_object().unwrap().len(), 2);
-    let text = shown(|out| created(out, Form::Table, &key(), "ks_live_x"));
+    let text = shown(|out| created(out, Form::Table, &key(), "ks_live_x", ONCE));
     assert!(
         text.contains("\nks_live_x\n") && text.contains("shown this once"),
         "{text}"

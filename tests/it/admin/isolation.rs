@@ -43,6 +43,8 @@ const TABLE: &[Row] = &[
     ("UpdateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RotateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RotateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    ("RevealKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevealAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RenewKey",      [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RenewAdmin",    [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
@@ -353,6 +355,11 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
                 ..Default::default()
             };
             keys.rotate_key(request).await.map(drop)
+        }
+        "RevealKey" | "RevealAdmin" => {
+            let name = some_key(server, tenant, role_of(rpc)).await;
+            let request = pb::RevealKeyRequest { name };
+            keys.reveal_key(request).await.map(drop)
         }
         "RenewKey" | "RenewAdmin" => {
             let end = |year: i64| prost_types::Timestamp {

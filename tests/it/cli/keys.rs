@@ -115,6 +115,16 @@ fn a_key_is_rotated_and_renewed() {
         assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
         assert!(ended.err.contains(words), "{line}: {ended:?}");
     }
+    let revealed = account.run(&format!("key reveal rotating {id} -o json"));
+    let revealed = revealed.json();
+    assert_eq!(revealed["key"], renewed);
+    let present = revealed["plaintext"].as_str().unwrap();
+    assert!(text.contains(present), "the last one that was made");
+    let shown = account.done(&format!("key reveal rotating {id}"));
+    assert!(
+        shown.contains(present) && shown.contains("in the audit"),
+        "{shown}"
+    );
     account.done(&format!("key revoke rotating {id}"));
     let refused = account.run(&format!("key rotate rotating {id}"));
     assert_eq!(refused.code, Some(1));
