@@ -26,6 +26,7 @@ mod redis;
 mod redis_store;
 mod rest;
 mod secrets_never_leak;
+mod security;
 mod server;
 mod signed_context;
 mod store_contract;

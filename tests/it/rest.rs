@@ -12,19 +12,19 @@ use serde_json::Value;
 use crate::harness::http1::{self, Reply};
 use crate::harness::keystile::{Keystile, Settings};
 
-const KEYS: &str = "/api/v1/auth/apikeys";
-const VALIDATE: &str = "/api/v1/auth/validate";
+pub(crate) const KEYS: &str = "/api/v1/auth/apikeys";
+pub(crate) const VALIDATE: &str = "/api/v1/auth/validate";
 
 /// One server for all, with a tenant of two users and an admin, and another tenant.
-struct Place {
-    server: Keystile,
-    alice: String,
-    bob: String,
-    admin: String,
-    other_admin: String,
+pub(crate) struct Place {
+    pub(crate) server: Keystile,
+    pub(crate) alice: String,
+    pub(crate) bob: String,
+    pub(crate) admin: String,
+    pub(crate) other_admin: String,
 }
 
-static PLACE: LazyLock<Place> = LazyLock::new(|| {
+pub(crate) static PLACE: LazyLock<Place> = LazyLock::new(|| {
     let server = Keystile::start(Settings::default());
     for tenant in ["acme", "globex"] {
         server.cli(&["tenant", "create", tenant]);
@@ -46,7 +46,7 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| {
 });
 
 /// Asks, with a token if it is not empty and a body if there is one.
-fn ask(method: &str, path: &str, token: &str, body: Option<&Value>) -> (Reply, Value) {
+pub(crate) fn ask(method: &str, path: &str, token: &str, body: Option<&Value>) -> (Reply, Value) {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n");
     if !token.is_empty() {
         head += &format!("authorization: Bearer {token}\r\n");
@@ -81,7 +81,7 @@ fn check_guarded(reply: &Reply) {
 
 /// Sends these bytes; every answer is JSON, and guarded.
 #[track_caller]
-fn send(request: &[u8]) -> (Reply, Value) {
+pub(crate) fn send(request: &[u8]) -> (Reply, Value) {
     let reply = http1::send(PLACE.server.admin_port, request, false).unwrap();
     let body: Value = serde_json::from_slice(&reply.body)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)));
@@ -104,7 +104,7 @@ fn send(request: &[u8]) -> (Reply, Value) {
 
 /// What is refused, and with which word.
 #[track_caller]
-fn check_refused((reply, body): (Reply, Value), status: u16, code: &str) -> Value {
+pub(crate) fn check_refused((reply, body): (Reply, Value), status: u16, code: &str) -> Value {
     assert_eq!(
         (reply.status, body["code"].as_str()),
         (status, Some(code)),

@@ -71,8 +71,15 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let Query(parameters) = Query::try_from_uri(&parts.uri)
-            .map_err(|refused| Refusal::malformed(StatusCode::BAD_REQUEST, refused.body_text()))?;
+        let Query(parameters) = Query::try_from_uri(&parts.uri).map_err(|refused| {
+            let text = refused.body_text();
+            // Before the words is where they are about: a name that the caller chose.
+            let words = ["unknown field", "duplicate field", "missing field"];
+            let at = words.iter().find_map(|words| text.find(words));
+            let what = known(&text[at.unwrap_or_default()..]);
+            let error = format!("the query cannot be read: {what}");
+            Refusal::malformed(StatusCode::BAD_REQUEST, error)
+        })?;
         Ok(Self(parameters))
     }
 }
@@ -91,9 +98,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Content<T> {
             ));
         }
         let bytes = read(request.into_body()).await?;
-        serde_json::from_slice(&bytes)
+        parse(&bytes)
             .map(Self)
-            .map_err(|error| Refusal::malformed(StatusCode::BAD_REQUEST, unreadable(&error)))
+            .map_err(|problem| Refusal::malformed(StatusCode::BAD_REQUEST, problem))
     }
 }
 
@@ -117,6 +124,14 @@ async fn read(body: Body) -> Result<bytes::Bytes, Refusal> {
             "the body did not arrive in time",
         )),
     }
+}
+
+/// What an object holds. A list is refused here: serde would take its elements for the fields, in our order.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err("the body must be an object: {\"name\": value, ...}".to_owned());
+    }
+    serde_json::from_slice(bytes).map_err(|error| unreadable(&error))
 }
 
 /// What is wrong with a body, without its content: that may be a token.
@@ -170,6 +185,7 @@ mod tests {
         for (text, expected) in [
             ("{\"token\":\"secret\"", "it is not JSON"),
             ("", "it is not JSON"),
+            (" [\"secret\"]", "must be an object"),
             ("{}", "missing field `token`"),
             (
                 "{\"token\":\"a\",\"secret\":1}",
@@ -188,8 +204,7 @@ mod tests {
                 "duplicate field `token`",
             ),
         ] {
-            let error = serde_json::from_str::<Body>(text).unwrap_err();
-            let said = unreadable(&error);
+            let said = parse::<Body>(text.as_bytes()).unwrap_err();
             assert!(said.contains(expected), "{text}: {said}");
             assert!(!said.contains("secret"), "{said}");
         }
