@@ -8,6 +8,8 @@ mod answer;
 mod caller;
 mod document;
 mod keys;
+mod limits;
+mod settings;
 mod validate;
 
 use axum::Router;
@@ -40,6 +42,8 @@ pub(super) fn router(admin: &Admin) -> Router {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(validate::validate))
+        .routes(routes!(limits::get, limits::set))
+        .routes(routes!(settings::get))
         .with_state(rest)
         .split_for_parts();
     let description = Bytes::from(document::complete(&description).to_string());

@@ -3,6 +3,7 @@
 mod conformance;
 mod hygiene;
 mod keys;
+mod limits;
 mod strangers;
 
 use std::sync::LazyLock;
@@ -13,6 +14,8 @@ use crate::harness::http1::{self, Reply};
 use crate::harness::keystile::{Keystile, Settings};
 
 pub(crate) const KEYS: &str = "/api/v1/auth/apikeys";
+pub(crate) const LIMITS: &str = "/api/v1/auth/apikey-limits";
+pub(crate) const CONFIG: &str = "/api/v1/auth/apikey-config";
 pub(crate) const VALIDATE: &str = "/api/v1/auth/validate";
 
 /// One server for all, with a tenant of two users and an admin, and another tenant.
@@ -46,7 +49,20 @@ pub(crate) static PLACE: LazyLock<Place> = LazyLock::new(|| {
 });
 
 /// Asks, with a token if it is not empty and a body if there is one.
+#[track_caller]
 pub(crate) fn ask(method: &str, path: &str, token: &str, body: Option<&Value>) -> (Reply, Value) {
+    ask_at(PLACE.server.admin_port, method, path, token, body)
+}
+
+/// The same of another server.
+#[track_caller]
+pub(crate) fn ask_at(
+    port: u16,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: Option<&Value>,
+) -> (Reply, Value) {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n");
     if !token.is_empty() {
         head += &format!("authorization: Bearer {token}\r\n");
@@ -58,7 +74,7 @@ pub(crate) fn ask(method: &str, path: &str, token: &str, body: Option<&Value>) -
             body.len()
         );
     }
-    send(format!("{head}\r\n{body}").as_bytes())
+    send_to(port, format!("{head}\r\n{body}").as_bytes())
 }
 
 /// What every answer carries, once each.
@@ -82,7 +98,12 @@ fn check_guarded(reply: &Reply) {
 /// Sends these bytes; every answer is JSON, and guarded.
 #[track_caller]
 pub(crate) fn send(request: &[u8]) -> (Reply, Value) {
-    let reply = http1::send(PLACE.server.admin_port, request, false).unwrap();
+    send_to(PLACE.server.admin_port, request)
+}
+
+#[track_caller]
+fn send_to(port: u16, request: &[u8]) -> (Reply, Value) {
+    let reply = http1::send(port, request, false).unwrap();
     let body: Value = serde_json::from_slice(&reply.body)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&reply.body)));
     check_guarded(&reply);

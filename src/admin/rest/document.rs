@@ -40,7 +40,7 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     (
         "409",
         "Conflict",
-        "Somebody else changed it at the same time: read it again and repeat.",
+        "Somebody else changed it at the same time, or it is in no state for this.",
     ),
     ("413", "PayloadTooLarge", "The body is too large."),
     ("415", "UnsupportedMediaType", "The body is not JSON."),

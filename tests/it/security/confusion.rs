@@ -4,7 +4,7 @@ use keystile::proto::admin as pb;
 use tonic::Code;
 
 use super::{keys, make, root, tenants};
-use crate::rest::{KEYS, PLACE, ask, check_refused, send};
+use crate::rest::{KEYS, LIMITS, PLACE, ask, check_refused, send};
 
 /// Spellings of `acme`, as UTF-8.
 const ALIKE: &[&str] = &[
@@ -72,9 +72,11 @@ fn encoded(text: &str) -> String {
 fn rest_knows_a_tenant_by_its_one_name() {
     for alike in ALIKE {
         for spelled in [encoded(alike), encoded(alike).to_uppercase()] {
-            let path = format!("{KEYS}?tenant_id={spelled}");
-            for token in [&PLACE.admin, root()] {
-                check_refused(ask("GET", &path, token, None), 404, "TENANT_NOT_FOUND");
+            for endpoint in [KEYS, LIMITS] {
+                let path = format!("{endpoint}?tenant_id={spelled}");
+                for token in [&PLACE.admin, root()] {
+                    check_refused(ask("GET", &path, token, None), 404, "TENANT_NOT_FOUND");
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tonic::Code;
 
 use super::{keys, make, new_key, root, tenant, tenants};
-use crate::rest::{KEYS, PLACE, ask, check_refused, send};
+use crate::rest::{KEYS, LIMITS, PLACE, ask, check_refused, send};
 
 fn post(body: &str) -> Vec<u8> {
     let token = &PLACE.alice;
@@ -87,6 +87,40 @@ fn a_field_that_is_there_twice_is_refused_however_it_is_written() {
         201,
         "one way to write it"
     );
+}
+
+/// A tenant's admin writes the limits of its tenant and nothing beside them.
+#[tokio::test]
+async fn limits_over_rest_take_no_field_that_is_not_one() {
+    tenant("rest-limits", pb::Tenant::default()).await;
+    let (_, boss) = make("rest-limits", "boss", pb::Role::TenantAdmin).await;
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let mut names = Vec::new();
+    for message in [
+        "KeyLimits",
+        "LimitConfiguration",
+        "SystemConfig",
+        "GlobalKeyLimits",
+    ] {
+        let message = pool.get_message_by_name(&format!("keystile.admin.v1.{message}"));
+        for field in message.unwrap().fields() {
+            names.extend([field.name().to_owned(), field.json_name().to_owned()]);
+        }
+    }
+    names.retain(|name| !(name.starts_with("maxKeysPer")));
+    assert!(names.len() > 30, "{names:?}");
+    let before = ask("GET", LIMITS, &boss, None).1;
+    for name in names {
+        let body = json!({"maxKeysPerUser": 9, &name: true});
+        check_refused(
+            ask("PUT", LIMITS, &boss, Some(&body)),
+            400,
+            "MALFORMED_REQUEST",
+        );
+    }
+    assert_eq!(ask("GET", LIMITS, &boss, None).1, before);
+    let body = json!({"maxKeysPerUser": 9});
+    assert_eq!(ask("PUT", LIMITS, &boss, Some(&body)).0.status, 200);
 }
 
 /// Whoever makes a key over REST makes one of a user's, with no more than that user may hand on.

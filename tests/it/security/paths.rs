@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::http1;
-use crate::rest::{KEYS, PLACE, VALIDATE, ask, check_refused, send};
+use crate::rest::{CONFIG, KEYS, LIMITS, PLACE, VALIDATE, ask, check_refused, send};
 
 fn request(line: &str, more: &str) -> Vec<u8> {
     let token = &PLACE.admin;
@@ -36,6 +36,20 @@ fn no_other_spelling_of_a_path_leads_anywhere() {
         "/openapi.json/",
     ] {
         check_refused(send(&request(&format!("GET {path}"), "")), 404, "NOT_FOUND");
+    }
+    for path in [LIMITS, CONFIG] {
+        for spelled in [
+            format!("{path}/"),
+            format!("{path};a"),
+            path.replace("auth/", "auth//"),
+            path.replace('-', "%2d"),
+        ] {
+            check_refused(
+                send(&request(&format!("GET {spelled}"), "")),
+                404,
+                "NOT_FOUND",
+            );
+        }
     }
     assert_eq!(send(&request(&format!("GET {KEYS}"), "")).0.status, 200);
 }

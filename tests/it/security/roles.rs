@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::{make, revoked_key, tenant};
-use crate::rest::{KEYS, VALIDATE, ask};
+use crate::rest::{CONFIG, KEYS, LIMITS, VALIDATE, ask};
 
 /// What a caller is answered: the status says it.
 type Row = (&'static str, &'static str, [u16; 4]);
@@ -54,6 +54,31 @@ const TABLE: &[Row] = &[
         "DELETE /api/v1/auth/apikeys/{id}",
         "of another tenant",
         [401, 404, 404, 404],
+    ),
+    (
+        "GET /api/v1/auth/apikey-limits",
+        "mine",
+        [401, 200, 200, 200],
+    ),
+    (
+        "GET /api/v1/auth/apikey-limits",
+        "of another tenant",
+        [401, 404, 404, 200],
+    ),
+    (
+        "PUT /api/v1/auth/apikey-limits",
+        "mine",
+        [401, 403, 200, 200],
+    ),
+    (
+        "PUT /api/v1/auth/apikey-limits",
+        "of another tenant",
+        [401, 404, 404, 200],
+    ),
+    (
+        "GET /api/v1/auth/apikey-config",
+        "mine",
+        [401, 403, 403, 200],
     ),
     ("POST /api/v1/auth/validate", "mine", [200, 200, 200, 200]),
     (
@@ -122,6 +147,14 @@ async fn call(endpoint: &str, whose: &str, owner: &str) -> Call {
             "of another tenant" => (format!("{path}?tenant_id={tenant}&owner={of}"), None),
             _ => (path.to_owned(), None),
         },
+        (_, LIMITS) => {
+            let body = (method == "PUT").then(|| json!({"maxKeysPerUser": 1000}));
+            match whose {
+                "of another tenant" => (format!("{path}?tenant_id={tenant}"), body),
+                _ => (path.to_owned(), body),
+            }
+        }
+        ("GET", CONFIG) => (path.to_owned(), None),
         ("DELETE", _) => {
             let (key, _) = make(tenant, of, role).await;
             (format!("{KEYS}/{}", key.key_id), None)
