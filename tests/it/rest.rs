@@ -1,6 +1,7 @@
 //! REST on the admin port, as a program without gRPC sees it: the real binary over HTTP/1.1.
 
 mod conformance;
+mod documented;
 mod hygiene;
 mod keys;
 mod limits;

@@ -1,4 +1,5 @@
-//! `docs/API.md` is what the schemas say. `UPDATE_DOCS=1 cargo test --test it api_doc` writes it again.
+//! `docs/API.md` is what the schemas say, up to its part on REST, which is written by hand (and held by
+//! `rest/documented.rs`). `UPDATE_DOCS=1 cargo test --test it api_doc` writes it again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,9 +13,13 @@ use prost_reflect::{
 
 const PACKAGE: &str = "keystile.admin.v1";
 
+/// Where the part begins that is written by hand.
+const BY_HAND: &str = "\n## REST\n";
+
 const HEAD: &str = r#"# Admin API
 
-Generated from `proto/keystile/admin/v1/`; `UPDATE_DOCS=1 cargo test --test it api_doc` writes it again.
+gRPC first, then [REST](#rest). Up to there it is generated from `proto/keystile/admin/v1/`;
+`UPDATE_DOCS=1 cargo test --test it api_doc` writes it again.
 
 gRPC on `admin.listen` (default `127.0.0.1:9002`), with [reflection](https://grpc.io/docs/guides/reflection/) and
 health. Clients: [`examples/python`](../examples/python), [`examples/admin_client.rs`](../examples/admin_client.rs),
@@ -203,7 +208,9 @@ fn document() -> String {
 #[test]
 fn the_api_document_is_what_the_schemas_say() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/API.md");
-    let current = document();
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let by_hand = &written[written.find(BY_HAND).expect("a part on REST")..];
+    let current = document() + by_hand;
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &current).unwrap();
     }
