@@ -30,10 +30,13 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::limit::{LimitName, LimitState};
+use crate::domain::name::TenantId;
+use crate::store::budgets::Terms;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Throttle;
 
 pub use counters::Counters;
+use counters::add;
 use gcra::Cells;
 use place::Wanted;
 pub use place::{Few, Subject};
@@ -205,7 +208,7 @@ impl Limiter {
             Mode::Strict | Mode::Leased => {
                 let patience = time_left.map_or(PATIENCE_MAX, |left| left.min(PATIENCE_MAX));
                 let leases = settings.mode == Mode::Leased;
-                self.check_with_store(subject, wanted, cost, patience, leases)
+                self.check_with_store(subject, wanted, cost, patience, leases, at)
                     .await
             }
         };
@@ -226,6 +229,27 @@ impl Limiter {
     /// Since the process began, in ms.
     fn millis(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells that so much per cent of a quota is used, if it is some.
+    fn tell_reached(
+        &self,
+        tenant: &TenantId,
+        key: Option<&str>,
+        limit: LimitName,
+        terms: &Terms,
+        percent: u8,
+    ) {
+        let counter = match percent {
+            0 => return,
+            100.. => &self.counters.quota_used_up,
+            _ => &self.counters.quota_nearly_used_up,
+        };
+        add(counter);
+        tracing::warn!(
+            %tenant, key, limit = limit.as_str(), quota = terms.burst, percent,
+            "a quota is being used up"
+        );
     }
 
     /// A route whose cost no bucket can hold is a mistake in a configuration, and looks like a limit that is reached.

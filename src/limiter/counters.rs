@@ -23,8 +23,10 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Requests that were decided without the store because it did not answer.
     pub without_store: AtomicU64,
-    /// How often a quota came to 80 % and to 100 %.
-    pub quota_warnings: AtomicU64,
+    /// How often a quota came to 80 %.
+    pub quota_nearly_used_up: AtomicU64,
+    /// How often one came to 100 %.
+    pub quota_used_up: AtomicU64,
 }
 
 /// Adds one.

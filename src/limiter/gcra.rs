@@ -33,7 +33,8 @@ pub struct Gcra(AtomicU64);
 
 impl Gcra {
     /// Takes a request's cost, or says for how long it does not fit. `now` is in nanoseconds since any fixed time.
-    pub fn take(&self, now: u64, pace: Pace, cost: u64) -> Result<(), TooSoon> {
+    /// Answers how many nanoseconds' worth is used then.
+    pub fn take(&self, now: u64, pace: Pace, cost: u64) -> Result<u64, TooSoon> {
         let whole = pace.interval.get().saturating_mul(pace.burst);
         let more = pace.interval.get().saturating_mul(cost);
         let mut full_at = self.0.load(Ordering::Relaxed);
@@ -47,7 +48,7 @@ impl Gcra {
                 .0
                 .compare_exchange_weak(full_at, next, Ordering::Relaxed, Ordering::Relaxed)
             {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(next - now),
                 Err(changed) => full_at = changed,
             }
         }

@@ -153,18 +153,17 @@ impl Limiter {
         cost: u64,
         patience: Duration,
         leases: bool,
+        mut at: Moment,
     ) -> Result<Verdict, LimiterDown> {
         for _ in 0..ATTEMPTS {
             let mut needs = self.needs(subject, &wanted, cost);
             if leases || cost == 0 {
-                match needs.take(self.moment()) {
+                match needs.take(at) {
                     Attempt::Taken => {
                         self.fill_ahead(&needs);
-                        return Ok(needs.verdict(None, self.moment()));
+                        return Ok(needs.verdict(None, at));
                     }
-                    Attempt::Refused(refusal) => {
-                        return Ok(needs.verdict(Some(refusal), self.moment()));
-                    }
+                    Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), at)),
                     Attempt::Dry => {}
                 }
             }
@@ -172,8 +171,8 @@ impl Limiter {
             match tokio::time::timeout(patience, asked).await {
                 Ok(Ok(verdict)) => return Ok(verdict),
                 Ok(Err(Undecided::OtherWindow)) => {
-                    let store_now = Timestamp::from_millis(self.moment().store_now);
-                    wanted = subject.wanted(store_now);
+                    at = self.moment();
+                    wanted = subject.wanted(Timestamp::from_millis(at.store_now));
                 }
                 Ok(Err(Undecided::Store(error))) => {
                     return self.without_store(needs, LimiterDown::Store(error));
@@ -309,7 +308,6 @@ impl Limiter {
             } else {
                 need.slice.learn(&need.wanted, state, cost, now);
             }
-            self.tell_reached(need, state);
             if !state.fits && !need.wanted.shadow {
                 refused = refused.or_else(|| {
                     Some(Refusal {
@@ -352,25 +350,13 @@ impl Limiter {
         };
         let ahead = now - self.clock.now().as_millis();
         self.ahead.store(ahead, Ordering::Relaxed);
+        if let Ok((_, states)) = &done {
+            for (ask, state) in call.buckets.iter().zip(states) {
+                let key = call.key.as_deref().filter(|_| ask.limit.is_of_key());
+                self.tell_reached(tenant, key, ask.limit, &ask.terms, state.reached);
+            }
+        }
         done
-    }
-
-    fn tell_reached(&self, need: &Need, state: &BucketState) {
-        let Some(percent) = need
-            .slice
-            .newly_reached(&need.wanted.terms, state.available)
-        else {
-            return;
-        };
-        add(&self.counters.quota_warnings);
-        tracing::warn!(
-            tenant = %need.slice.tenant,
-            key = need.slice.key.as_deref(),
-            limit = need.wanted.limit.as_str(),
-            quota = need.wanted.terms.burst,
-            percent,
-            "a quota is being used up"
-        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::limiter::gcra::{Gcra, Pace, TooSoon};
 use crate::limiter::place::{Few, Wanted};
 use crate::limiter::slice::{Moment, limit_state};
 use crate::limiter::{Limiter, Refusal, Subject, Verdict};
-use crate::store::budgets::Terms;
+use crate::store::budgets::{self, Terms};
 
 /// Nanoseconds in a millisecond.
 const MILLI: u64 = 1_000_000;
@@ -47,15 +47,15 @@ impl Limiter {
         at: Moment,
     ) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut taken: Few<Wanted> = Few::default();
+        let mut taken: Few<(Wanted, u64)> = Few::default();
         for limit in wanted.iter() {
             let pace = pace(&limit.terms);
             let took = self.with_cell(subject, limit, at, |cell, now| cell.take(now, pace, cost));
             match took {
-                Ok(()) => taken.push(*limit),
+                Ok(used) => taken.push((*limit, used)),
                 Err(_) if limit.shadow => verdict.shadow = Some(limit.limit),
                 Err(TooSoon(nanos)) => {
-                    for before in taken.iter() {
+                    for (before, _) in taken.iter() {
                         let pace = self::pace(&before.terms);
                         self.with_cell(subject, before, at, |cell, _| cell.put_back(pace, cost));
                     }
@@ -67,10 +67,28 @@ impl Limiter {
                 }
             }
         }
+        if verdict.refused.is_none() {
+            for (limit, used) in taken.iter() {
+                self.tell_crossed(subject, limit, used / MILLI, cost);
+            }
+        }
         for limit in wanted.iter() {
             verdict.states.push(self.state_here(subject, limit, at));
         }
         verdict
+    }
+
+    /// Tells if this request was the one with which a quota came to 80 or 100 %.
+    fn tell_crossed(&self, subject: &Subject<'_>, limit: &Wanted, used: u64, cost: u64) {
+        if limit.terms.window.is_none() {
+            return;
+        }
+        let percent = |used| budgets::reached(used, limit.terms.burst);
+        let now = percent(used);
+        if now > percent(used - cost) {
+            let key = Some(subject.key).filter(|_| limit.limit.is_of_key());
+            self.tell_reached(subject.tenant, key, limit.limit, &limit.terms, now);
+        }
     }
 
     fn state_here(&self, subject: &Subject<'_>, limit: &Wanted, at: Moment) -> LimitState {

@@ -1,6 +1,6 @@
 //! What this process may let through of one bucket by itself: a lease as numbers that threads share without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -70,8 +70,6 @@ pub(super) struct Slice {
     is_known: AtomicBool,
     /// Requests that passed without the store.
     pub(super) debt: AtomicU64,
-    /// How much of a quota was warned about.
-    warned: AtomicU8,
     pub(super) share: Mutex<Option<Budget>>,
     /// As what it was last asked for.
     wanted: Mutex<Option<Wanted>>,
@@ -134,7 +132,6 @@ impl Slice {
             seen_at: AtomicU64::new(0),
             is_known: AtomicBool::new(false),
             debt: AtomicU64::new(0),
-            warned: AtomicU8::new(0),
             share: Mutex::new(None),
             wanted: Mutex::new(None),
             talk: tokio::sync::Mutex::new(Talk::default()),
@@ -401,19 +398,6 @@ impl Slice {
 
     fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
-    }
-
-    /// Whether a quota has come to 80 or 100 % and nobody has been told yet: the percentage.
-    pub(super) fn newly_reached(&self, terms: &Terms, available: u64) -> Option<u8> {
-        terms.window?;
-        let used = u128::from(terms.burst - available.min(terms.burst)) * 100;
-        let percent = used / u128::from(terms.burst.max(1));
-        let reached = match percent {
-            100.. => 100,
-            80.. => 80,
-            _ => return None,
-        };
-        (self.warned.fetch_max(reached, Ordering::Relaxed) < reached).then_some(reached)
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn start(
 
 fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
     type Read = fn(&Counters) -> &AtomicU64;
-    let counters: [(&'static str, &'static str, Read); 5] = [
+    let counters: [(&'static str, &'static str, Read); 4] = [
         (
             "keystile_limits_allowed",
             "Requests with limits that passed.",
@@ -70,11 +70,6 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             "keystile_limits_without_store",
             "Requests whose limits were counted here because the store did not answer.",
             |counters| &counters.without_store,
-        ),
-        (
-            "keystile_quota_warnings",
-            "How often a quota came to 80 and to 100 percent.",
-            |counters| &counters.quota_warnings,
         ),
     ];
     for (name, description, read) in counters {
@@ -107,6 +102,21 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             shown.collect()
         });
     }
+    let warning = Arc::clone(limiter);
+    let description =
+        "How often a quota came to 80 and to 100 percent, told by the sidecar that found it so.";
+    metrics.counters("keystile_quota_warnings", description, move || {
+        let counters = warning.counters();
+        let reached = [
+            ("80", &counters.quota_nearly_used_up),
+            ("100", &counters.quota_used_up),
+        ];
+        let shown = reached.into_iter().map(|(percent, count)| {
+            let label = KeyValue::new("percent", percent);
+            (vec![label], count.load(Ordering::Relaxed))
+        });
+        shown.collect()
+    });
     let sharing = Arc::clone(limiter);
     metrics.gauge(
         "keystile_limits_sidecars",

@@ -13,7 +13,7 @@ mod bucket;
 
 use crate::domain::limit::LimitName;
 
-pub use bucket::{Bucket, Lease, settle};
+pub use bucket::{Bucket, Lease, reached, settle};
 
 /// The most buckets of one call: every limit that a request can meet.
 pub const BUCKETS_MAX: usize = LimitName::ALL.len();
@@ -109,4 +109,6 @@ pub struct BucketState {
     pub retry_ms: u64,
     /// After how many ms the bucket is empty if nobody is charged.
     pub reset_ms: u64,
+    /// 80 or 100 when this call is the first to find so much per cent of a quota used; else 0.
+    pub reached: u8,
 }

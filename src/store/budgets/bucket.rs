@@ -24,6 +24,8 @@ pub struct Bucket {
     pub drained_at: i64,
     /// By holder.
     pub leases: BTreeMap<String, Lease>,
+    /// How much of a quota was used when somebody was last told: 0, 80 or 100 %.
+    pub told: u8,
 }
 
 /// A lease on a bucket; see [`LeaseAsk`].
@@ -115,10 +117,12 @@ impl Bucket {
         self.level = clamp(u128::from(self.level) + more);
     }
 
-    /// Grants what the holder would like to have, so far as it is there: all holders together keep at most a tenth of
-    /// the burst from the others.
+    /// Grants what the holder would like to have, so far as it is there: all holders together never keep more than a
+    /// tenth of the burst from the others, and none more than its part of that.
     pub fn grant(&mut self, terms: &Terms, said: &LeaseAsk, call: &Settle, now: i64) {
-        let available = self.available(terms);
+        let most_held = terms.burst / HELD_SHARE;
+        let room = most_held.saturating_sub(self.held());
+        let room = room.min(self.available(terms));
         let is_new = !self.leases.contains_key(&said.holder);
         let holders = self.leases.len() as u64 + u64::from(is_new);
         let lease = self.leases.entry(said.holder.clone()).or_insert(Lease {
@@ -127,8 +131,8 @@ impl Bucket {
             spent: said.spent,
             ends_at: 0,
         });
-        let most = said.target.min(terms.burst / (HELD_SHARE * holders));
-        let granted = most.saturating_sub(lease.held()).min(available);
+        let most = said.target.min(most_held / holders);
+        let granted = most.saturating_sub(lease.held()).min(room);
         // A part of a request is of no use to the holder.
         lease.granted += granted - granted % call.cost.max(1);
         lease.ends_at = now + i64::try_from(call.lease_ms).unwrap_or(0) + GRACE_MS;
@@ -146,6 +150,7 @@ impl Bucket {
             available: self.available(terms),
             retry_ms: 0,
             reset_ms,
+            reached: self.newly_reached(terms),
         };
         if !fits {
             state.retry_ms = self.retry_ms(terms, cost, now);
@@ -165,6 +170,16 @@ impl Bucket {
         state
     }
 
+    /// What has come to be used of a quota since somebody was last told. What is leased is not used yet.
+    fn newly_reached(&mut self, terms: &Terms) -> u8 {
+        if terms.window.is_none() {
+            return 0;
+        }
+        // A quota that was raised can be reached again.
+        let before = std::mem::replace(&mut self.told, reached(self.level, terms.burst));
+        if self.told > before { self.told } else { 0 }
+    }
+
     /// After how many ms a request fits that does not fit now, if nobody else is charged; one that is larger than the
     /// bucket never does, and is told when the bucket is empty.
     pub fn retry_ms(&self, terms: &Terms, cost: u64, now: i64) -> u64 {
@@ -181,6 +196,16 @@ impl Bucket {
             Some((_, until)) => u64::try_from(until - now).unwrap_or(0),
             None => clamp(excess.div_ceil(u128::from(terms.amount.max(1)))),
         }
+    }
+}
+
+/// Which of the percentages that are told of, 80 and 100, so much of a quota comes to; 0 if it is less.
+pub fn reached(used: u64, quota: u64) -> u8 {
+    let (used, quota) = (u128::from(used), u128::from(quota));
+    match used * 5 {
+        five if five >= quota * 5 => 100,
+        five if five >= quota * 4 => 80,
+        _ => 0,
     }
 }
 

@@ -89,9 +89,11 @@ impl EmbeddedStore {
                 continue;
             }
             let used = self.point(|txn| t::quota(txn, &place.0, &name(place)))?;
+            let used = used.unwrap_or(0);
             let bucket = Bucket {
                 period: 1,
-                level: used.unwrap_or(0),
+                level: used,
+                told: budgets::reached(used, ask.terms.burst),
                 ..Bucket::default()
             };
             // Whoever was faster has charged it already.

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::budgets::{BucketAsk, BucketState, Settle, Settled};
 
 /// What the script answers of one bucket.
-const STATE_LEN: usize = 6;
+const STATE_LEN: usize = 7;
 
 impl RedisStore {
     pub(super) async fn settle_call(
@@ -99,7 +99,7 @@ fn state(row: &[i64]) -> Option<BucketState> {
         .iter()
         .map(|number| u64::try_from(*number).ok())
         .collect::<Option<_>>()?;
-    let [granted, lease_ms, available, retry_ms, reset_ms] = numbers[..] else {
+    let [granted, lease_ms, available, retry_ms, reset_ms, reached] = numbers[..] else {
         return None;
     };
     Some(BucketState {
@@ -109,6 +109,7 @@ fn state(row: &[i64]) -> Option<BucketState> {
         available,
         retry_ms,
         reset_ms,
+        reached: u8::try_from(reached).ok()?,
     })
 }
 
@@ -149,8 +150,8 @@ mod tests {
     #[test]
     fn an_answer_of_another_shape_is_damage() {
         assert!(read(&[], 0).is_none());
-        assert!(read(&[1, 5, 1, 0, 0, 0, 0], 1).is_none());
-        assert!(read(&[1, 5, 1, 0, 0, -4, 0, 0], 1).is_none());
+        assert!(read(&[1, 5, 1, 0, 0, 0, 0, 0], 1).is_none());
+        assert!(read(&[1, 5, 1, 0, 0, -4, 0, 0, 0], 1).is_none());
         assert_eq!(read(&[-1, 5], 1), Some(Settled::OtherWindow { now: 5 }));
     }
 }

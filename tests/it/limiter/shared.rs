@@ -1,6 +1,8 @@
 //! The script in Redis against the arithmetic that is proven: the same calls, the same answers.
 
-use keystile::domain::limit::LimitName;
+use std::time::Duration;
+
+use keystile::domain::limit::{LimitName, Period, QUOTA_MAX, RATE_MAX};
 use keystile::domain::name::TenantId;
 use keystile::store::Store;
 use keystile::store::budgets::{self, Bucket, BucketAsk, LeaseAsk, Settle, Settled, Terms};
@@ -18,29 +20,33 @@ const LIMITS: [LimitName; 3] = [
     LimitName::KeyRate,
 ];
 
+/// Small ones that are soon used up, and now and then the largest that there are.
 fn terms(limit: LimitName, rng: &mut StdRng) -> Terms {
+    let most = [60, 600, RATE_MAX][rng.random_range(0..3)];
     if limit == LimitName::TenantDay {
         return Terms {
             amount: 0,
             period: 1,
-            burst: rng.random_range(1..400),
+            burst: rng.random_range(1..=QUOTA_MAX.min(most * 1_000)),
             window: Some((0, i64::from(u32::MAX) * 1_000)),
         };
     }
     Terms {
-        amount: rng.random_range(1..50),
-        period: [1_000, 60_000][rng.random_range(0..2)],
-        burst: rng.random_range(1..60),
+        amount: rng.random_range(1..=most.min(50)),
+        period: Period::ALL[rng.random_range(0..3)].millis(),
+        burst: rng.random_range(1..=most),
         window: None,
     }
 }
 
-fn ask(limit: LimitName, terms: Terms, rng: &mut StdRng) -> BucketAsk {
+/// Mostly in order; now and then of a message that was overtaken.
+fn ask(limit: LimitName, terms: Terms, at: usize, rng: &mut StdRng) -> BucketAsk {
+    let (at, most) = (at as u64, [20, 2_000][rng.random_range(0..2)]);
     let lease = rng.random_bool(0.7).then(|| LeaseAsk {
-        holder: format!("p{}", rng.random_range(0..4)),
-        sequence: rng.random_range(1..60),
-        spent: rng.random_range(0..30),
-        target: rng.random_range(0..20),
+        holder: format!("p{}.{}", rng.random_range(0..3), at / 400),
+        sequence: (1 + at).saturating_sub(rng.random_range(0..3)),
+        spent: rng.random_range(0..=at % 400),
+        target: rng.random_range(0..most),
     });
     BucketAsk {
         limit,
@@ -66,32 +72,53 @@ async fn the_script_in_redis_answers_as_the_arithmetic_does() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut buckets = vec![Bucket::default(); LIMITS.len()];
     let mut all: Vec<Terms> = LIMITS.map(|limit| terms(limit, &mut rng)).to_vec();
-    let mut charged_some = 0;
+    let (mut charged_some, mut ended, mut reached) = (0, 0, 0);
     for at in 0..CALLS {
+        if at % 1_000 == 500 {
+            // Longer than any lease.
+            ended += buckets
+                .iter()
+                .map(Bucket::held)
+                .filter(|held| *held > 0)
+                .count();
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+        }
         if rng.random_bool(0.02) {
             let changed = rng.random_range(0..LIMITS.len());
             all[changed] = terms(LIMITS[changed], &mut rng);
         }
+        // A quota that is lowered below what is used, and raised again.
+        all[1].burst = match at % 600 {
+            300 => 5,
+            450 => QUOTA_MAX,
+            _ => all[1].burst,
+        };
         let mut asks = Vec::new();
         for (limit, terms) in LIMITS.iter().zip(&all) {
-            asks.push(ask(*limit, *terms, &mut rng));
+            asks.push(ask(*limit, *terms, at, &mut rng));
         }
         let call = Settle {
             key: Some("thekey".to_owned()),
             cost: rng.random_range(0..4),
-            // Short, so that leases end while this goes on.
             lease_ms: rng.random_range(0..40),
             buckets: asks,
         };
         let answer = store.settle(&tenant, &call).await.unwrap();
-        let Settled::Done { now, charged, .. } = &answer else {
+        let Settled::Done {
+            now,
+            charged,
+            buckets: states,
+        } = &answer
+        else {
             panic!("{answer:?}");
         };
         charged_some += usize::from(*charged);
+        reached += states.iter().filter(|state| state.reached > 0).count();
         let expected = budgets::settle(&mut buckets, &call, *now);
         assert_eq!(answer, expected, "seed {seed}, call {at}: {call:?}");
     }
     assert!(charged_some > 100, "seed {seed}: {charged_some}");
+    assert!(ended > 0 && reached > 0, "seed {seed}: {ended} {reached}");
 }
 
 #[tokio::test]

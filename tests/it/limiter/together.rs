@@ -1,15 +1,17 @@
 //! Processes that share a budget.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keystile::domain::limit::{LimitName, Limits};
-use keystile::limiter::Mode;
+use keystile::limiter::{Counters, Mode};
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::redis::Topology;
 use tokio::task::JoinSet;
 
 use super::{Process, ask, limits, prefix, storm};
+use crate::harness::PATIENCE;
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
 use crate::store_contract::{cluster_topology, redis_address};
@@ -174,6 +176,69 @@ async fn a_quota_survives_a_restart_of_the_embedded_store() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(passed, 7);
+}
+
+/// How often the processes have told of 80 and of 100 %.
+fn warnings(processes: &[Process]) -> (u64, u64) {
+    let count = |which: fn(&Counters) -> &AtomicU64| -> u64 {
+        let all = processes
+            .iter()
+            .map(|process| which(process.limiter.counters()));
+        all.map(|count| count.load(Ordering::Relaxed)).sum()
+    };
+    (
+        count(|counters| &counters.quota_nearly_used_up),
+        count(|counters| &counters.quota_used_up),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_quota_80_and_100_percent_are_told_once_for_all() {
+    let server = RedisServer::start();
+    for mode in [Mode::Strict, Mode::Leased, Mode::Local] {
+        let mut all = processes(&standalone(&server), mode).await;
+        if mode == Mode::Local {
+            all.truncate(1);
+        }
+        let budget = |quota: &str| (limits("", quota), Limits::default());
+        let until = async |all: &[Process], expected| {
+            let begun = Instant::now();
+            while warnings(all) != expected {
+                let found = warnings(all);
+                assert!(
+                    begun.elapsed() < PATIENCE,
+                    "{mode:?}: {found:?}, not {expected:?}"
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert_eq!(
+            storm(&all, 79, budget("100/month"), 1).await,
+            79,
+            "{mode:?}"
+        );
+        for process in &all {
+            process.limiter.give_back().await;
+        }
+        assert_eq!(warnings(&all), (0, 0), "{mode:?}");
+        assert_eq!(storm(&all, 1, budget("100/month"), 1).await, 1);
+        until(&all, (1, 0)).await;
+        let rest = storm(&all, 200, budget("100/month"), 1).await;
+        for process in &all {
+            process.limiter.give_back().await;
+        }
+        let rest = rest + storm(&all, 20, budget("100/month"), 1).await;
+        assert_eq!(rest, 20, "{mode:?}");
+        until(&all, (1, 1)).await;
+        storm(&all, 20, budget("100/month"), 1).await;
+        // Who was raised is told again.
+        assert_eq!(
+            storm(&all, 61, budget("200/month"), 1).await,
+            61,
+            "{mode:?}"
+        );
+        until(&all, (2, 1)).await;
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 -- Charges a request to all buckets of a tenant and a key or to none, and settles the caller's leases on them. The same
 -- arithmetic as src/store/budgets/bucket.rs, to which tests hold it. A bucket is a hash:
 --   p parts of a request  l level in parts  a as of when (ms)  h requests held by leases  n leases
---   e when the first lease ends (ms)  o:<holder> sequence, granted, spent and end of a lease
+--   e when the first lease ends (ms)  w how much of a quota was told to be used (0, 80, 100)  o:<holder> sequence, granted, spent and end of a lease
 -- KEYS the buckets
 -- ARGV 1 cost  2 how long a lease lasts (ms)  and for each bucket 11:
 --   1 parts that leak in a ms  2 parts of a request  3 burst  4 beginning and  5 end of the window (ms; 0 for a rate)
 --   6 whether it is in shadow (0, 1)  7 debt  8 holder, empty for no lease  9 sequence  10 spent  11 target
 -- Answers [-1, now] if it is another window, else [charged, now] and for each bucket:
---   fits, granted, how long the lease lasts, available, retry after, empty after
+--   fits, granted, how long the lease lasts, available, retry after, empty after, newly reached per cent of a quota
 local GRACE, CLOCK_STEP, HELD_SHARE, LEVEL_MAX = 1000, 60000, 10, 8000000000000000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,16 +27,19 @@ local function stored(value)
 end
 
 local function read(name, b)
-  local all = redis.call('HMGET', name, 'p', 'l', 'a', 'h', 'n', 'e', b.field)
+  local all = redis.call('HMGET', name, 'p', 'l', 'a', 'h', 'n', 'e', 'w')
   if not all[1] then
-    b.level, b.at, b.held, b.leases, b.first_end = 0, now, 0, 0, 0
+    b.level, b.at, b.held, b.leases, b.first_end, b.told = 0, now, 0, 0, 0, 0
     return
   end
   b.level, b.at, b.held = stored(all[2]), stored(all[3]), stored(all[4])
-  b.leases, b.first_end = stored(all[5]), stored(all[6])
+  b.leases, b.first_end, b.told = stored(all[5]), stored(all[6]), stored(all[7] or 0)
   local period = stored(all[1])
-  if period ~= b.period then
-    b.level = math.min(math.ceil(b.level * b.period / period), LEVEL_MAX)
+  -- One period is a multiple of the other: neither way exceeds what is counted exactly.
+  if period < b.period then
+    b.level = math.min(b.level * (b.period / period), LEVEL_MAX)
+  elseif period > b.period then
+    b.level = math.ceil(b.level / (period / b.period))
   end
   if b.at > now + CLOCK_STEP then
     b.at = now
@@ -111,13 +114,15 @@ local function available(b)
 end
 
 local function grant(b)
+  local most_held = math.floor(b.burst / HELD_SHARE)
+  local room = math.min(math.max(0, most_held - b.held), available(b))
   if not b.lease then
     b.lease = {sequence = b.sequence, granted = b.spent, spent = b.spent, ends = 0}
     b.leases = b.leases + 1
   end
   local lease = b.lease
-  local most = math.min(b.target, math.floor(b.burst / (HELD_SHARE * b.leases)))
-  local granted = math.min(math.max(0, most - (lease.granted - lease.spent)), available(b))
+  local most = math.min(b.target, math.floor(most_held / b.leases))
+  local granted = math.min(math.max(0, most - (lease.granted - lease.spent)), room)
   granted = granted - granted % math.max(1, cost)
   lease.granted = lease.granted + granted
   b.held = b.held + granted
@@ -139,6 +144,21 @@ local function drained_in(b, requests)
   return math.ceil(excess / b.amount)
 end
 
+-- What has come to be used of a quota since somebody was last told.
+local function newly_reached(b)
+  if b.upto == 0 then
+    return 0
+  end
+  local before = b.told
+  b.told = 0
+  if b.level >= b.burst then
+    b.told = 100
+  elseif b.level * 5 >= b.burst * 4 then
+    b.told = 80
+  end
+  return b.told > before and b.told or 0
+end
+
 -- Writes the bucket, and for how long it means anything.
 local function write(name, b)
   local lease = b.lease
@@ -150,7 +170,7 @@ local function write(name, b)
     redis.call('HSET', name, b.field, table.concat(value, ' '))
   end
   redis.call('HSET', name, 'p', text(b.period), 'l', text(b.level), 'a', text(b.at), 'h', text(b.held), 'n',
-    text(b.leases), 'e', text(b.first_end))
+    text(b.leases), 'e', text(b.first_end), 'w', text(b.told))
   local keep = drained_in(b, 0) + lease_ms + 2 * GRACE + CLOCK_STEP
   redis.call('PEXPIRE', name, text(math.min(keep, 8640000000)))
 end
@@ -206,7 +226,7 @@ for at, name in ipairs(KEYS) do
   if not b.fits then
     retry = drained_in(b, math.max(0, b.burst - cost))
   end
-  local row = {b.fits and 1 or 0, granted, left, available(b), retry, drained_in(b, 0)}
+  local row = {b.fits and 1 or 0, granted, left, available(b), retry, drained_in(b, 0), newly_reached(b)}
   for _, value in ipairs(row) do
     answer[#answer + 1] = value
   end
