@@ -70,7 +70,7 @@ enum Command {
     Tenant(tenant::TenantArgs),
     /// Make, import, read, change and revoke API keys
     Key(key::KeyArgs),
-    /// Show, change and explain how many keys the owners of a tenant may have
+    /// Show, change and explain what limits a tenant and its keys
     Limits(limits::LimitsArgs),
     /// Show the live sidecars of a control plane's store
     Fleet(fleet::FleetArgs),

@@ -1,11 +1,13 @@
 //! Proto to domain and back. Collects every bad field with its path before it refuses.
 
+mod effective;
 mod fleet;
 mod key;
 mod key_change;
 mod limit;
 mod tenant;
 
+pub(super) use effective::explain_key;
 pub(super) use fleet::{sidecar_to_proto, wait};
 pub use key::key_to_proto;
 pub(super) use key::{imported_key, key_name, new_key};

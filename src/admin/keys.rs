@@ -10,7 +10,9 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::admin::caller::{Credential, Identity, Permission, require};
-use crate::admin::convert::{KeyChange, expect_etag, key_name, key_to_proto, reason, wait};
+use crate::admin::convert::{
+    KeyChange, expect_etag, explain_key, key_name, key_to_proto, reason, wait,
+};
 use crate::admin::grant;
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
@@ -57,7 +59,12 @@ impl KeyService for Keys {
     async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::Key> {
         let caller = self.0.caller(&request).await?;
         let key = self.reach(&caller, "name", &request.get_ref().name).await?;
-        Ok(Response::new(key_to_proto(&key, self.0.clock.now())))
+        let registry = &self.0.registry;
+        let tenant = registry.tenant(&key.tenant).await;
+        let tenant = tenant.map_err(from_registry("key"))?;
+        let mut shown = key_to_proto(&key, self.0.clock.now());
+        explain_key(&mut shown, &key, &tenant, &registry.plans());
+        Ok(Response::new(shown))
     }
 
     async fn list_keys(

@@ -1,4 +1,6 @@
-//! `keystile limits`: how many keys the owners of a tenant may have, and why.
+//! `keystile limits`: how many keys the owners of a tenant may have, what its requests are held against, and why.
+
+mod requests;
 
 use prost_types::FieldMask;
 
@@ -43,10 +45,21 @@ Examples:
   keystile limits set acme --max-keys-per-tenant-admin 30 --max-keys-per-user none"
     )]
     Set(SetArgs),
-    /// Say in words what holds for a tenant, and why
+    /// Say in words what holds for a tenant, or a key of it, and why
+    #[command(
+        after_help = "Of requests: a tenant's own rate or quota stands in place of its plan's; a key's holds beside both (docs/LIMITS.md).
+Features are the plan's and the tenant's own, without those it is denied; a key may keep fewer. Plans are those of the
+control plane that is asked.
+
+Examples:
+  keystile limits explain acme
+  keystile limits explain acme KEY_ID -o json"
+    )]
     Explain {
         /// The tenant's id
         tenant: String,
+        /// A key's id: what its requests are held against
+        key: Option<String>,
     },
 }
 
@@ -98,11 +111,21 @@ async fn dispatch(args: &LimitsArgs, out: &mut Out) -> Result<(), Failure> {
     match &args.command {
         LimitsCommand::Get { tenant } => output::one(out, form, &get(&client, tenant).await?),
         LimitsCommand::Set(args) => output::one(out, form, &set(&client, args).await?),
-        LimitsCommand::Explain { tenant } => {
+        LimitsCommand::Explain { tenant, key } => {
             let limits = get(&client, tenant).await?;
+            let requests = requests::explain(&client, tenant, key.as_deref()).await?;
             match form {
-                Form::Table => sections(&limits).iter().try_for_each(|one| one.show(out)),
-                Form::Json | Form::Yaml | Form::Name => output::one(out, form, &limits),
+                Form::Table => {
+                    let mut all = sections(&limits);
+                    all.extend(requests.map(|requests| requests.section()));
+                    all.iter().try_for_each(|one| one.show(out))
+                }
+                Form::Json | Form::Yaml => {
+                    let mut all = output::json_of(&limits)?;
+                    all["requests"] = serde_json::to_value(requests).map_err(Failure::failed)?;
+                    output::document(out, form, &all)
+                }
+                Form::Name => output::one(out, form, &limits),
             }
         }
     }

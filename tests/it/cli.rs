@@ -5,6 +5,7 @@ mod contexts;
 mod errors;
 mod import;
 mod keys;
+mod limits;
 mod manual;
 mod watch;
 pub(crate) mod world;

@@ -81,6 +81,8 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             key_prefix: old.hint.clone(),
             retire_time: old.retires_at.map(time_to_proto),
         }),
+        effective_limits: Vec::new(),
+        effective_features: Vec::new(),
     }
 }
 

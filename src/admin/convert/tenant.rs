@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
-use crate::admin::convert::{Fields, bad, masked, time_to_proto};
+use crate::admin::convert::{Fields, bad, effective, masked, time_to_proto};
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
-use crate::domain::plan::{Plan, Plans};
+use crate::domain::plan::Plans;
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
 use crate::proto::admin as pb;
 use crate::registry::{Etag, NewTenant};
@@ -55,41 +55,9 @@ pub(in crate::admin) fn tenant_to_proto(tenant: &Tenant, plans: &Plans) -> pb::T
         etag: Etag::of_tenant(tenant).to_string(),
         rate: tenant.rate.to_string(),
         quota: tenant.quota.to_string(),
-        effective_limits: effective_limits(tenant, plans),
-        effective_features: effective_features(tenant, plans),
+        effective_limits: effective::limits(tenant, plans),
+        effective_features: effective::features(tenant, plans),
     }
-}
-
-fn effective_features(tenant: &Tenant, plans: &Plans) -> Vec<String> {
-    let plan = tenant.plan.as_ref().and_then(|plan| plans.get(plan));
-    let holds = tenant.overrides().over(plan);
-    holds.features.iter().map(ToString::to_string).collect()
-}
-
-/// What holds, and who says so.
-fn effective_limits(tenant: &Tenant, plans: &Plans) -> Vec<pb::EffectiveLimit> {
-    fn one<T: std::fmt::Display>(
-        name: &str,
-        own: &Own<T>,
-        of_plan: Option<T>,
-    ) -> pb::EffectiveLimit {
-        let (value, source) = match (own, of_plan) {
-            (Own::Plan, None) => (Own::<T>::UNLIMITED.to_owned(), "default"),
-            (Own::Plan, Some(limit)) => (limit.to_string(), "plan"),
-            (Own::Unlimited | Own::At(_), _) => (own.to_string(), "tenant"),
-        };
-        pb::EffectiveLimit {
-            name: name.to_owned(),
-            value,
-            source: source.to_owned(),
-        }
-    }
-    let plan = tenant.plan.as_ref().and_then(|plan| plans.get(plan));
-    let of_plan = plan.map(Plan::limits).unwrap_or_default();
-    vec![
-        one("rate", &tenant.rate, of_plan.rate),
-        one("quota", &tenant.quota, of_plan.quota),
-    ]
 }
 
 pub(in crate::admin) fn new_tenant(request: &pb::CreateTenantRequest) -> Result<NewTenant, Status> {

@@ -33,6 +33,13 @@ impl pb::Tenant {
     }
 }
 
+/// `rate 100/s (plan), rate 10/s (key)`
+fn held_against(limits: &[pb::EffectiveLimit]) -> String {
+    let limits = limits.iter().filter(|limit| limit.source != "default");
+    let shown = limits.map(|limit| format!("{} {} ({})", limit.name, limit.value, limit.source));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
 impl Resource for pb::Tenant {
     const TYPE: &'static str = "keystile.admin.v1.Tenant";
     const MANY: &'static str = "tenants";
@@ -68,6 +75,7 @@ impl Resource for pb::Tenant {
             ("denied features", self.denied_features.join(", ")),
             ("rate", self.limit("rate")),
             ("quota", self.limit("quota")),
+            ("effective features", self.effective_features.join(", ")),
             ("metadata", metadata.collect::<Vec<_>>().join(", ")),
             ("created", time(self.create_time.as_ref())),
             ("updated", time(self.update_time.as_ref())),
@@ -128,6 +136,7 @@ impl Resource for pb::Key {
             ("only networks", self.allow_cidrs.join(", ")),
             ("own rate", self.rate.clone()),
             ("own quota", self.quota.clone()),
+            ("held against", held_against(&self.effective_limits)),
             ("token begins", self.key_prefix.clone()),
             ("generation", generation),
             ("token before", retiring.unwrap_or_default()),

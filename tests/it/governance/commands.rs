@@ -71,7 +71,10 @@ fn an_explanation_is_in_words_with_every_source() {
            no shortest life (min_expiry_days is from the file)\n  \
            at most 30 days (max_expiry_days is from the file)\n\
          Who may change the limits\n  \
-           tenant admins, of their own tenant, and global admins\n"
+           tenant admins, of their own tenant, and global admins\n\
+         Requests\n  \
+           tenant rate: unlimited\n  \
+           tenant quota: unlimited\n"
     );
 }
 

@@ -136,7 +136,12 @@ admin: {{listen: ["127.0.0.1:{admin_port}"]}}
 ops: {{listen: ["127.0.0.1:{ops_port}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
 keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}{signing}}}
-plans: {{pro: {{features: [images]}}, paged: {{}}, watched: {{}}}}
+plans:
+  pro: {{features: [images]}}
+  paged: {{}}
+  watched: {{}}
+  metered: {{rate: 100/s burst 200, quota: 5000/day, features: [images, export]}}
+  tried: {{rate: 1/h, features: [images], shadow: true}}
 api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
 {more}
 "#
