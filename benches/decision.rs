@@ -10,6 +10,7 @@
 
 mod world;
 
+use std::num::NonZeroU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use keystile::crypto::token::Token;
 use keystile::domain::request::{AccessRequest, Charge, Credential, Rule};
 use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
+use keystile::limiter::gcra::{Cells, Pace};
 use keystile::telemetry::metrics::Metrics;
 use tokio::runtime::Runtime;
 use world::{loaded, message};
@@ -45,20 +47,22 @@ struct World {
     tokens: Vec<String>,
 }
 
-static SMALL: LazyLock<World> = LazyLock::new(|| World::new(10));
-static LARGE: LazyLock<World> = LazyLock::new(|| World::new(10_000));
+static SMALL: LazyLock<World> = LazyLock::new(|| World::new(10, ""));
+static LARGE: LazyLock<World> = LazyLock::new(|| World::new(10_000, ""));
+/// A rate that nobody reaches: each tenant's is counted, in slices.
+static LIMITED: LazyLock<World> = LazyLock::new(|| World::new(10, ", rate: 1000000000/s"));
 
 fn world(keys: usize) -> &'static World {
     if keys == 1_000 { &SMALL } else { &LARGE }
 }
 
 impl World {
-    fn new(tenants: usize) -> Self {
+    fn new(tenants: usize, limits: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .unwrap();
-        let (_, parts, tokens) = runtime.block_on(loaded("127.0.0.1:9001", tenants));
+        let (_, parts, tokens) = runtime.block_on(loaded("127.0.0.1:9001", tenants, limits));
         let authorizer = parts.authorizer;
         let service = CheckService::new(
             Arc::clone(&authorizer),
@@ -116,13 +120,45 @@ fn request(token: &[u8]) -> AccessRequest<'_> {
 /// The decision alone.
 #[divan::bench(args = [1_000, 1_000_000])]
 fn decide_cached(bencher: Bencher<'_, '_>, keys: usize) {
-    let world = world(keys);
+    decide(bencher, world(keys));
+}
+
+fn decide(bencher: Bencher<'_, '_>, world: &World) {
     let mut at = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         at = (at + 1) % world.tokens.len();
         let request = request(world.tokens[at].as_bytes());
         let decision = now_or_never(world.authorizer.authorize(&request)).unwrap();
         assert!(matches!(decision, Decision::Allow(_)));
+    });
+}
+
+/// The decision alone, held against a rate.
+#[divan::bench(args = [1_000])]
+fn decide_cached_limited(bencher: Bencher<'_, '_>, _keys: usize) {
+    decide(bencher, &LIMITED);
+}
+
+/// One bucket's decision in memory, by its hash; the buckets are asked in no order.
+#[divan::bench(args = [1_000, 1_000_000])]
+fn gcra(bencher: Bencher<'_, '_>, buckets: u64) {
+    let cells = Cells::new(2_000_000);
+    let pace = Pace {
+        interval: NonZeroU64::MIN,
+        burst: 1_000_000_000,
+    };
+    let hash = |at: u64| {
+        (at % buckets)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(17)
+    };
+    for at in 0..buckets {
+        cells.with(hash(at), 1, pace, |_| ());
+    }
+    let mut at = 0_u64;
+    bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
+        at = at.wrapping_add(7_919);
+        cells.with(hash(at), at, pace, |cell| cell.take(at, pace, 1))
     });
 }
 
@@ -138,6 +174,17 @@ fn check(bencher: Bencher<'_, '_>, service: &CheckService, messages: &[Vec<u8>])
 #[divan::bench(args = [1_000, 1_000_000])]
 fn check_cached(bencher: Bencher<'_, '_>, keys: usize) {
     let world = world(keys);
+    check(
+        bencher,
+        &world.service,
+        &world.messages(|at| world.tokens[at].clone()),
+    );
+}
+
+/// The same held against a rate of its tenant, and told how that stands.
+#[divan::bench(args = [1_000])]
+fn check_cached_limited(bencher: Bencher<'_, '_>, _keys: usize) {
+    let world = &LIMITED;
     check(
         bencher,
         &world.service,

@@ -315,7 +315,7 @@ fn keystile(dir: &Path, tenants: usize) {
         .unwrap()
         .block_on(async {
             let listen = format!("unix:{}/keystile.sock", dir.display());
-            let (config, parts, tokens) = world::loaded(&listen, tenants).await;
+            let (config, parts, tokens) = world::loaded(&listen, tenants, "").await;
             fs::write(dir.join("tokens"), tokens.join("\n")).unwrap();
             server::run(&config, None, parts, |_| Ok(())).await.unwrap();
         });

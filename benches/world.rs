@@ -16,13 +16,18 @@ use prost::Message;
 /// Keys a tenant.
 const KEYS_EACH: usize = 100;
 
-/// A process with all its keys in memory and cached, and their tokens. `listen` is where it would serve Envoy.
-pub(crate) async fn loaded(listen: &str, tenants: usize) -> (Config, Parts, Vec<String>) {
+/// A process with all its keys in memory and cached, and their tokens. `listen` is where it would serve Envoy, `limits`
+/// what the plan of its tenants says beside its features.
+pub(crate) async fn loaded(
+    listen: &str,
+    tenants: usize,
+    limits: &str,
+) -> (Config, Parts, Vec<String>) {
     let config = format!(
         "authz: {{listen: [\"{listen}\"], workers: 1}}\n\
          keyring: {{data: {{file: unused}}}}\n\
          cache: {{ttl: 1d, max_stale: 1d, max_entries: 2000000}}\n\
-         plans: {{pro: {{features: [images, export]}}}}\n"
+         plans: {{pro: {{features: [images, export]{limits}}}}}\n"
     );
     let config = Config::parse(&config, "the bench", std::iter::empty());
     let config = config.unwrap().config;

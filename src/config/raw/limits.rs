@@ -31,7 +31,7 @@ section! {
     #[derive(Default)]
     #[serde(default)]
     RawRateLimits {
-        /// `strict`: in the store, at each request. `leased`: each sidecar takes small parts of what is left ahead of need
+        /// `strict`: in the store, at each request (docs/LIMITS.md). `leased`: each sidecar takes small parts of what is left ahead of need
         /// and spends them in memory; never more than the limit passes. `local`: by each sidecar for itself.
         pub mode: RateMode,
     }

@@ -1,5 +1,8 @@
 //! Limits of tenants and keys, as clients and upstreams see them. The rows of a table are sent in their order.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::world::World;
@@ -29,13 +32,20 @@ a key beyond its own quota                               | default | GET /orders
 another key of the tenant                                | default | GET /orders ; x-api-key: {plenty}                   | 200
 a limit in shadow: within                                | default | GET /orders ; x-api-key: {shaded}                   | 200 ; meta no shadow_reason ; up x-tenant-rate-limit: 1/h
 a limit in shadow: beyond                                | default | GET /orders ; x-api-key: {shaded}                   | 200 ; client x-ratelimit-remaining: 0 ; meta reason: allowed ; meta shadow_reason: rate_limited
+a plan in shadow: within its rate                        | default | GET /images ; x-api-key: {tried}                    | 200 ; meta no shadow_reason ; up x-tenant-rate-limit: 1/h
+a plan in shadow: beyond its rate                        | default | GET /images ; x-api-key: {tried}                    | 200 ; meta reason: allowed ; meta shadow_reason: rate_limited
+a plan in shadow: a feature that it lacks                | default | GET /export ; x-api-key: {tried}                    | 200 ; meta reason: allowed ; meta shadow_reason: feature_not_enabled
 "#;
 
-fn ask(world: &World, key: &NewKey) -> (u16, Option<u64>) {
+fn send(world: &World, key: &NewKey) -> http1::Reply {
     let token = &key.token;
     let request = format!("GET /orders HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
     let port = world.envoy.port("default");
-    let reply = http1::send(port, request.as_bytes(), false).expect("an answer");
+    http1::send(port, request.as_bytes(), false).expect("an answer")
+}
+
+fn ask(world: &World, key: &NewKey) -> (u16, Option<u64>) {
+    let reply = send(world, key);
     let left = reply.one("x-ratelimit-remaining");
     (
         reply.status,
@@ -77,6 +87,49 @@ fn a_changed_limit_holds_at_once_and_what_is_used_stays_used() {
     keystile.cli(&update);
     assert_eq!(ask(world, &key).0, 200);
     assert_eq!(ask(world, &key), (429, Some(0)), "the key's own rate");
+}
+
+/// The client waits for as long as it is told, and a client that does not is refused.
+#[test]
+fn retry_after_is_the_second_at_which_a_retry_passes() {
+    let world = World::get();
+    let keystile = &world.instance("default").keystile;
+    // One in 3 s.
+    keystile.cli(&["tenant", "create", "patient", "--rate", "20/m burst 1"]);
+    let key = keystile.create_key("patient", &["--name", "one"]);
+    let mut last_passed = Instant::now();
+    assert_eq!(send(world, &key).status, 200);
+    for _ in 0..2 {
+        let refused = send(world, &key);
+        let told = Instant::now();
+        assert_eq!(refused.status, 429);
+        let wait: u64 = refused
+            .one("retry-after")
+            .expect("retry-after")
+            .parse()
+            .expect("seconds");
+        assert!((1..=3).contains(&wait), "{wait}");
+        assert_eq!(
+            refused.one("x-ratelimit-reset"),
+            Some(wait.to_string().as_str())
+        );
+        // A second sooner is too soon, unless this machine was busy for as long.
+        thread::sleep(
+            (told + Duration::from_secs(wait - 1)).saturating_duration_since(Instant::now()),
+        );
+        let sooner = send(world, &key).status;
+        let elapsed = last_passed.elapsed();
+        assert!(
+            sooner == 429 || elapsed >= Duration::from_secs(3),
+            "{sooner} after {elapsed:?}"
+        );
+        thread::sleep((told + Duration::from_secs(wait)).saturating_duration_since(Instant::now()));
+        let begun = Instant::now();
+        if sooner == 429 {
+            assert_eq!(send(world, &key).status, 200, "told {wait} s");
+            last_passed = begun;
+        }
+    }
 }
 
 #[test]

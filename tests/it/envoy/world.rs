@@ -232,6 +232,8 @@ fn seed(keystile: &Keystile, tokens: &mut Tokens) {
     add("plenty", key("small", "plenty", &[]));
     tenant("shaded", "Shaded", &["--rate", "1/h shadow"]);
     add("shaded", key("shaded", "shaded", &[]));
+    tenant("tried", "Tried", &["--plan", "tried"]);
+    add("tried", key("tried", "tried", &[]));
     tenant("gone", "Gone", &[]);
     add("gone", key("gone", "gone", &[]));
     keystile.cli(&["tenant", "delete", "gone", "--yes"]);
