@@ -128,7 +128,7 @@ fn memory_is_bounded_and_a_live_block_outlives_a_flood_of_sources() {
     let blocks = blocks(SETTINGS);
     let blocked = numbered(7);
     assert_eq!(fail(&blocks, blocked, 0, 3), 60);
-    for number in 1000..301_000 {
+    for number in 1000..1_001_000 {
         blocks.failed(numbered(number), at(1));
     }
     let per_source = bytes(&blocks) / SETTINGS.max_sources;
@@ -137,7 +137,7 @@ fn memory_is_bounded_and_a_live_block_outlives_a_flood_of_sources() {
         "{per_source} bytes a source that is counted"
     );
     assert_eq!(
-        fail(&blocks, numbered(300_999), 1, 2),
+        fail(&blocks, numbered(1_000_999), 1, 2),
         60,
         "the newest is still counted"
     );

@@ -47,6 +47,9 @@ pub(in crate::admin) fn explain_key(
     plans: &Plans,
 ) {
     shown.effective_limits = limits(tenant, plans);
+    shown
+        .effective_limits
+        .retain(|limit| limit.source != "default");
     let own = [
         key.limits.rate.map(|rate| limit("rate", rate, "key")),
         key.limits.quota.map(|quota| limit("quota", quota, "key")),

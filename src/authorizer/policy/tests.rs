@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::domain::limit::Limits;
 use crate::domain::name::{DisplayName, TenantId};
+use crate::domain::plan::{Overrides, Plan};
 use crate::domain::request::{Charge, Credential, Mode, Rule};
 
 const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -300,5 +303,51 @@ fn a_rule_in_shadow_reports_what_it_would_refuse_and_decides_nothing() {
             expected,
             "{shadow:?}"
         );
+    }
+}
+
+proptest! {
+    /// What a plan gives, a tenant adds and is denied, and a key keeps, against the sentence of the contract, name by
+    /// name: all that is asked is there, or the first that is not is named.
+    #[test]
+    fn a_request_passes_with_what_its_plan_tenant_and_key_have_and_no_more(
+        sets in prop::array::uniform3(prop::collection::btree_set("[abc]", 0..4)),
+        kept in prop::option::of(prop::collection::btree_set("[abc]", 0..4)),
+        scopes in prop::collection::btree_set("[rw]", 0..3),
+        asked in prop::collection::vec("[abc]", 0..4),
+        asked_scopes in prop::collection::vec("[rw]", 0..3),
+    ) {
+        let parse = |set: &BTreeSet<String>| -> BTreeSet<Feature> {
+            set.iter().map(|name| Feature::parse(name).unwrap()).collect()
+        };
+        let [of_plan, own, denied] = &sets;
+        let plan = Plan { features: parse(of_plan), ..Plan::default() };
+        let overrides = Overrides {
+            features: parse(own),
+            denied_features: parse(denied),
+            ..Overrides::default()
+        };
+        let tenant = TenantAccess {
+            features: overrides.over(Some(&plan)).features,
+            ..tenant(TenantStatus::Active)
+        };
+        let kept_features = kept.as_ref().map(&parse);
+        let join = |names: &[String]| names.join(",");
+        let scopes_text = scopes.iter().cloned().collect::<Vec<_>>().join(",");
+        let key = KeyFacts { features: kept_features.as_ref(), scopes: &scopes_text, ..KEY };
+
+        let has = |name: &String| {
+            (of_plan.contains(name) || own.contains(name))
+                && !denied.contains(name)
+                && kept.as_ref().is_none_or(|kept| kept.contains(name))
+        };
+        let feature = asked.iter().find(|name| !has(name));
+        let scope = asked_scopes.iter().find(|name| !scopes.contains(*name));
+        let expected = match (feature, scope) {
+            (Some(name), _) => Err((DenyReason::FeatureNotEnabled, Some(name.as_str()))),
+            (None, Some(name)) => Err((DenyReason::ScopeNotGranted, Some(name.as_str()))),
+            (None, None) => Ok(()),
+        };
+        check(&tenant, key, &request(&join(&asked), &join(&asked_scopes)), expected);
     }
 }

@@ -11,10 +11,11 @@ use keystile::store::redis::Topology;
 use tokio::task::JoinSet;
 
 use super::{Process, ask, limits, prefix, storm};
-use crate::harness::PATIENCE;
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
-use crate::store_contract::{cluster_topology, redis_address};
+use crate::harness::redis::sentinel::RedisSentinel;
+use crate::harness::{PATIENCE, wait_for};
+use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
 
 const REQUESTS: usize = 2_000;
 
@@ -176,6 +177,51 @@ async fn a_quota_survives_a_restart_of_the_embedded_store() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(passed, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn strict_is_one_call_a_check_and_a_slice_is_none() {
+    let server = RedisServer::start();
+    let tenant = limits("1000000/s", "1000000000/day, 1000000000/month");
+    let key = limits("1000000/s", "1000000000/day, 1000000000/month");
+    let mut calls = Vec::new();
+    for mode in [Mode::Strict, Mode::Leased] {
+        let process = Process::start(&standalone(&server), &prefix(), mode).await;
+        let check = async || {
+            for _ in 0..500 {
+                let verdict = ask(&process.limiter, "k", (&tenant, &key), 1).await;
+                assert!(verdict.refused.is_none());
+            }
+        };
+        check().await;
+        let before = server.calls().remove("evalsha").unwrap_or(0);
+        check().await;
+        calls.push(server.calls().remove("evalsha").unwrap_or(0) - before);
+    }
+    assert_eq!(calls[0], 500, "all six limits by one script");
+    assert!(calls[1] < 50, "slices ahead of need: {calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_takes_over_counts_on() {
+    let mut servers = RedisSentinel::start();
+    let topology = sentinel_topology(&servers);
+    let prefix = prefix();
+    let budget = (limits("1/h burst 200", "100/month"), Limits::default());
+    for mode in [Mode::Strict, Mode::Leased] {
+        let process = Process::start(&topology, &prefix, mode).await;
+        let passed = storm(&[process], 30, budget, 1).await;
+        assert_eq!(passed, 30, "{mode:?}");
+    }
+    wait_for("the replica to have it", || {
+        servers.is_in_sync().then_some(())
+    });
+    servers.kill_primary();
+    servers.wait_for_failover();
+    let process = Process::start(&topology, &prefix, Mode::Strict).await;
+    let passed = storm(&[process], 100, budget, 1).await;
+    // The second process ended without a word: what it had leased counts as spent.
+    assert!((30..=40).contains(&passed), "{passed}");
 }
 
 /// How often the processes have told of 80 and of 100 %.

@@ -110,6 +110,31 @@ async fn an_embedded_store_has_the_blocks_of_its_process() {
     assert_eq!(allowed, 200);
 }
 
+/// Behind a proxy of one's own: whom it names is counted, and nobody whom a client names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_trusted_proxy_its_word_counts_and_a_clients_does_not() {
+    const PROXY: &str = "10.0.0.1";
+    let mut place = Place::with_keyrings();
+    place.add_config("abuse: {max_failures: 3, trusted_hops: 1}");
+    place.bootstrap();
+    let _running = place.serve();
+    let channel = client::tcp(place.authz).await;
+    let ask = async |forwarded: &str| {
+        let headers = [("x-api-key", "short"), ("x-forwarded-for", forwarded)];
+        client::ask_from(&channel, &headers, PROXY).await
+    };
+    for _ in 0..3 {
+        let guess = format!("192.0.2.1, {GUESSER}");
+        assert_eq!(ask(&guess).await, 401);
+    }
+    assert_eq!(listed(&place), [GUESSER]);
+    let another_name = format!("192.0.2.2, {GUESSER}");
+    assert_eq!(ask(&another_name).await, 429, "whatever it says it is");
+    assert_eq!(ask("192.0.2.1").await, 401, "whom it named before");
+    let beside_it = format!("{GUESSER}, 192.0.2.67");
+    assert_eq!(ask(&beside_it).await, 401, "who only names it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_without_the_section_blocks_nobody() {
     let redis = RedisServer::start();

@@ -47,6 +47,19 @@ impl RedisSentinel {
         server.expect("it is one of ours")
     }
 
+    /// Whether the replica has all that the primary was told.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let replication = self.primary().info("replication");
+        let told = replication.get("master_repl_offset");
+        let has = replication.get("slave0").and_then(|replica| {
+            let fields = replica.split(',');
+            fields
+                .filter_map(|field| field.strip_prefix("offset="))
+                .next()
+        });
+        told.is_some() && told.map(String::as_str) == has
+    }
+
     /// SIGKILL to the primary.
     pub(crate) fn kill_primary(&mut self) {
         let port = self.primary().port;
