@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt bench bench-redis bench-revocation doc clean
+.PHONY: help setup build run test lint fmt bench bench-limits bench-redis bench-revocation doc clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -44,6 +44,9 @@ fmt:          ## Format the Rust code.
 
 bench:        ## Measure the decision path and the load against the floor.
 	cargo bench --locked --bench decision --bench load
+
+bench-limits: setup ## Measure limits on a real Redis: memory of a million, what one hot tenant costs, a check in strict.
+	cargo bench --locked --bench limits
 
 bench-redis: setup ## Measure the store on a real Redis: loading 10,000 tenants with 10 keys each, memory, cold lookups.
 	cargo bench --locked --bench redis

@@ -124,6 +124,7 @@ fn decide_cached(bencher: Bencher<'_, '_>, keys: usize) {
 }
 
 fn decide(bencher: Bencher<'_, '_>, world: &World) {
+    let _context = world.runtime.enter();
     let mut at = 0;
     bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
         at = (at + 1) % world.tokens.len();
@@ -140,7 +141,7 @@ fn decide_cached_limited(bencher: Bencher<'_, '_>, _keys: usize) {
 }
 
 /// One bucket's decision in memory, by its hash; the buckets are asked in no order.
-#[divan::bench(args = [1_000, 1_000_000])]
+#[divan::bench(args = [1, 1_000, 1_000_000])]
 fn gcra(bencher: Bencher<'_, '_>, buckets: u64) {
     let cells = Cells::new(2_000_000);
     let pace = Pace {
@@ -185,6 +186,8 @@ fn check_cached(bencher: Bencher<'_, '_>, keys: usize) {
 #[divan::bench(args = [1_000])]
 fn check_cached_limited(bencher: Bencher<'_, '_>, _keys: usize) {
     let world = &LIMITED;
+    // What is asked of the store now and then has a deadline.
+    let _context = world.runtime.enter();
     check(
         bencher,
         &world.service,

@@ -19,8 +19,10 @@ const REFUSED_MAX: u64 = 200;
 pub(super) const IDLE_MS: u64 = 200;
 /// Answers that come within this time, in ms, may be read in another order.
 const SAME_TIME_MS: u64 = 10;
-/// What has not been used for so long is forgotten, in ms.
-const FORGET_MS: u64 = 5_000;
+/// What has not been used for so long is forgotten, in ms: it is known for a while what was left, if the store goes away.
+pub(super) const FORGET_MS: u64 = 5_000;
+/// The same when there are very many.
+pub(super) const FORGET_SOON_MS: u64 = 1_000;
 
 /// How many of a slice's bits count what is left; those above count leases.
 const LEFT_BITS: u32 = 44;
@@ -70,7 +72,7 @@ pub(super) struct Slice {
     is_known: AtomicBool,
     /// Requests that passed without the store.
     pub(super) debt: AtomicU64,
-    pub(super) share: Mutex<Option<Budget>>,
+    pub(super) share: Mutex<Option<Box<Budget>>>,
     /// As what it was last asked for.
     wanted: Mutex<Option<Wanted>>,
     /// Who holds it speaks with the store.
@@ -244,11 +246,11 @@ impl Slice {
     }
 
     /// Whether it says nothing any more that the store would not say again.
-    pub(super) fn can_be_forgotten(&self, now: u64) -> bool {
+    pub(super) fn can_be_forgotten(&self, now: u64, unused_ms: u64) -> bool {
         let used_at = self.used_at.load(Ordering::Relaxed);
         now >= self.valid_until.load(Ordering::Relaxed)
             && now >= self.refused_until.load(Ordering::Relaxed)
-            && now.saturating_sub(used_at) >= FORGET_MS
+            && now.saturating_sub(used_at) >= unused_ms
             && self.debt.load(Ordering::Relaxed) == 0
     }
 
@@ -362,12 +364,12 @@ impl Slice {
         let share = share.get_or_insert_with(|| {
             let available = (self.remaining(terms, at.now) / sidecars).min(terms_of_one.burst);
             let used = terms_of_one.burst - available.max(u64::from(!self.is_known()));
-            Budget {
+            Box::new(Budget {
                 period: terms_of_one.period,
                 level: used.saturating_mul(terms_of_one.period),
                 at: at.store_now,
                 ..Budget::default()
-            }
+            })
         });
         share.advance(&terms_of_one, at.store_now);
         let fits = share.available(&terms_of_one) >= cost;

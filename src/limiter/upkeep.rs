@@ -10,13 +10,15 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::limiter::Limiter;
 use crate::limiter::leased::LEASE_MS;
-use crate::limiter::slice::{Heard, IDLE_MS, Said, Slice, Talk};
+use crate::limiter::slice::{FORGET_MS, FORGET_SOON_MS, Heard, IDLE_MS, Said, Slice, Talk};
 use crate::store::budgets::{BucketAsk, Settle};
 
 /// How often slices are looked at, in ms.
 const SWEEP_MS: u64 = IDLE_MS / 2;
 /// How often the sidecars are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// With more slices than this, those that are not used are forgotten sooner.
+const MANY: usize = 20_000;
 /// The most calls of the store at a time.
 const CALLS_MAX: usize = 64;
 /// The most slices that one look gives back or goes on with; the rest is for the next.
@@ -63,9 +65,13 @@ impl Limiter {
 
     async fn sweep(self: Arc<Self>) {
         let now = self.millis();
+        let unused_ms = match self.slices.len() > MANY {
+            true => FORGET_SOON_MS,
+            false => FORGET_MS,
+        };
         let mut due = self.slices.sweep(
             |slice| slice.is_due(now),
-            |slice| slice.can_be_forgotten(now),
+            |slice| slice.can_be_forgotten(now, unused_ms),
         );
         due.truncate(SWEPT_MAX);
         stream::iter(due)
