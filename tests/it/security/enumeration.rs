@@ -6,14 +6,14 @@ use keystile::proto::admin as pb;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
-use super::clocked::check_no_time_tells;
+use super::clocked::{QUESTIONS, check_no_time_tells};
 use super::{delete, keys, make, many, revoke_all, tenant, unknown};
 use crate::harness::http1;
 use crate::rest::{KEYS, PLACE, VALIDATE, ask};
 use crate::support::{check, client};
 
 /// Enough that each is asked for once: what is remembered of a first answer must not help.
-const COUNT: usize = 300;
+const COUNT: usize = QUESTIONS + 20;
 
 /// Tokens of each kind that must not be told from another.
 struct Tokens([Vec<String>; 4]);
