@@ -19,8 +19,9 @@ const SCHEMAS: [&str; 6] = [
 ];
 
 /// Messages that carry a token: a derived `Debug` would print it, so theirs is written by hand in `src/proto.rs`.
-const SECRET_MESSAGES: [&str; 5] = [
+const SECRET_MESSAGES: [&str; 6] = [
     "keystile.admin.v1.CreateKeyResponse",
+    "keystile.admin.v1.ClaimKeyResponse",
     "keystile.admin.v1.RotateKeyResponse",
     "keystile.admin.v1.RevealKeyResponse",
     "keystile.admin.v1.ImportKeyRequest",

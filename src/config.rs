@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::domain::governance::KeyRules;
 use crate::domain::limit::Limits;
+use crate::domain::plan::Rotation;
 use crate::domain::san::SanPattern;
 
 mod abuse;
@@ -128,6 +129,7 @@ choice!(
     }
 );
 choice!(SecretRetention = Sealed { Sealed, None });
+choice!(Delivery = Claim { Claim });
 choice!(
     ClientRole = TenantAdmin {
         TenantAdmin,
@@ -301,6 +303,7 @@ pub struct Plan {
     pub features: BTreeSet<String>,
     pub limits: Limits,
     pub shadow: bool,
+    pub rotation: Option<Rotation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

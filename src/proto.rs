@@ -38,6 +38,12 @@ impl fmt::Debug for admin::RevealKeyResponse {
     }
 }
 
+impl fmt::Debug for admin::ClaimKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        key_with_token(f, "ClaimKeyResponse", self.key.as_ref())
+    }
+}
+
 fn key_with_token(f: &mut fmt::Formatter<'_>, name: &str, key: Option<&admin::Key>) -> fmt::Result {
     f.debug_struct(name)
         .field("key", &key)
@@ -97,6 +103,11 @@ mod tests {
             key: None,
             plaintext: token.into(),
         };
+        let claimed = pb::ClaimKeyResponse {
+            key: None,
+            plaintext: token.into(),
+        };
+        assert!(!format!("{claimed:?}").contains("secret"));
         let shown = format!(
             "{revealed:?} {rotated:?} {answer:?} {answer:#?} {batch:?} {import:?} {verify:?}"
         );

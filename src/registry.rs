@@ -12,6 +12,7 @@ mod keys;
 mod notes;
 mod requests;
 mod rotation;
+mod schedule;
 mod tenants;
 mod tokens;
 mod verify;
@@ -27,6 +28,7 @@ use crate::crypto::keyring::Keyring;
 use crate::crypto::token::TokenPrefixes;
 use crate::domain::change::{Action, Actor, Change};
 use crate::domain::governance::{ExpiryProblem, KeyRules, LimitSource, OverridesDisabled};
+use crate::domain::key::NoClaim;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::plan::Plans;
 use crate::domain::role::Role;
@@ -40,6 +42,7 @@ pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use requests::RequestId;
 pub use rotation::NewEnd;
+pub use schedule::Rotations;
 pub use tenants::NewTenant;
 pub use verify::Proven;
 
@@ -97,6 +100,9 @@ pub enum RegistryError {
     /// A token that is asked for is not kept.
     #[error("{0}")]
     NotKept(&'static str),
+    /// A token does not get the one after it.
+    #[error(transparent)]
+    NoClaim(#[from] NoClaim),
     /// One more key would be too many.
     #[error("API key limit exceeded: {}", too_many(*.scope, *.limit, *.current, *.role, *.set_by))]
     CountLimit {
@@ -151,6 +157,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     settings: Settings,
     plans: Arc<ArcSwap<Plans>>,
+    rotations: Arc<Rotations>,
     key_rules: Arc<ArcSwap<KeyRules>>,
     journal: Journal,
 }
@@ -180,6 +187,7 @@ impl Registry {
             clock,
             settings,
             plans: Arc::default(),
+            rotations: Arc::default(),
             key_rules: Arc::default(),
             journal: Journal::new(),
         }

@@ -27,6 +27,7 @@ mod tls;
 use std::sync::Arc;
 
 use anyhow::Context;
+use opentelemetry::KeyValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -128,6 +129,7 @@ pub async fn run(
     let (ops_tasks, ops_stop) = (TaskTracker::new(), CancellationToken::new());
     if config.admin.is_some() {
         start_notes(&parts, &metrics, &ops_tasks, &ops_stop);
+        start_rotations(&parts, &metrics, &tasks, &stop);
     }
     let ops = ops::router(&health, &metrics, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
@@ -180,6 +182,27 @@ fn start_notes(parts: &Parts, metrics: &Metrics, tasks: &TaskTracker, stop: &Can
     );
     let (registry, stop) = (parts.registry.clone(), stop.clone());
     tasks.spawn(async move { registry.write_notes(stop).await });
+}
+
+/// Rotates what plans ask for, where there is a control plane.
+fn start_rotations(
+    parts: &Parts,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let registry = parts.registry.clone();
+    metrics.counters(
+        "keystile_rotations",
+        "Rotations by schedule and claims, by what came of them.",
+        move || {
+            let counts = registry.rotations().counts().into_iter();
+            counts
+                .map(|(outcome, count)| (vec![KeyValue::new("outcome", outcome)], count))
+                .collect()
+        },
+    );
+    tasks.spawn(parts.registry.clone().keep_rotating(stop.clone()));
 }
 
 /// Plain text beyond the machine is the operator's decision, and is said at each start.

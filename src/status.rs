@@ -17,6 +17,7 @@
 //! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
 //! | an expired key does not rotate | FAILED_PRECONDITION | `KEY_EXPIRED` |
 //! | a token is asked for that is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
+//! | no token waits, or it was given out before | FAILED_PRECONDITION | `NOTHING_TO_CLAIM`, `ALREADY_CLAIMED` |
 //! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
 //! | a request was done, its token is not kept | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
 //! | the etag is not the current one | ABORTED | `ETAG_MISMATCH` |
@@ -40,6 +41,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::domain::governance::{ExpiryProblem, OverridesDisabled, limit_field};
+use crate::domain::key::NoClaim;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::role::Role;
 use crate::registry::RegistryError;
@@ -82,6 +84,10 @@ pub enum Reason {
     KeyExpired,
     /// The token that is asked for is not kept.
     TokenNotKept,
+    /// No token waits for the holder of this one.
+    NothingToClaim,
+    /// The token was claimed before.
+    AlreadyClaimed,
     /// The request id was used for something else.
     RequestIdReused,
     /// The message is no message of the method.
@@ -130,6 +136,8 @@ impl Reason {
             Self::KeyRevoked => ("KEY_REVOKED", Code::FailedPrecondition),
             Self::KeyExpired => ("KEY_EXPIRED", Code::FailedPrecondition),
             Self::TokenNotKept => ("TOKEN_NOT_KEPT", Code::FailedPrecondition),
+            Self::NothingToClaim => ("NOTHING_TO_CLAIM", Code::FailedPrecondition),
+            Self::AlreadyClaimed => ("ALREADY_CLAIMED", Code::FailedPrecondition),
             Self::RequestIdReused => ("REQUEST_ID_REUSED", Code::InvalidArgument),
             Self::MalformedRequest => ("MALFORMED_REQUEST", Code::InvalidArgument),
             Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::OutOfRange),
@@ -226,6 +234,8 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
             Reason::KeyExpired.status("the key has expired: renew it first")
         }
         RegistryError::NotKept(why) => Reason::TokenNotKept.status(why),
+        RegistryError::NoClaim(NoClaim::Nothing) => Reason::NothingToClaim.status(message),
+        RegistryError::NoClaim(NoClaim::Claimed) => Reason::AlreadyClaimed.status(message),
         RegistryError::RequestReused => request_reused(),
         RegistryError::TokenNotKept { tenant, key } => token_not_kept(&tenant, &key),
         RegistryError::Invalid { field, problem } => invalid_field(prefix, field, problem),

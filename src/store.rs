@@ -364,6 +364,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// long as their window; what a store loses of them, it loses as a whole process crashes or fails over.
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled>;
 
+    /// Whether `holder` has the lease of that name for so long from now: nobody else has it, or it had it before. A
+    /// store of one process gives it always.
+    fn lease<'a>(
+        &'a self,
+        _name: &'a str,
+        _holder: &'a str,
+        _length: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
     /// Tells `watcher` of every change from now on.
     fn watch(&self, watcher: Arc<dyn Watcher>);
 }

@@ -121,7 +121,7 @@ fn certificate_refused(failure: AuthFailure) -> Status {
 }
 
 /// The one key of the call, if it brings any.
-fn credential(metadata: &MetadataMap) -> Result<Option<&[u8]>, Status> {
+pub(super) fn credential(metadata: &MetadataMap) -> Result<Option<&[u8]>, Status> {
     let keys = metadata
         .get_all("x-api-key")
         .iter()

@@ -9,7 +9,7 @@ mod verify;
 use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
-use crate::admin::caller::{Credential, Identity, Permission, require};
+use crate::admin::caller::{Credential, Identity, Permission, credential, require};
 use crate::admin::convert::{
     KeyChange, expect_etag, explain_key, key_name, key_to_proto, reason, wait,
 };
@@ -117,6 +117,19 @@ impl KeyService for Keys {
             .map(Response::new)
     }
 
+    async fn claim_key(
+        &self,
+        request: Request<pb::ClaimKeyRequest>,
+    ) -> Answer<pb::ClaimKeyResponse> {
+        self.0.caller(&request).await?;
+        let Some(token) = credential(request.metadata())? else {
+            return Err(no_key_of_its_own());
+        };
+        self.claim(token, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
     async fn reveal_key(
         &self,
         request: Request<pb::RevealKeyRequest>,
@@ -170,6 +183,10 @@ impl KeyService for Keys {
     }
 }
 
+fn no_key_of_its_own() -> Status {
+    Reason::PermissionDenied.status("a client certificate has no key of its own")
+}
+
 impl Keys {
     /// The key of that name, if the caller may reach it.
     async fn reach(&self, caller: &Identity, field: &str, name: &str) -> Result<Key, Status> {
@@ -190,9 +207,7 @@ impl Keys {
     /// The key that the caller holds.
     async fn own(&self, caller: &Identity) -> Result<Key, Status> {
         let Credential::Key { tenant, key, .. } = &caller.credential else {
-            return Err(
-                Reason::PermissionDenied.status("a client certificate has no key of its own")
-            );
+            return Err(no_key_of_its_own());
         };
         let own = self.0.registry.key(tenant, key).await;
         // It was there a moment ago, when the caller was recognised: now it is as good as revoked.

@@ -414,6 +414,9 @@ fn advice(reason: &str) -> Option<&'static str> {
         "TENANT_NOT_FOUND" => "`keystile tenant list` shows those that there are",
         "KEY_NOT_FOUND" => "`keystile key list TENANT` shows those that there are",
         "KEY_EXPIRED" => "`keystile key renew --expires-in 90d TENANT KEY` lets it work again",
+        "ALREADY_CLAIMED" => {
+            "if you did not claim it, somebody else has the old token: `keystile key rotate TENANT KEY` without --grace ends both"
+        }
         "TENANT_ALREADY_EXISTS" => "`keystile tenant update` changes it",
         "ETAG_MISMATCH" => {
             "look at it again, then repeat the command without --etag or with the new one"

@@ -90,6 +90,15 @@ Examples:
   keystile key rotate --grace 1h acme mfzwizltoqzdgmjs -o json | jq -r .plaintext"
     )]
     Rotate(rotate::RotateArgs),
+    /// Get the token that a schedule has made to take the place of the one that this is called with
+    #[command(
+        after_help = "Where the plan of a tenant has a rotation, a key gets another token by itself. Its holder claims it with the old
+one, once, before that stops working. The key that this is called with is the one it is about.
+
+Example:
+  KEYSTILE_API_KEY=$(cat old-token) keystile key claim -o json | jq -r .plaintext"
+    )]
+    Claim,
     /// Put off when a key expires; its token stays, and an expired key works again
     #[command(after_help = "Example:
   keystile key renew --expires-in 90d acme mfzwizltoqzdgmjs")]
@@ -276,6 +285,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         KeyCommand::Renew(args) => {
             output::one(out, form, &rotate::renew(&client().await?, args).await?)
         }
+        KeyCommand::Claim => rotate::claim(&client().await?, form, out).await,
         KeyCommand::Reveal(key) => rotate::reveal(&client().await?, key, form, out).await,
         KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,
         KeyCommand::RevokeAll(args) => {

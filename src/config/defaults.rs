@@ -3,13 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::Profile;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
     RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits,
-    RawOps, RawRedis, RawRoute, RawShutdown, RawSignedContext, RawTokens, RawUnixSocket,
+    RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
+    RawUnixSocket,
 };
+use super::{Delivery, Profile};
 
 /// Text that this crate wrote itself and a test parses.
 fn known<T: std::str::FromStr<Err = String>>(text: &str) -> T {
@@ -229,5 +230,15 @@ pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
         max_expiry_days,
         min_expiry_days: 1,
         enforce_expiry,
+    }
+}
+
+impl Default for RawRotation {
+    fn default() -> Self {
+        Self {
+            every: known("90d"),
+            grace: known("7d"),
+            deliver: Delivery::default(),
+        }
     }
 }

@@ -34,7 +34,7 @@ mod limits;
 mod redis;
 mod route;
 pub(super) use abuse::RawAbuse;
-pub(super) use limits::{RawPlan, RawRateLimits};
+pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
 pub(super) use redis::RawRedis;
 pub(super) use route::RawRoute;
 

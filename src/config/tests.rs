@@ -162,7 +162,10 @@ authz:
   store_timeout: 1s
   signed_context: {issuer: "https://keys.example", audience: [orders, billing], ttl: 30s}
 keyring: {data: {env: KEYSTILE_KEK}, signing: {file: keys/signing.keyring}}
-plans: {pro: {features: [export, images], rate: 100/s burst 200, quota: "1000/day,20000/month", shadow: true}}
+plans:
+  pro: {features: [export, images], rate: 100/s burst 200, quota: "1000/day,20000/month", shadow: true}
+  new: {rotation: {every: 30d, grace: 2d}}
+  old: {rotation: {}}
 rate_limits: {mode: strict}
 failure_policy: {store_outage: defer, limiter_outage: deny}
 telemetry: {log: {level: trace, format: json}}
@@ -214,6 +217,13 @@ shutdown: {drain_timeout: 0s}
     assert_eq!(limits.rate.unwrap().to_string(), "100/s burst 200");
     assert_eq!(limits.quota.unwrap().to_string(), "1000/day, 20000/month");
     assert!(config.plans["pro"].shadow);
+    let days = |plan: &str| {
+        let rotation = config.plans[plan].rotation?;
+        let of = |time: Duration| time.as_secs() / 86_400;
+        Some((of(rotation.every), of(rotation.grace)))
+    };
+    assert_eq!(days("pro"), None);
+    assert_eq!((days("new"), days("old")), (Some((30, 2)), Some((90, 7))));
     assert_eq!(
         (config.log.level, config.log.format),
         (LogLevel::Trace, LogFormat::Json)

@@ -17,6 +17,7 @@ use super::{abuse, redis, route};
 use crate::domain::governance::{ExpiryRules, GlobalOverride, KeyLimits, KeyRules, PerRole};
 use crate::domain::limit::Limits;
 use crate::domain::name::TenantId;
+use crate::domain::plan::Rotation;
 
 /// `None` only for what `validate` refuses.
 pub(super) fn config(raw: RawConfig) -> Option<Config> {
@@ -80,6 +81,10 @@ fn plan(raw: &RawPlan) -> Plan {
             quota: raw.quota.as_ref().and_then(QuotaText::to_quota),
         },
         shadow: raw.shadow,
+        rotation: raw.rotation.as_ref().map(|raw| Rotation {
+            every: raw.every.0,
+            grace: raw.grace.0,
+        }),
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
         abuse::check(section, &mut mistakes);
     }
     check_cache(raw, &mut mistakes);
+    check_rotations(raw, &mut mistakes);
     check_tokens(raw, &mut mistakes);
     check_api_keys(&raw.api_keys, &mut mistakes);
     mistakes
@@ -229,6 +230,27 @@ fn check_cache(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
         let message =
             format!("{max_stale} is shorter than cache.ttl {ttl}; must be at least as long");
         mistakes.push(Mistake::new("cache.max_stale", message).with("cache.ttl"));
+    }
+}
+
+fn check_rotations(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let not_kept = raw.admin.is_some() && raw.tokens.secret_retention == SecretRetention::None;
+    for (name, plan) in &raw.plans {
+        let Some(rotation) = &plan.rotation else {
+            continue;
+        };
+        let path = format!("plans.{name}.rotation");
+        if rotation.grace > rotation.every {
+            let (grace, every) = (rotation.grace, rotation.every);
+            let message =
+                format!("{grace} is longer than {path}.every {every}; must be at most that");
+            mistakes
+                .push(Mistake::new(format!("{path}.grace"), message).with(format!("{path}.every")));
+        }
+        if not_kept {
+            let message = "needs kept tokens, so that they can be claimed, and tokens.secret_retention is `none`; set that to `sealed`, or leave this out";
+            mistakes.push(Mistake::new(path, message).with("tokens.secret_retention"));
+        }
     }
 }
 

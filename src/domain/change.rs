@@ -62,6 +62,8 @@ pub enum Action {
     KeyRotated,
     /// A key's expiry was put off.
     KeyRenewed,
+    /// A token that was made by schedule was given to the holder of the one before.
+    KeyClaimed,
     /// A key's token was shown again.
     KeyRevealed,
     /// A key stopped working for good.
@@ -94,6 +96,7 @@ impl Action {
             Self::KeyUpdated => "key.updated",
             Self::KeyRotated => "key.rotated",
             Self::KeyRenewed => "key.renewed",
+            Self::KeyClaimed => "key.claimed",
             Self::KeyRevealed => "key.revealed",
             Self::KeyRevoked => "key.revoked",
             Self::BlocksCleared => "blocks.cleared",

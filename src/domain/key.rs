@@ -7,8 +7,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
+use crate::domain::decision::is_past;
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+use crate::domain::plan::Rotation;
 use crate::domain::role::Role;
 
 /// The most scopes a key may have.
@@ -64,6 +66,28 @@ pub enum KeyStatus {
     },
 }
 
+/// How the token of a generation comes to the key's holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Who made it was given it.
+    Handed,
+    /// It was made by schedule and waits for the holder of the one before, while that works.
+    Waiting,
+    /// It waited and was given out.
+    Claimed,
+}
+
+/// Why a token is not given to the holder of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoClaim {
+    /// None waits for it.
+    #[error("no token waits for the holder of this one")]
+    Nothing,
+    /// It was given out before.
+    #[error("the token was claimed before")]
+    Claimed,
+}
+
 /// One secret of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
@@ -81,6 +105,8 @@ pub struct Generation {
     pub retires_at: Option<Timestamp>,
     /// The token itself, sealed so that only the vault keyring opens it; none when retention is off.
     pub sealed_token: Option<Vec<u8>>,
+    /// How it comes to the key's holder.
+    pub delivery: Delivery,
 }
 
 /// What operators know of a key. The source of truth; index records are derived from it.
@@ -142,6 +168,36 @@ impl Key {
             .retires_at
             .is_some_and(|end| end > now)
             .then_some(before)
+    }
+
+    /// Whether a schedule replaces the token now. Not of a key that does not work, nor while the token before still
+    /// works; not where nobody could claim the next one, since a key that is bound to networks is refused there; and
+    /// never of a global admin: who could let everybody in again is not shut out by a clock.
+    pub fn is_due(&self, schedule: &Rotation, now: Timestamp) -> bool {
+        let old_enough = self
+            .current()
+            .is_some_and(|current| current.created_at.plus(schedule.every) <= now);
+        old_enough
+            && self.is_live()
+            && !is_past(self.expires_at, now)
+            && self.retiring(now).is_none()
+            && self.networks.is_empty()
+            && self.role != Role::GlobalAdmin
+    }
+
+    /// Gives the current token to the holder of generation `holder`; answers which it is.
+    pub fn claim(&mut self, holder: u32, now: Timestamp) -> Result<u32, NoClaim> {
+        let is_next = self.retiring(now).is_some_and(|old| old.number == holder);
+        let current = self.generations.last_mut().filter(|_| is_next);
+        let current = current.ok_or(NoClaim::Nothing)?;
+        match current.delivery {
+            Delivery::Handed => Err(NoClaim::Nothing),
+            Delivery::Claimed => Err(NoClaim::Claimed),
+            Delivery::Waiting => {
+                current.delivery = Delivery::Claimed;
+                Ok(current.number)
+            }
+        }
     }
 
     /// Makes `next` the current generation. The one that was works on for `grace`, never past the key's expiry; one

@@ -1,6 +1,7 @@
 //! Plans: limits and features that many tenants share, and what is left of them where a tenant has its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::domain::limit::{Limits, Own, Quota, Rate};
 use crate::domain::name::{Feature, PlanName};
@@ -17,6 +18,17 @@ pub struct Plan {
     pub limits: Limits,
     /// Its limits, and the features that its tenants lack, are only reported.
     pub shadow: bool,
+    /// How its tenants' keys are rotated by themselves, if they are.
+    pub rotation: Option<Rotation>,
+}
+
+/// A rotation by schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// How old a token becomes.
+    pub every: Duration,
+    /// How long it works on, and the next one waits to be claimed.
+    pub grace: Duration,
 }
 
 impl Plan {

@@ -67,6 +67,7 @@ pub(super) enum Verb {
     CreateKey,
     ImportKey,
     RotateKey,
+    ClaimKey,
 }
 
 /// A request with the tag that the store knows it by.
@@ -89,6 +90,7 @@ impl Registry {
             Verb::CreateKey => "create-key",
             Verb::ImportKey => "import-key",
             Verb::RotateKey => "rotate-key",
+            Verb::ClaimKey => "claim-key",
         };
         let tag = self.lookup.request_tag(&[
             verb.as_bytes(),

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
 use crate::domain::decision::is_past;
-use crate::domain::key::{GRACE_MAX, Key, KeyKind};
+use crate::domain::key::{Delivery, GRACE_MAX, Generation, Key, KeyKind};
 use crate::domain::name::{KeyId, TenantId};
 use crate::registry::key_changes::{Edit, Outcome};
 use crate::registry::requests::{Tagged, Verb};
@@ -53,7 +53,9 @@ impl Registry {
             note: format!("grace {} s", grace.as_secs()),
             etag,
             request: request.as_ref(),
-            change: |opened: &Opened, key: &mut Key, now| self.rotate(opened, key, grace, now),
+            change: |opened: &Opened, key: &mut Key, now| {
+                self.rotate(opened, key, grace, Delivery::Handed, now)
+            },
         };
         match self.edit_key(tenant, id, edit).await {
             Ok(Outcome::Changed(key, token)) => Ok(CreatedKey { key, token }),
@@ -69,11 +71,12 @@ impl Registry {
         }
     }
 
-    fn rotate(
+    pub(super) fn rotate(
         &self,
         opened: &Opened,
         key: &mut Key,
         grace: Duration,
+        delivery: Delivery,
         now: Timestamp,
     ) -> Result<Token, RegistryError> {
         if is_past(key.expires_at, now) {
@@ -81,7 +84,10 @@ impl Registry {
         }
         let token = self.new_token(key.kind);
         let number = key.current().map_or(0, |current| current.number) + 1;
-        let next = self.generation(opened, key, number, &token, token.hint(), now)?;
+        let next = Generation {
+            delivery,
+            ..self.generation(opened, key, number, &token, token.hint(), now)?
+        };
         key.rotate(next, grace);
         if key.kind == KeyKind::Imported {
             // From now on its token is one of ours.
@@ -91,7 +97,7 @@ impl Registry {
     }
 
     /// The first answer of a request that was done before.
-    async fn rotated_before(
+    pub(super) async fn rotated_before(
         &self,
         tenant: &TenantId,
         request: Option<&Tagged>,
@@ -106,7 +112,7 @@ impl Registry {
         match self.kept_token(&opened, &key, generation)? {
             Some(token) => Ok(Some(CreatedKey { key, token })),
             None => Err(RegistryError::NotKept(
-                "the request rotated the key before, and its token is not kept: rotate again, with another request_id",
+                "the request was done before, and its token is not kept: ask again with another request_id",
             )),
         }
     }

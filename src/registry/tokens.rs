@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
-use crate::domain::key::{Generation, Key, KeyKind};
+use crate::domain::key::{Delivery, Generation, Key, KeyKind};
 use crate::domain::name::{KeyId, TenantId};
 use crate::registry::{CreatedKey, Opened, Registry, RegistryError, refused};
 use crate::store::records::{self, RecordError};
@@ -74,6 +74,7 @@ impl Registry {
             created_at: now,
             retires_at: None,
             sealed_token: self.keep_token(opened, key, number, token)?,
+            delivery: Delivery::Handed,
         })
     }
 

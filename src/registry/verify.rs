@@ -14,6 +14,8 @@ pub struct Proven {
     pub tenant: Tenant,
     /// The key.
     pub key: Key,
+    /// Which of its generations the token is of.
+    pub generation: u32,
     /// The earlier of the key's expiry and the grace of the token's generation.
     pub expires_at: Option<Timestamp>,
 }
@@ -39,6 +41,7 @@ impl Registry {
             Ok((tenant, key, access)) => Ok(digest.matches(&access.digest).then_some(Proven {
                 tenant,
                 key,
+                generation: access.generation,
                 expires_at: access.expires_at,
             })),
             // Deleted while we looked.

@@ -388,6 +388,7 @@ fn plans(config: &Config) -> anyhow::Result<Plans> {
                     features,
                     limits,
                     shadow,
+                    rotation: plan.rotation,
                 },
             ))
         };

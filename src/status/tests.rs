@@ -95,6 +95,18 @@ fn each_registry_error_has_its_code_reason_and_message() {
             "no tokens are kept here",
         ),
         (
+            NoClaim::Nothing.into(),
+            Code::FailedPrecondition,
+            "NOTHING_TO_CLAIM",
+            "no token waits for the holder of this one",
+        ),
+        (
+            NoClaim::Claimed.into(),
+            Code::FailedPrecondition,
+            "ALREADY_CLAIMED",
+            "the token was claimed before",
+        ),
+        (
             RegistryError::RequestReused,
             Code::InvalidArgument,
             "REQUEST_ID_REUSED",

@@ -12,7 +12,7 @@ use prost::Message;
 
 use crate::clock::Timestamp;
 use crate::domain::access::KeyAccess;
-use crate::domain::key::{Generation, Key, KeyKind, KeyStatus, LookupId};
+use crate::domain::key::{Delivery, Generation, Key, KeyKind, KeyStatus, LookupId};
 use crate::domain::limit::{Limits, Own, Quota, Rate};
 use crate::domain::name::{
     Description, DisplayName, Feature, InvalidName, KeyId, MetadataName, Owner, PlanName, Scope,
@@ -114,6 +114,9 @@ struct StoredGeneration {
     sealed_token: Option<Vec<u8>>,
     #[prost(bytes = "vec", tag = "7")]
     digest: Vec<u8>,
+    /// 0 handed, 1 waiting, 2 claimed.
+    #[prost(uint32, tag = "8")]
+    delivery: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -395,6 +398,11 @@ fn stored_generation(generation: &Generation) -> StoredGeneration {
         retires_at: generation.retires_at.map(Timestamp::as_millis),
         sealed_token: generation.sealed_token.clone(),
         digest: generation.digest.to_vec(),
+        delivery: match generation.delivery {
+            Delivery::Handed => 0,
+            Delivery::Waiting => 1,
+            Delivery::Claimed => 2,
+        },
     }
 }
 
@@ -451,5 +459,11 @@ fn decode_generation(read: &Reader, stored: &StoredGeneration) -> Result<Generat
         created_at: Timestamp::from_millis(stored.created_at),
         retires_at: stored.retires_at.map(Timestamp::from_millis),
         sealed_token: stored.sealed_token.clone(),
+        delivery: match stored.delivery {
+            0 => Delivery::Handed,
+            1 => Delivery::Waiting,
+            2 => Delivery::Claimed,
+            _ => return Err(read.fail("delivery")),
+        },
     })
 }

@@ -386,6 +386,15 @@ impl Store for RedisStore {
         Box::pin(self.remove_blocks(only))
     }
 
+    fn lease<'a>(
+        &'a self,
+        name: &'a str,
+        holder: &'a str,
+        length: Duration,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.take_lease(name, holder, length))
+    }
+
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
         Box::pin(self.settle_call(tenant, call))
     }

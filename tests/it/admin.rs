@@ -2,6 +2,7 @@
 
 mod api_doc;
 mod batches;
+mod claim;
 mod governance;
 mod hostile;
 mod isolation;

@@ -325,6 +325,7 @@ async fn no_token_comes_out_anywhere() {
             vec!["key", "revoke", "acme", token],
             vec!["key", "rotate", "acme", token],
             vec!["key", "reveal", "acme", token],
+            vec!["key", "claim"],
             vec!["key", "renew", "acme", token, "--expires-in", "30d"],
             vec!["tenant", "get", token],
             vec!["tenant", "suspend", "acme", "--etag", token],

@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::admin::convert::{Fields, bad, duration_from_proto, time_from_proto, time_to_proto};
 use crate::clock::Timestamp;
 use crate::domain::decision::is_past;
-use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
+use crate::domain::key::{Delivery, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::{Limits, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
@@ -76,6 +76,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .quota
             .map(|quota| quota.to_string())
             .unwrap_or_default(),
+        unclaimed: current.is_some_and(|current| current.delivery == Delivery::Waiting),
         retiring: key.retiring(now).map(|old| pb::RetiringGeneration {
             generation: old.number,
             key_prefix: old.hint.clone(),

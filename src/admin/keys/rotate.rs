@@ -48,6 +48,22 @@ impl Keys {
         Ok(key_to_proto(&renewed, self.0.clock.now()))
     }
 
+    /// By the holder of `token`, whom the caller was recognised as.
+    pub(super) async fn claim(
+        &self,
+        token: &[u8],
+        request: &pb::ClaimKeyRequest,
+    ) -> Result<pb::ClaimKeyResponse, Status> {
+        let id = request_id(&request.request_id, &pb::ClaimKeyRequest::default())?;
+        let token = std::str::from_utf8(token).unwrap_or_default();
+        let claimed = self.0.registry.claim_key(token, id.as_ref()).await;
+        let claimed = claimed.map_err(from_registry(""))?;
+        Ok(pb::ClaimKeyResponse {
+            key: Some(key_to_proto(&claimed.key, self.0.clock.now())),
+            plaintext: claimed.token.expose().to_owned(),
+        })
+    }
+
     pub(super) async fn reveal(
         &self,
         caller: &Identity,

@@ -87,3 +87,14 @@ pub(super) async fn reveal(
     let key = revealed.key.unwrap_or_default();
     output::created(out, form, &key, &plaintext, about)
 }
+
+pub(super) async fn claim(client: &Client, form: Form, out: &mut Out) -> Result<(), Failure> {
+    let request = pb::ClaimKeyRequest {
+        request_id: request_id::new(),
+    };
+    let send = |request| async { client.keys().claim_key(request).await };
+    let claimed = client.call(request, send).await?;
+    let plaintext = zeroize::Zeroizing::new(claimed.plaintext);
+    let key = claimed.key.unwrap_or_default();
+    output::created(out, form, &key, &plaintext, output::ONCE)
+}

@@ -140,6 +140,10 @@ impl Resource for pb::Key {
             ("token begins", self.key_prefix.clone()),
             ("generation", generation),
             ("token before", retiring.unwrap_or_default()),
+            (
+                "to be claimed",
+                if self.unclaimed { "yes" } else { "" }.into(),
+            ),
             ("expires", time(self.expire_time.as_ref())),
             ("created", time(self.create_time.as_ref())),
             ("updated", time(self.update_time.as_ref())),

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::RateMode;
+use crate::config::quantity::HumanDuration;
 use crate::config::text::{FeatureName, QuotaText, RateText};
+use crate::config::{Delivery, RateMode};
 
 section! {
     #[derive(Default)]
@@ -24,6 +25,25 @@ section! {
         /// Whether the plan is only tried out: what its limits and missing features would refuse is counted and
         /// reported, and passes.
         pub shadow: bool,
+        /// Gives the keys of its tenants another token by schedule. Keys of global admins, and those that are bound to
+        /// networks, are left alone. Needs kept tokens (`tokens.secret_retention: sealed`). Absent: none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rotation: Option<RawRotation>,
+    }
+}
+
+section! {
+    #[serde(default)]
+    RawRotation {
+        /// How old a token becomes.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "3650d"))]
+        pub every: HumanDuration,
+        /// How long it works on beside the next one, which its holder claims in that time: at most `every`. What is not
+        /// claimed by then only `RevealKey` shows.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "30d"))]
+        pub grace: HumanDuration,
+        /// How the holder gets the next token: `claim`, by calling `ClaimKey` (`keystile key claim`) with the one before.
+        pub deliver: Delivery,
     }
 }
 

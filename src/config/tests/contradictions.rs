@@ -15,6 +15,10 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "abuse.block_max: 1h is shorter than abuse.block 2h; must be at least as long",
         ),
         (
+            "plans: {pro: {rotation: {every: 1d}}}",
+            "plans.pro.rotation.grace: 7d is longer than plans.pro.rotation.every 1d; must be at most that",
+        ),
+        (
             "tokens: {test_prefix: ks_live}",
             "tokens.test_prefix: `ks_live` is tokens.live_prefix too; the two must differ",
         ),
@@ -121,4 +125,18 @@ fn what_only_looks_like_a_contradiction_is_accepted() {
     ] {
         load(&file_with(snippet), &[]);
     }
+}
+
+#[test]
+fn a_schedule_needs_kept_tokens_where_it_is_followed() {
+    let with = |listener: &str| {
+        format!(
+            "{{{listener}: {{}}, keyring: {{data: {{file: k}}}}, tokens: {{secret_retention: none}}, plans: {{pro: {{rotation: {{}}}}}}}}"
+        )
+    };
+    let expected = "plans.pro.rotation: needs kept tokens, so that they can be claimed, and tokens.secret_retention is `none`; set that to `sealed`, or leave this out";
+    assert_eq!(mistakes(&with("admin"), &[]), [expected]);
+    // A sidecar keeps no tokens and rotates nothing; what it reads of plans may be the same.
+    let sidecar = load(&with("authz"), &[]).config;
+    assert!(sidecar.plans["pro"].rotation.is_some());
 }

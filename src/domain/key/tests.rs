@@ -16,6 +16,7 @@ fn generation(number: u32, made: Duration) -> Generation {
         created_at: at(made),
         retires_at: None,
         sealed_token: Some(vec![1]),
+        delivery: Delivery::Handed,
     }
 }
 
@@ -124,4 +125,68 @@ fn a_generation_retires_until_its_grace_is_over() {
     assert_eq!(retiring(HOUR), Some(1));
     assert_eq!(retiring(2 * HOUR), None, "at the very end it is over");
     assert_eq!(key.current().map(|one| one.number), Some(2));
+}
+
+#[test]
+fn a_schedule_replaces_old_tokens_of_keys_that_work_and_whose_holders_can_claim() {
+    let schedule = Rotation {
+        every: DAY,
+        grace: HOUR,
+    };
+    let due = |now: Duration, change: fn(&mut Key)| {
+        let mut key = key(None);
+        change(&mut key);
+        key.is_due(&schedule, at(now))
+    };
+    assert!(!due(23 * HOUR, |_| ()), "too young");
+    assert!(due(DAY, |_| ()), "at the very age");
+    type Change = fn(&mut Key);
+    let excluded: [(&str, Change); 5] = [
+        ("revoked", |key| {
+            let reason = Description::parse("").unwrap();
+            key.status = KeyStatus::Revoked {
+                at: at(HOUR),
+                reason,
+            };
+        }),
+        ("expired", |key| key.expires_at = Some(at(HOUR))),
+        ("bound to networks", |key| {
+            key.networks = vec!["10.0.0.0/8".parse().unwrap()];
+        }),
+        ("a global admin's", |key| key.role = Role::GlobalAdmin),
+        ("rotated lately", |key| {
+            key.rotate(generation(2, 23 * HOUR), HOUR);
+        }),
+    ];
+    for (what, change) in excluded {
+        assert!(!due(DAY, change), "{what}");
+    }
+    let mut rotated = key(None);
+    rotated.rotate(generation(2, HOUR), 30 * DAY);
+    assert!(!rotated.is_due(&schedule, at(2 * DAY)), "one still retires");
+}
+
+#[test]
+fn a_waiting_token_is_given_once_to_the_holder_of_the_one_before() {
+    let next = |delivery| Generation {
+        delivery,
+        ..generation(2, HOUR)
+    };
+    let rotated = |delivery| {
+        let mut key = key(None);
+        key.rotate(next(delivery), HOUR);
+        key
+    };
+    let mut key = rotated(Delivery::Waiting);
+    for (holder, now, expected) in [
+        (2, HOUR, Err(NoClaim::Nothing)),
+        (0, HOUR, Err(NoClaim::Nothing)),
+        (1, 2 * HOUR, Err(NoClaim::Nothing)),
+        (1, HOUR, Ok(2)),
+        (1, HOUR, Err(NoClaim::Claimed)),
+    ] {
+        assert_eq!(key.claim(holder, at(now)), expected, "{holder} {now:?}");
+    }
+    let mut handed = rotated(Delivery::Handed);
+    assert_eq!(handed.claim(1, at(HOUR)), Err(NoClaim::Nothing));
 }

@@ -52,6 +52,11 @@ impl Keyspace {
         self.of_all("live")
     }
 
+    /// Who has a lease, for as long as it does.
+    pub(super) fn lease(&self, name: &str) -> String {
+        self.of_all(&format!("lease:{name}"))
+    }
+
     /// The sum over [`Self::live`].
     pub(super) fn total(&self) -> String {
         self.of_all("total")

@@ -28,6 +28,7 @@ scripts! {
     COMMIT_TENANT = ["common", "commit_tenant"];
     APPEND_AUDIT = ["common", "append_audit"];
     DELETE_TENANT = ["delete_tenant"];
+    LEASE = ["lease"];
     PENDING = ["pending"];
     STATE = ["state"];
     PAGE = ["page"];

@@ -54,6 +54,7 @@ and `keystile` itself.
 | `KEY_REVOKED` | FAILED_PRECONDITION | a revoked key does not change any more |
 | `KEY_EXPIRED` | FAILED_PRECONDITION | an expired key is renewed before it is rotated |
 | `TOKEN_NOT_KEPT` | FAILED_PRECONDITION | the request was done before, and the token that it made cannot be shown again |
+| `NOTHING_TO_CLAIM`, `ALREADY_CLAIMED` | FAILED_PRECONDITION | no token waits for the holder of this one, or it was given out before |
 | `ETAG_MISMATCH` | ABORTED | somebody else was faster |
 | `API_KEY_LIMIT_EXCEEDED` | RESOURCE_EXHAUSTED | one more key would be too many; the metadata has `scope`, `limit`, `current`, `role`, `source` |
 | `API_KEY_EXPIRY_INVALID` | INVALID_ARGUMENT | the key may not have this expiry; the metadata has `min_expiry_days`, `max_expiry_days`, `enforce_expiry` |

@@ -43,6 +43,8 @@ const TABLE: &[Row] = &[
     ("UpdateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RotateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RotateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    // The tokens of this table are nobody's in truth.
+    ("ClaimKey",      [Hidden,  Hidden],  [Hidden,  Hidden],  [Hidden,  Hidden]),
     ("RevealKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevealAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RenewKey",      [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
@@ -355,6 +357,10 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
                 ..Default::default()
             };
             keys.rotate_key(request).await.map(drop)
+        }
+        "ClaimKey" => {
+            let request = pb::ClaimKeyRequest::default();
+            keys.claim_key(request).await.map(drop)
         }
         "RevealKey" | "RevealAdmin" => {
             let name = some_key(server, tenant, role_of(rpc)).await;

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Fleet, Key, ask, at};
+use super::{Fleet, Key, ask, at, metric};
 use crate::harness::redis::RedisServer;
+use crate::harness::wait_for;
 use crate::support::client;
 
 /// A key that every process has in memory.
@@ -129,4 +130,45 @@ async fn what_is_used_of_a_quota_goes_on_with_the_new_token() {
     }
     let (_, newest) = rotate(&fleet, &key, &[]);
     assert_eq!(ask(&other, &newest).await, 429);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_rotates_and_the_holder_claims_without_one_refused_request() {
+    let redis = RedisServer::start();
+    let plan = "plans: {pro: {features: [images]}}";
+    let mut fleet = Fleet::start_with(&at(&redis), &at(&redis), plan);
+    let channels = fleet.channels().await;
+    let update = ["tenant", "update", "acme", "--plan", "pro"];
+    fleet.control.do_it(&update);
+    let key = known_everywhere(&fleet).await;
+    // Without a restart.
+    let schedule = "rotation: {every: 6s, grace: 6s}";
+    fleet.control.edit_config("features: [images]", schedule);
+    fleet.running[0].signal("HUP");
+    let get = ["key", "get", "acme", &key.id, "-o", "json"];
+    let rotated = wait_for("the key to be rotated", || {
+        let shown: Value = serde_json::from_str(&fleet.control.do_it(&get)).unwrap();
+        (shown["generation"] == 2).then_some(shown)
+    });
+    assert_eq!(rotated["unclaimed"], true, "{rotated}");
+    let admin = std::mem::replace(&mut fleet.control.admin_token, key.token.clone());
+    let claimed = fleet.control.do_it(&["key", "claim", "-o", "json"]);
+    let again = fleet.control.run(&["key", "claim"]);
+    fleet.control.admin_token = admin;
+    let claimed: Value = serde_json::from_str(&claimed).unwrap();
+    let new = claimed["plaintext"].as_str().unwrap();
+    for channel in &channels {
+        for token in [&key.token, new] {
+            assert_eq!(ask(channel, token).await, 200);
+        }
+    }
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("claimed before"), "{}", again.stderr);
+    assert!(again.stderr.contains("hint: "), "{}", again.stderr);
+    let outcome = |outcome: &str| {
+        let name = format!("keystile_rotations_total{{outcome=\"{outcome}\"}}");
+        metric(&fleet.control, &name)
+    };
+    assert!(outcome("rotated") >= 1.0);
+    assert_eq!(outcome("claimed"), 1.0);
 }
