@@ -10,7 +10,7 @@ use keystile::store::redb::EmbeddedStore;
 use keystile::store::redis::Topology;
 use tokio::task::JoinSet;
 
-use super::{Process, ask, limits, prefix, storm};
+use super::{Process, ask, late, limits, prefix, storm};
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
 use crate::harness::redis::sentinel::RedisSentinel;
@@ -43,9 +43,11 @@ async fn of_a_budget_of_100_strict_lets_exactly_100_pass_and_leased_no_more_and_
         ] {
             let all = processes(&standalone(&server), mode).await;
             let passed = storm(&all, REQUESTS, (limits(rate, quota), Limits::default()), 1).await;
+            assert!(passed <= 100, "{mode:?} {rate} {quota}: {passed}");
+            let late = late(&all);
             assert!(
-                (least..=100).contains(&passed),
-                "{mode:?} {rate} {quota}: {passed}"
+                passed + late >= least,
+                "{mode:?} {rate} {quota}: {passed}, {late} late"
             );
         }
     }
@@ -64,7 +66,7 @@ async fn a_process_that_crashes_takes_no_more_with_it_than_it_held() {
     // Its lease ends, and counts as spent.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let passed = passed + storm(&all, REQUESTS, budget, 1).await;
-    assert!((90..=100).contains(&passed), "{passed}");
+    assert!(passed <= 100 && passed + late(&all) >= 90, "{passed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
