@@ -26,6 +26,7 @@ mod listen;
 mod load;
 mod markdown;
 mod mistake;
+mod oidc;
 mod quantity;
 mod raw;
 mod redis;
@@ -44,6 +45,7 @@ pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
+pub use oidc::{ClaimsConfig, JwksConfig, JwksSource, OidcConfig};
 pub use redis::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers, RedisTlsConfig};
 pub use route::RouteConfig;
 pub use text::PlanName;
@@ -137,6 +139,29 @@ choice!(
     }
 );
 
+choice!(
+    JwtRole = User {
+        User,
+        TenantAdmin,
+        GlobalAdmin
+    }
+);
+
+/// How JWTs may be signed: with keys that have a public half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline, extend("x-refused" = oidc::refused_algorithms()))]
+pub enum JwtAlgorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
 /// The oldest version of TLS that a listener speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
@@ -214,6 +239,8 @@ pub struct AdminConfig {
     pub insecure: bool,
     /// The first that names a client decides.
     pub client_roles: Vec<ClientRoleConfig>,
+    /// `None`: no JWT is accepted.
+    pub oidc: Option<OidcConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod domain;
 
 // pure mechanisms
 pub mod crypto;
+pub mod oidc;
 
 // state
 pub mod cache;

@@ -13,6 +13,7 @@ pub mod fleet;
 mod health;
 mod limits;
 mod listener;
+mod oidc;
 mod ops;
 pub mod parts;
 mod redis;
@@ -38,6 +39,7 @@ use authz::Workers;
 use connection::HttpService;
 use health::Health;
 use listener::Listener;
+use oidc::Oidc;
 use parts::Parts;
 use reload::Follower;
 use signing::SigningKeys;
@@ -89,6 +91,7 @@ pub async fn run(
     let waiting = health.not_ready_until("store");
     let tls = tls::Listeners::load(config, SystemClock.now())?;
     let signing = SigningKeys::load(config)?;
+    let oidc = Oidc::load(config)?;
     say_plain_text(config);
     parts.observe_store(&metrics);
     let bound = Bound::bind(config, &tls).await?;
@@ -121,7 +124,11 @@ pub async fn run(
     if let Some(admin) = &config.admin {
         let (grpc_health, follow) = health.grpc();
         tasks.spawn(follow);
-        let router = admin_auth::router(&parts, &admin.client_roles, grpc_health)?;
+        if let Some(oidc) = &oidc {
+            oidc.observe(&metrics);
+            oidc.start(&metrics, &tasks, &stop)?;
+        }
+        let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health)?;
         serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
     }
     // Probes and metrics are answered to the end: the drain itself is something to see, and requests under way may be

@@ -8,6 +8,8 @@
 //! | no credential | UNAUTHENTICATED | `MISSING_API_KEY` |
 //! | not a valid key | UNAUTHENTICATED | `INVALID_API_KEY` |
 //! | an expired key | UNAUTHENTICATED | `API_KEY_EXPIRED` |
+//! | a JWT that is not valid, where JWTs are accepted | UNAUTHENTICATED | `INVALID_JWT` |
+//! | an expired JWT | UNAUTHENTICATED | `JWT_EXPIRED` |
 //! | more than one credential | INVALID_ARGUMENT | `AMBIGUOUS_REQUEST` |
 //! | the caller's tenant is suspended | PERMISSION_DENIED | `TENANT_SUSPENDED` |
 //! | the role does not allow it | PERMISSION_DENIED | `PERMISSION_DENIED` |
@@ -62,6 +64,10 @@ pub enum Reason {
     InvalidApiKey,
     /// The key is past its expiry.
     ApiKeyExpired,
+    /// Not a valid JWT, or not one for us.
+    InvalidJwt,
+    /// The JWT is past its expiry.
+    JwtExpired,
     /// More than one credential.
     AmbiguousRequest,
     /// The caller's tenant is suspended.
@@ -125,6 +131,8 @@ impl Reason {
             Self::MissingApiKey => ("MISSING_API_KEY", Code::Unauthenticated),
             Self::InvalidApiKey => ("INVALID_API_KEY", Code::Unauthenticated),
             Self::ApiKeyExpired => ("API_KEY_EXPIRED", Code::Unauthenticated),
+            Self::InvalidJwt => ("INVALID_JWT", Code::Unauthenticated),
+            Self::JwtExpired => ("JWT_EXPIRED", Code::Unauthenticated),
             Self::AmbiguousRequest => ("AMBIGUOUS_REQUEST", Code::InvalidArgument),
             Self::TenantSuspended => ("TENANT_SUSPENDED", Code::PermissionDenied),
             Self::PermissionDenied => ("PERMISSION_DENIED", Code::PermissionDenied),

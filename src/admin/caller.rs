@@ -1,5 +1,6 @@
 //! Who calls, and what the caller's role lets it do (the table of DESIGN section 7).
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use tonic::{Request, Status};
 
 use crate::domain::change::Actor;
 use crate::domain::key::Key;
-use crate::domain::name::{KeyId, Owner, TenantId};
+use crate::domain::name::{Issuer, KeyId, Owner, Scope, Subject, TenantId};
 use crate::domain::role::Role;
 use crate::domain::san::San;
 use crate::status::{self, Reason};
 
-/// The holder of a valid key, or of a certificate that has a role.
+/// The holder of a valid key, or of a certificate or a JWT that has a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// What it may do here.
@@ -42,6 +43,19 @@ pub enum Credential {
         /// The tenant that it administers; none when it administers all.
         tenant: Option<TenantId>,
     },
+    /// A JWT.
+    Jwt {
+        /// Who signed it.
+        issuer: Issuer,
+        /// Whom it is about.
+        subject: Subject,
+        /// Where it belongs; none for a `global_admin`.
+        tenant: Option<TenantId>,
+        /// Whose keys are its own; always there for a `user`.
+        owner: Option<Owner>,
+        /// What keys that it makes may do.
+        scopes: BTreeSet<Scope>,
+    },
 }
 
 /// The names in the certificate of a connection's client, attached to each request. Empty without a certificate.
@@ -61,12 +75,30 @@ pub enum AuthFailure {
     Unavailable,
 }
 
-/// The answer to who calls, to be awaited.
-pub type AuthFuture<'a> = Pin<Box<dyn Future<Output = Result<Identity, AuthFailure>> + Send + 'a>>;
+/// Why the holder of a JWT is nobody here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JwtFailure {
+    /// Not signed by the issuer, not whole, or of a tenant that is not there.
+    Refused,
+    /// Signed by the issuer, and past its end.
+    Expired,
+    /// Signed by the issuer, and not acceptable here, for this reason.
+    NotAcceptable(&'static str),
+    /// Acceptable, and nothing in it has a role here, for this reason.
+    NoRole(&'static str),
+    /// Its tenant is suspended.
+    TenantSuspended,
+    /// We could not find out.
+    Unavailable,
+}
 
-/// Recognises the holder of a token.
+/// The answer to who calls, to be awaited.
+pub type AuthFuture<'a, E = AuthFailure> =
+    Pin<Box<dyn Future<Output = Result<Identity, E>> + Send + 'a>>;
+
+/// Recognises callers by what they show.
 pub trait Authenticate: Send + Sync + 'static {
-    /// Who holds `token`. The token is a secret: it must not be logged.
+    /// Who holds the key with this token. The token is a secret: it must not be logged.
     fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a>;
 
     /// Who the holder of a certificate with these names is.
@@ -74,15 +106,21 @@ pub trait Authenticate: Send + Sync + 'static {
         let _ = names;
         Box::pin(async { Err(AuthFailure::Refused) })
     }
+
+    /// Who the holder of a JWT is. None where no JWT is accepted, and for what is none. It is a secret too.
+    fn jwt<'a>(&'a self, token: &'a [u8]) -> Option<AuthFuture<'a, JwtFailure>> {
+        let _ = token;
+        None
+    }
 }
 
-/// Finds out who calls: by the key that the call brings, else by the certificate of its connection.
+/// Finds out who calls: by the key or the JWT that the call brings, else by the certificate of its connection.
 pub async fn identify<T>(
     auth: &dyn Authenticate,
     request: &Request<T>,
 ) -> Result<Identity, Status> {
     if let Some(token) = credential(request.metadata())? {
-        return auth.authenticate(token).await.map_err(refused);
+        return bearer_of(auth, token).await;
     }
     match request.extensions().get::<ClientNames>() {
         Some(ClientNames(names)) if !names.is_empty() => {
@@ -91,6 +129,20 @@ pub async fn identify<T>(
         Some(_) | None => Err(Reason::MissingApiKey.status(
             "an API key is needed: send it as `authorization: Bearer <key>` or `x-api-key`",
         )),
+    }
+}
+
+async fn bearer_of(auth: &dyn Authenticate, token: &[u8]) -> Result<Identity, Status> {
+    let Some(verifying) = auth.jwt(token) else {
+        return auth.authenticate(token).await.map_err(refused);
+    };
+    match verifying.await {
+        Ok(identity) => Ok(identity),
+        // The token of another system may look like a JWT and be a key of ours all the same: it was imported.
+        Err(failure) => {
+            let key = auth.authenticate(token).await;
+            key.map_err(|_| jwt_refused(failure))
+        }
     }
 }
 
@@ -103,6 +155,27 @@ fn refused(failure: AuthFailure) -> Status {
         }
         AuthFailure::Unavailable => {
             Reason::AuthorizationUnavailable.status("cannot check the API key now; try again")
+        }
+    }
+}
+
+fn jwt_refused(failure: JwtFailure) -> Status {
+    match failure {
+        JwtFailure::Refused => Reason::InvalidJwt.status("the JWT is not valid"),
+        JwtFailure::Expired => {
+            Reason::JwtExpired.status("the JWT has expired: get a new one from its issuer")
+        }
+        JwtFailure::NotAcceptable(why) => {
+            Reason::InvalidJwt.status(format!("the JWT is not accepted: {why}"))
+        }
+        JwtFailure::NoRole(why) => {
+            Reason::PermissionDenied.status(format!("the JWT gives no role: {why}"))
+        }
+        JwtFailure::TenantSuspended => {
+            Reason::TenantSuspended.status("the tenant of the JWT is suspended")
+        }
+        JwtFailure::Unavailable => {
+            Reason::AuthorizationUnavailable.status("cannot check the JWT now; try again")
         }
     }
 }
@@ -203,24 +276,28 @@ impl Credential {
         match self {
             Self::Key { .. } => "key",
             Self::Certificate { .. } => "certificate",
+            Self::Jwt { .. } => "JWT",
         }
     }
 }
 
 impl Identity {
-    /// Where it belongs; none for a certificate that administers every tenant.
+    /// Where it belongs; none for a certificate or a JWT that administers every tenant.
     pub fn tenant(&self) -> Option<&TenantId> {
         match &self.credential {
             Credential::Key { tenant, .. } => Some(tenant),
-            Credential::Certificate { tenant, .. } => tenant.as_ref(),
+            Credential::Certificate { tenant, .. } | Credential::Jwt { tenant, .. } => {
+                tenant.as_ref()
+            }
         }
     }
 
-    /// The user that it acts as; none for a certificate.
+    /// The user that it acts as; none for a certificate, and for a JWT that names none.
     pub fn owner(&self) -> Option<&Owner> {
         match &self.credential {
             Credential::Key { owner, .. } => Some(owner),
             Credential::Certificate { .. } => None,
+            Credential::Jwt { owner, .. } => owner.as_ref(),
         }
     }
 
@@ -230,7 +307,7 @@ impl Identity {
             Credential::Key {
                 tenant, key: id, ..
             } => *tenant == key.tenant && *id == key.id,
-            Credential::Certificate { .. } => false,
+            Credential::Certificate { .. } | Credential::Jwt { .. } => false,
         }
     }
 
@@ -247,6 +324,12 @@ impl Identity {
                 key: key.clone(),
             },
             Credential::Certificate { san, .. } => Actor::Certificate { san: san.clone() },
+            Credential::Jwt {
+                issuer, subject, ..
+            } => Actor::Jwt {
+                issuer: issuer.clone(),
+                subject: subject.clone(),
+            },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Nobody grants what they do not have: a role above their own, or, as a user, more than their own key may do.
+//! Nobody grants what they do not have: a role above their own, or, as a user, more than their own key or JWT may do.
 
 use std::collections::BTreeSet;
 
@@ -28,6 +28,47 @@ pub(super) fn check_role(caller: &Identity, role: Role) -> Result<(), Status> {
     )))
 }
 
+/// What a user has to give.
+pub(super) struct Means {
+    /// By what it was recognised.
+    word: &'static str,
+    owner: Owner,
+    scopes: BTreeSet<Scope>,
+    /// None: all that the tenant has.
+    features: Option<BTreeSet<Feature>>,
+    /// Empty: every network.
+    networks: Vec<IpNet>,
+    limits: Limits,
+}
+
+impl From<Key> for Means {
+    fn from(own: Key) -> Self {
+        Self {
+            word: "key",
+            owner: own.owner,
+            scopes: own.scopes,
+            features: own.features,
+            networks: own.networks,
+            limits: own.limits,
+        }
+    }
+}
+
+impl Means {
+    /// Of a user with a JWT: the scopes that it names. It restricts nothing else: features, networks and limits are its
+    /// tenant's.
+    pub(super) fn of_jwt(owner: Owner, scopes: BTreeSet<Scope>) -> Self {
+        Self {
+            word: "JWT",
+            owner,
+            scopes,
+            features: None,
+            networks: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What a key is asked to be able to do; what is none is not asked.
 struct Asked<'a> {
     owner: Option<&'a Owner>,
@@ -38,7 +79,7 @@ struct Asked<'a> {
 }
 
 /// Whether a user, who may make keys for itself alone, may make this one with `own`.
-pub(super) fn check_user(own: &Key, new: &NewKey) -> Result<(), Status> {
+pub(super) fn check_user(own: &Means, new: &NewKey) -> Result<(), Status> {
     check_asked(
         own,
         &Asked {
@@ -70,7 +111,7 @@ pub(super) fn check_user_gets(own: &Key, key: &Key) -> Result<(), Status> {
 }
 
 /// Whether a user may change a key of its own like this with `own`.
-pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Status> {
+pub(super) fn check_user_change(own: &Means, change: &KeyChange) -> Result<(), Status> {
     for (field, set) in [
         ("key.rate", change.rate.is_some()),
         ("key.quota", change.quota.is_some()),
@@ -91,36 +132,27 @@ pub(super) fn check_user_change(own: &Key, change: &KeyChange) -> Result<(), Sta
     )
 }
 
-fn check_asked(own: &Key, asked: &Asked<'_>) -> Result<(), Status> {
+fn check_asked(own: &Means, asked: &Asked<'_>) -> Result<(), Status> {
     let violation = if asked.owner.is_some_and(|owner| *owner != own.owner) {
-        Some(("key.owner", "must be the owner of the calling key"))
+        Some(("key.owner", "must be the owner of"))
     } else if asked.scopes.is_some_and(|new| !new.is_subset(&own.scopes)) {
-        Some(("key.scopes", "must be among the scopes of the calling key"))
+        Some(("key.scopes", "must be among the scopes of"))
     } else if asked.features.is_some_and(|new| !features_within(own, new)) {
-        Some((
-            "key.features",
-            "must be among the features of the calling key",
-        ))
+        Some(("key.features", "must be among the features of"))
     } else if asked
         .networks
         .is_some_and(|new| !networks_within(&own.networks, new))
     {
-        Some((
-            "key.allow_cidrs",
-            "must be within the networks of the calling key",
-        ))
+        Some(("key.allow_cidrs", "must be within the networks of"))
     } else if asked.limits.is_some_and(|new| !new.is_within(&own.limits)) {
-        Some((
-            "key.rate",
-            "and key.quota must be within those of the calling key",
-        ))
+        Some(("key.rate", "and key.quota must be within those of"))
     } else {
         None
     };
     let Some((field, problem)) = violation else {
         return Ok(());
     };
-    refuse(field, problem)
+    refuse(field, &format!("{problem} the calling {}", own.word))
 }
 
 fn refuse(field: &str, problem: &str) -> Result<(), Status> {
@@ -128,7 +160,7 @@ fn refuse(field: &str, problem: &str) -> Result<(), Status> {
     Err(Reason::PermissionDenied.with_fields(format!("{field} {problem}"), vec![violation]))
 }
 
-fn features_within(own: &Key, new: Option<&BTreeSet<Feature>>) -> bool {
+fn features_within(own: &Means, new: Option<&BTreeSet<Feature>>) -> bool {
     match (&own.features, new) {
         (None, _) => true,
         (Some(own), Some(new)) => new.is_subset(own),
@@ -190,7 +222,7 @@ mod tests {
 
     #[track_caller]
     fn check(new: &NewKey, refused: Option<&str>) {
-        let found = check_user(&own(), new).err().map(|status| {
+        let found = check_user(&own().into(), new).err().map(|status| {
             assert_eq!(status.code(), Code::PermissionDenied);
             status.get_details_bad_request().unwrap().field_violations[0]
                 .field
@@ -249,6 +281,29 @@ mod tests {
     }
 
     #[test]
+    fn a_user_with_a_jwt_gives_the_scopes_that_it_names_and_no_others() {
+        let alice = || Owner::parse("alice").unwrap();
+        let read: BTreeSet<Scope> = [Scope::parse("read").unwrap()].into();
+        let with = |scopes| NewKey { scopes, ..new() };
+        let means = Means::of_jwt(alice(), read.clone());
+        assert!(check_user(&means, &with(read.clone())).is_ok());
+        assert!(check_user(&means, &new()).is_ok());
+        assert!(
+            check_user(
+                &Means::of_jwt(alice(), BTreeSet::new()),
+                &with(read.clone())
+            )
+            .is_err()
+        );
+        let bob = Means::of_jwt(Owner::parse("bob").unwrap(), read);
+        let refused = check_user(&bob, &new()).unwrap_err();
+        assert_eq!(
+            refused.message(),
+            "key.owner must be the owner of the calling JWT"
+        );
+    }
+
+    #[test]
     fn a_user_with_a_limit_of_its_own_makes_keys_that_have_one_too() {
         let rate = |text| Limits {
             rate: Some(Rate::parse(text).unwrap()),
@@ -259,8 +314,9 @@ mod tests {
             ..own()
         };
         let with = |limits| NewKey { limits, ..new() };
+        let limited = Means::from(limited);
         assert!(check_user(&limited, &with(rate("5/s"))).is_ok());
-        assert!(check_user(&own(), &with(rate("5/s"))).is_ok());
+        assert!(check_user(&own().into(), &with(rate("5/s"))).is_ok());
         for wider in [Limits::default(), rate("11/s"), rate("10/s shadow")] {
             assert!(check_user(&limited, &with(wider)).is_err(), "{wider:?}");
         }

@@ -13,7 +13,7 @@ use crate::admin::caller::{Credential, Identity, Permission, credential, require
 use crate::admin::convert::{
     KeyChange, expect_etag, explain_key, key_name, key_to_proto, reason, wait,
 };
-use crate::admin::grant;
+use crate::admin::grant::{self, Means};
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
 use crate::proto::admin::key_service_server::KeyService;
@@ -86,7 +86,7 @@ impl KeyService for Keys {
         let mask = request.update_mask.unwrap_or_default().paths;
         let change = KeyChange::parse(&wanted, &mask)?;
         if caller.only_owner().is_some() {
-            grant::check_user_change(&self.own(&caller).await?, &change)?;
+            grant::check_user_change(&self.means(&caller).await?, &change)?;
         }
         let etag = expect_etag("key", &wanted.etag)?;
         let (actor, note) = (caller.actor(), change.note());
@@ -184,7 +184,7 @@ impl KeyService for Keys {
 }
 
 fn no_key_of_its_own() -> Status {
-    Reason::PermissionDenied.status("a client certificate has no key of its own")
+    Reason::PermissionDenied.status("the caller has no key of its own")
 }
 
 impl Keys {
@@ -204,12 +204,17 @@ impl Keys {
         Ok(key)
     }
 
-    /// The key that the caller holds.
-    async fn own(&self, caller: &Identity) -> Result<Key, Status> {
-        let Credential::Key { tenant, key, .. } = &caller.credential else {
-            return Err(no_key_of_its_own());
+    /// What the caller, a user, has to give.
+    async fn means(&self, caller: &Identity) -> Result<Means, Status> {
+        let (tenant, key) = match &caller.credential {
+            Credential::Key { tenant, key, .. } => (tenant, key),
+            Credential::Certificate { .. } => return Err(no_key_of_its_own()),
+            Credential::Jwt { owner, scopes, .. } => {
+                let owner = owner.clone().ok_or_else(no_key_of_its_own)?;
+                return Ok(Means::of_jwt(owner, scopes.clone()));
+            }
         };
-        let own = self.0.registry.key(tenant, key).await;
+        let own = self.0.registry.key(tenant, key).await.map(Means::from);
         // It was there a moment ago, when the caller was recognised: now it is as good as revoked.
         own.map_err(|error| match from_registry("key")(error) {
             status if status.code() == tonic::Code::NotFound => {

@@ -20,6 +20,7 @@ use crate::cli::output::{Form, printable};
 use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
 use crate::config;
+use crate::oidc;
 use crate::proto::admin as pb;
 use crate::proto::admin::block_service_client::BlockServiceClient;
 use crate::proto::admin::fleet_service_client::FleetServiceClient;
@@ -43,7 +44,7 @@ pub(super) struct ClientArgs {
     /// then 127.0.0.1:9002
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(super) addr: Option<Address>,
-    /// File that holds the API key, - for standard input; without it, KEYSTILE_API_KEY, then the context's
+    /// File that holds the API key (or a JWT, where the server accepts them), - for standard input; without it, KEYSTILE_API_KEY, then the context's
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
     /// The context of `keystile login` to use; without it, KEYSTILE_CONTEXT, then the one in use
@@ -148,10 +149,13 @@ pub(super) struct Client {
     address: Address,
 }
 
+const NO_JWTS: &str = "use an API key; the server accepts JWTs when its configuration has `admin.strict_api_key_mode: false` and `admin.oidc`";
+
 /// Adds our key, if we have one, and the deadline to each call.
 #[derive(Clone)]
 pub(super) struct Bearer {
     value: Option<MetadataValue<Ascii>>,
+    is_jwt: bool,
     deadline: Duration,
 }
 
@@ -275,7 +279,15 @@ impl Client {
         reason = "it is the function of a map_err"
     )]
     fn refused(&self, status: Status) -> Failure {
-        let text = explain(&self.address.shown, self.bearer.deadline, &status);
+        let mut text = explain(&self.address.shown, self.bearer.deadline, &status);
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.as_str());
+        if self.bearer.is_jwt && reason == Some("INVALID_API_KEY") {
+            text = format!(
+                "{} does not accept this JWT\nhint: {NO_JWTS}",
+                self.address.shown
+            );
+        }
         Failure::Failed(anyhow::Error::msg(text))
     }
 }
@@ -284,6 +296,7 @@ fn bearer(token: Option<&String>, deadline: Duration) -> Result<Bearer, Failure>
     let Some(token) = token else {
         return Ok(Bearer {
             value: None,
+            is_jwt: false,
             deadline,
         });
     };
@@ -294,6 +307,7 @@ fn bearer(token: Option<&String>, deadline: Duration) -> Result<Bearer, Failure>
     value.set_sensitive(true);
     Ok(Bearer {
         value: Some(value),
+        is_jwt: oidc::is_jwt(token.trim().as_bytes()),
         deadline,
     })
 }
@@ -407,6 +421,9 @@ fn advice(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "MISSING_API_KEY" | "INVALID_API_KEY" => {
             "check the key of the context, KEYSTILE_API_KEY or --api-key-file; `keystile login` takes another"
+        }
+        "INVALID_JWT" | "JWT_EXPIRED" => {
+            "get a new one from its issuer, for KEYSTILE_API_KEY, --api-key-file or `keystile login`"
         }
         "API_KEY_EXPIRED" => "ask an administrator for another key, then `keystile login`",
         "TENANT_SUSPENDED" => "an administrator can undo that: `keystile tenant resume`",

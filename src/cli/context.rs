@@ -10,6 +10,7 @@ use crate::cli::output::{self, Form, Out};
 use crate::cli::prompt;
 use crate::cli::target::{self, Target};
 use crate::cli::{Failure, block_on, tell_hint};
+use crate::oidc;
 use crate::proto::admin as pb;
 use file::{ApiKey, Context, Contexts};
 
@@ -85,7 +86,7 @@ pub(super) fn login(args: &LoginArgs, out: &mut Out) -> Result<(), Failure> {
         tls: args.client.tls.or(&before),
     };
     let token = match &args.client.api_key_file {
-        Some(path) => Some(prompt::token_from(path)?),
+        Some(path) => Some(prompt::credential_from(path)?),
         None if block_on(certificate_suffices(args, target(None)))? => None,
         None => Some(prompt::secret(&format!("API key for {}: ", address.shown))?),
     };
@@ -138,17 +139,20 @@ async fn certificate_suffices(args: &LoginArgs, target: Target) -> Result<bool, 
 
 /// Tries the key, and says whose it is as far as the server tells.
 async fn who_is(args: &LoginArgs, target: Target) -> Result<String, Failure> {
+    let token = target.token.as_deref().cloned().unwrap_or_default();
+    let is_jwt = oidc::is_jwt(token.as_bytes());
     let request = pb::VerifyKeyRequest {
-        token: target
-            .token
-            .as_ref()
-            .map(|token| token.to_string())
-            .unwrap_or_default(),
+        // Only of a key can the server say whose it is; everybody whom it knows is answered.
+        token: if is_jwt { String::new() } else { token },
         source_ip: String::new(),
     };
     let client = Client::open(target, &args.client).await?;
     let send = |request| async { client.keys().verify_key(request).await };
     let answer = client.call(request, send).await?;
+    if is_jwt {
+        tell_hint("this is a JWT: when it has expired, log in again with a new one");
+        return Ok("the holder of this JWT".into());
+    }
     Ok(answer.key.map_or_else(
         || "the holder of this key".into(),
         |key| {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::Failure;
 use crate::crypto::token::TOKEN_LEN_MAX;
+use crate::oidc::JWT_LEN_MAX;
 
 /// What a terminal sends for Ctrl-C, Ctrl-D and the erase keys while it does not interpret them.
 const INTERRUPT: u8 = 0x03;
@@ -40,12 +41,22 @@ pub(super) fn confirm(what: &str, word: &str, yes: bool) -> Result<(), Failure> 
 
 /// A token from a file, or from standard input when that is `-`.
 pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    line_from(path, TOKEN_LEN_MAX)
+}
+
+/// The same of what we call with, which may be a JWT.
+pub(super) fn credential_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    line_from(path, JWT_LEN_MAX)
+}
+
+fn line_from(path: &Path, len_max: usize) -> Result<Zeroizing<String>, Failure> {
     let (shown, read) = if path == Path::new("-") {
         let shown = "standard input".to_owned();
-        (shown, read_line_of(io::stdin().lock()))
+        (shown, read_line_of(io::stdin().lock(), len_max))
     } else {
         let shown = path.display().to_string();
-        (shown, std::fs::File::open(path).and_then(read_line_of))
+        let file = std::fs::File::open(path);
+        (shown, file.and_then(|file| read_line_of(file, len_max)))
     };
     let text = read.map_err(|error| {
         let error = anyhow::Error::new(error);
@@ -53,15 +64,15 @@ pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
     })?;
     text.ok_or_else(|| {
         Failure::failed(anyhow!(
-            "{shown} does not hold an API key: it must have one line of at most {TOKEN_LEN_MAX} characters"
+            "{shown} does not hold an API key: it must have one line of at most {len_max} characters"
         ))
     })
 }
 
-/// One line of the length that a token may have; none if it is something else.
-fn read_line_of(from: impl io::Read) -> io::Result<Option<Zeroizing<String>>> {
+/// One line of at most that length; none if it is something else.
+fn read_line_of(from: impl io::Read, len_max: usize) -> io::Result<Option<Zeroizing<String>>> {
     // Room for a line end; more than that is another file.
-    let limit = TOKEN_LEN_MAX + 2;
+    let limit = len_max + 2;
     let mut text = Zeroizing::new(Vec::with_capacity(limit + 1));
     from.take(u64::try_from(limit + 1).unwrap_or(u64::MAX))
         .read_to_end(&mut text)?;
@@ -70,10 +81,10 @@ fn read_line_of(from: impl io::Read) -> io::Result<Option<Zeroizing<String>>> {
     Ok(fits.then(|| Zeroizing::new(line.to_owned())))
 }
 
-/// A token that somebody types or pastes, without showing it; from a pipe, its first line.
+/// A credential that somebody types or pastes, without showing it; from a pipe, its first line.
 pub(super) fn secret(prompt: &str) -> Result<Zeroizing<String>, Failure> {
     if !io::stdin().is_terminal() {
-        return token_from(Path::new("-"));
+        return credential_from(Path::new("-"));
     }
     write!(io::stderr(), "{prompt}")?;
     let silence = Silence::new()?;
@@ -104,10 +115,10 @@ impl Silence {
 
     /// What is typed up to the end of the line; none if it is given up.
     fn line() -> io::Result<Option<Zeroizing<String>>> {
-        let mut typed = Zeroizing::new(Vec::with_capacity(TOKEN_LEN_MAX));
+        let mut typed = Zeroizing::new(Vec::with_capacity(JWT_LEN_MAX));
         let mut input = io::stdin().lock();
         let mut byte = [0];
-        while typed.len() < TOKEN_LEN_MAX {
+        while typed.len() < JWT_LEN_MAX {
             if input.read(&mut byte)? == 0 {
                 break;
             }

@@ -135,7 +135,7 @@ impl Given<'_> {
         // A context's key is for its own address: it is not shown to any other.
         let own = |found: &&Found| found.address == address;
         if let Some(path) = self.key_file {
-            return Ok((address, Some(prompt::token_from(path)?)));
+            return Ok((address, Some(prompt::credential_from(path)?)));
         }
         let key = by_flag
             .filter(own)

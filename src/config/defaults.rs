@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
-    RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawCredential, RawEmbedded, RawLimits,
-    RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
+    RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawClaims, RawCredential, RawEmbedded,
+    RawLimits, RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
     RawUnixSocket,
 };
-use super::{Delivery, Profile};
+use super::{Delivery, JwtAlgorithm, Profile};
 
 /// Text that this crate wrote itself and a test parses.
 fn known<T: std::str::FromStr<Err = String>>(text: &str) -> T {
@@ -93,6 +93,39 @@ impl Default for RawAdmin {
             insecure: false,
             strict_api_key_mode: true,
             client_roles: Vec::new(),
+            oidc: None,
+        }
+    }
+}
+
+pub(super) fn jwt_algorithms() -> Vec<JwtAlgorithm> {
+    vec![
+        JwtAlgorithm::RS256,
+        JwtAlgorithm::PS256,
+        JwtAlgorithm::ES256,
+        JwtAlgorithm::EdDSA,
+    ]
+}
+
+pub(super) fn jwt_leeway() -> HumanDuration {
+    seconds(30)
+}
+
+pub(super) fn jwks_ttl() -> HumanDuration {
+    seconds(300)
+}
+
+pub(super) fn jwks_max_stale() -> HumanDuration {
+    seconds(86_400)
+}
+
+impl Default for RawClaims {
+    fn default() -> Self {
+        Self {
+            role: known("roles"),
+            tenant: known("tenant"),
+            owner: known("sub"),
+            scopes: None,
         }
     }
 }

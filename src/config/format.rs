@@ -6,9 +6,10 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::redis::{RedisNode, RedisUrl};
 use super::text::{
-    CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix, Method, PlanName,
-    QueryName, QuotaText, RateText, RedisPrefix, RedisUser, RouteHost, RoutePath, SanText,
-    ScopeName, ServiceName, SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    ClaimName, ClaimValue, CookieName, FeatureName, FilePath, Group, HeaderName, HeaderPrefix,
+    JwksUrl, Method, PlanName, QueryName, QuotaText, RateText, RedisPrefix, RedisUser, RouteHost,
+    RoutePath, SanText, ScopeName, ServiceName, SocketMode, TenantName, TokenParty, TokenPrefix,
+    VariableName,
 };
 
 pub(super) struct Format {
@@ -67,6 +68,21 @@ pub(super) const FORMATS: &[Format] = &[
         name: "token-party",
         example: "a name or URL such as `keystile`",
         check: parses::<TokenParty>,
+    },
+    Format {
+        name: "claim-name",
+        example: "a claim such as `roles` or `realm_access.roles`",
+        check: parses::<ClaimName>,
+    },
+    Format {
+        name: "claim-value",
+        example: "a value of a claim, such as `keystile-admin`",
+        check: parses::<ClaimValue>,
+    },
+    Format {
+        name: "jwks-url",
+        example: "a URL such as \"https://id.example.com/jwks\"",
+        check: parses::<JwksUrl>,
     },
     Format {
         name: "variable-name",

@@ -31,10 +31,12 @@ macro_rules! section {
 
 mod abuse;
 mod limits;
+mod oidc;
 mod redis;
 mod route;
 pub(super) use abuse::RawAbuse;
 pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
+pub(super) use oidc::{RawClaims, RawJwks, RawJwtTenant, RawOidc};
 pub(super) use redis::RawRedis;
 pub(super) use route::RawRoute;
 
@@ -171,13 +173,16 @@ section! {
         pub tls: Option<RawTls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
-        /// Whether only API keys and mapped client certificates are accepted. This build knows no other
-        /// credentials, so it must be `true`.
+        /// Whether a caller's credential must be an API key of ours, or a client certificate of `client_roles`: session
+        /// tokens and JWTs are refused. With `false`, a JWT that `oidc` accepts will do as well.
         pub strict_api_key_mode: bool,
         /// What the holder of a client certificate may do when it sends no API key. The first entry that names
         /// one of the certificate's names decides. Needs `tls.client_ca_file`.
         #[schemars(length(max = 1024))]
         pub client_roles: Vec<RawClientRole>,
+        /// Whose JWTs are accepted, and what they may do (docs/OIDC.md). Needs `strict_api_key_mode: false`. Absent: none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub oidc: Option<RawOidc>,
     }
 }
 

@@ -106,11 +106,14 @@ impl fmt::Display for RedisServers {
 
 impl RedisNode {
     fn is_loopback(&self) -> bool {
-        let address = self.host.parse::<std::net::IpAddr>();
-        address.map_or(self.host == "localhost", |ip| {
-            ip.to_canonical().is_loopback()
-        })
+        is_loopback(&self.host)
     }
+}
+
+/// Whether a host, without brackets, is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |ip| ip.to_canonical().is_loopback())
 }
 
 impl fmt::Display for RedisNode {
@@ -145,7 +148,7 @@ impl FromStr for RedisNode {
 text_serde!(RedisNode, "redis-node", "^.+:[0-9]{1,5}$");
 
 /// `None`: neither a host nor a host with a port from 1.
-fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;

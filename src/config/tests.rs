@@ -8,6 +8,7 @@ mod contradictions;
 mod environment;
 mod files;
 mod mistakes;
+mod oidc;
 mod redis;
 mod schema;
 mod sources;
@@ -93,6 +94,7 @@ fn what_is_not_written_has_the_documented_default() {
             tls: None,
             insecure: false,
             client_roles: Vec::new(),
+            oidc: None,
         }),
         ops: Some(OpsConfig {
             listen: vec![tcp("127.0.0.1:9003")],

@@ -125,6 +125,22 @@ checked_text!(
     |text| keep(text, 255, "a name or URL (1 to 255 visible ASCII characters)", |c| c.is_ascii_graphic())
 );
 checked_text!(
+    /// Where in a JWT a value is.
+    pub(super) ClaimName, "claim-name", "^[^\\s\\u0000-\\u001f]{1,255}$", parse_claim_name
+);
+checked_text!(
+    /// A value of a claim.
+    pub(super) ClaimValue, "claim-value", "^.{1,255}$",
+    |text| match (1..=255).contains(&text.len()) && !text.chars().any(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err(not_allowed(text, "a value of a claim (1 to 255 bytes, without control characters)")),
+    }
+);
+checked_text!(
+    /// Where a key set is published.
+    pub(super) JwksUrl, "jwks-url", "^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?$", super::oidc::parse_url
+);
+checked_text!(
     /// Name of an environment variable.
     pub(super) VariableName, "variable-name", "^[A-Za-z_][A-Za-z0-9_]{0,59}$", parse_variable_name
 );
@@ -289,6 +305,16 @@ fn keep(
     let ok = (1..=length_max).contains(&text.len()) && text.chars().all(legal);
     ok.then(|| text.to_owned())
         .ok_or_else(|| not_allowed(text, allowed))
+}
+
+fn parse_claim_name(text: &str) -> Result<String, String> {
+    let allowed = "a claim's name or path (1 to 255 bytes without blanks), such as `roles` or `realm_access.roles`";
+    let legal = |c: char| !c.is_whitespace() && !c.is_control();
+    let whole = text.contains("://") || text.split('.').all(|part| !part.is_empty());
+    match whole && (1..=255).contains(&text.len()) && text.chars().all(legal) {
+        true => Ok(text.to_owned()),
+        false => Err(not_allowed(text, allowed)),
+    }
 }
 
 fn parse_feature(text: &str) -> Result<String, String> {

@@ -83,10 +83,6 @@ fn check_clients(name: &str, tls: &RawTls, mistakes: &mut Vec<Mistake>) {
 }
 
 fn check_admin(admin: &RawAdmin, mistakes: &mut Vec<Mistake>) {
-    if !admin.strict_api_key_mode {
-        let message = "must be true: this build knows API keys and client certificates and no session tokens or JWTs";
-        mistakes.push(Mistake::new("admin.strict_api_key_mode", message));
-    }
     let asks = |tls: &RawTls| tls.client_ca_file.is_some();
     if !admin.client_roles.is_empty() && !admin.tls.as_ref().is_some_and(asks) {
         let message =

@@ -13,7 +13,7 @@ use super::{
     FailurePolicy, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan, Profile,
     ShutdownConfig, SignedContextConfig, StoreConfig, TlsConfig, TokenConfig, UnixSocketConfig,
 };
-use super::{abuse, redis, route};
+use super::{abuse, oidc, redis, route};
 use crate::domain::governance::{ExpiryRules, GlobalOverride, KeyLimits, KeyRules, PerRole};
 use crate::domain::limit::Limits;
 use crate::domain::name::TenantId;
@@ -127,6 +127,7 @@ fn admin(raw: RawAdmin) -> AdminConfig {
         tls: raw.tls.as_ref().map(tls),
         insecure: raw.insecure,
         client_roles: raw.client_roles.iter().filter_map(client_role).collect(),
+        oidc: raw.oidc.as_ref().and_then(oidc::config),
     }
 }
 

@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
 use super::text::FilePath;
-use super::{abuse, redis, route, tls};
+use super::{abuse, oidc, redis, route, tls};
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -27,6 +27,9 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     }
     if let Some(section) = &raw.abuse {
         abuse::check(section, &mut mistakes);
+    }
+    if let Some(admin) = &raw.admin {
+        oidc::check(admin, &mut mistakes);
     }
     check_cache(raw, &mut mistakes);
     check_rotations(raw, &mut mistakes);

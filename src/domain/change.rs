@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::clock::Timestamp;
-use crate::domain::name::{KeyId, TenantId};
+use crate::domain::name::{Issuer, KeyId, Subject, TenantId};
 use crate::domain::san::San;
 
 /// Who acts.
@@ -21,6 +21,13 @@ pub enum Actor {
         /// The name in it that the configuration gives a role.
         san: San,
     },
+    /// The holder of a JWT, on the admin API.
+    Jwt {
+        /// Who signed it.
+        issuer: Issuer,
+        /// Whom it is about.
+        subject: Subject,
+    },
     /// Somebody with access to the store and the keyrings, on the command line.
     Operator,
     /// Nobody: Keystile itself.
@@ -33,6 +40,8 @@ impl fmt::Display for Actor {
         match self {
             Self::Key { tenant, key } => write!(f, "key:{tenant}/{key}"),
             Self::Certificate { san } => write!(f, "certificate:{san}"),
+            // Neither holds a space: no two callers read alike.
+            Self::Jwt { issuer, subject } => write!(f, "jwt:{issuer} {subject}"),
             Self::Operator => f.write_str("operator"),
             Self::Keystile => f.write_str("keystile"),
         }

@@ -86,6 +86,22 @@ name!(
 );
 
 name!(
+    /// Who signs JWTs, for example `https://id.example.com/realms/acme`.
+    Issuer,
+    "issuer",
+    "1 to 255 visible ASCII characters",
+    |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
+name!(
+    /// What an issuer calls somebody, always the same.
+    Subject,
+    "subject",
+    "1 to 255 visible ASCII characters",
+    |text| (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
+name!(
     /// A product feature, for example `images`.
     Feature,
     "feature",

@@ -6,7 +6,9 @@ use axum::Router;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 
 use crate::admin;
-use crate::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential, Identity};
+use crate::admin::caller::{
+    AuthFailure, AuthFuture, Authenticate, Credential, Identity, JwtFailure,
+};
 use crate::authorizer::Authorizer;
 use crate::cache::Found;
 use crate::clock::SystemClock;
@@ -16,15 +18,19 @@ use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
 use crate::domain::san::{San, SanPattern};
 use crate::domain::tenant::TenantStatus;
+use crate::oidc::{self, Holder, Refusal};
 use crate::registry::{Registry, RegistryError};
+use crate::server::oidc::{NotFound, Oidc};
 use crate::server::parts::Parts;
 
-/// Recognises callers: keys by the same path that decides requests, certificates by the configuration.
+/// Recognises callers: keys by the same path that decides requests, certificates and JWTs by the configuration.
 struct Callers {
     authorizer: Arc<Authorizer>,
     registry: Registry,
     /// The first that names one of a certificate's names decides.
     roles: Vec<CertificateRole>,
+    /// Whose JWTs are accepted; none in strict mode.
+    oidc: Option<Arc<Oidc>>,
 }
 
 /// What the holder of a certificate may do.
@@ -66,6 +72,22 @@ impl Authenticate for Callers {
             })
         })
     }
+
+    fn jwt<'a>(&'a self, token: &'a [u8]) -> Option<AuthFuture<'a, JwtFailure>> {
+        let oidc = self.oidc.as_ref().filter(|_| oidc::is_jwt(token))?;
+        Some(Box::pin(async move {
+            let holder = oidc.holder(token).await.map_err(jwt_failure)?;
+            if let Some(tenant) = &holder.tenant {
+                let active = self.check_active(tenant).await;
+                active.map_err(|failure| match failure {
+                    AuthFailure::Refused | AuthFailure::Expired => JwtFailure::Refused,
+                    AuthFailure::TenantSuspended => JwtFailure::TenantSuspended,
+                    AuthFailure::Unavailable => JwtFailure::Unavailable,
+                })?;
+            }
+            Ok(holder_of_jwt(oidc, holder))
+        }))
+    }
 }
 
 impl Callers {
@@ -76,7 +98,7 @@ impl Callers {
         })
     }
 
-    /// As a key of the tenant would be, the certificate is refused while the tenant is suspended.
+    /// As a key of the tenant would be, the certificate or JWT is refused while the tenant is suspended.
     async fn check_active(&self, tenant: &TenantId) -> Result<(), AuthFailure> {
         match self.registry.tenant(tenant).await {
             Ok(found) if found.status == TenantStatus::Active => Ok(()),
@@ -84,7 +106,7 @@ impl Callers {
             Err(RegistryError::NotFound { .. }) => Err(AuthFailure::Refused),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot recognise a client certificate");
+                tracing::warn!(error, "cannot recognise a caller of a tenant");
                 Err(AuthFailure::Unavailable)
             }
         }
@@ -115,6 +137,55 @@ fn identity(found: &Found) -> Result<Identity, AuthFailure> {
     })
 }
 
+fn holder_of_jwt(oidc: &Oidc, holder: Holder) -> Identity {
+    Identity {
+        role: holder.role,
+        credential: Credential::Jwt {
+            issuer: oidc.issuer().clone(),
+            subject: holder.subject,
+            tenant: holder.tenant,
+            owner: holder.owner,
+            scopes: holder.scopes,
+        },
+    }
+}
+
+/// What its holder may hear: the reason, once the issuer's signature has shown that it is the holder.
+fn jwt_failure(failure: NotFound) -> JwtFailure {
+    let refusal = match failure {
+        NotFound::NoKeys => return JwtFailure::Unavailable,
+        NotFound::Refused(refusal) => refusal,
+    };
+    match refusal {
+        Refusal::Malformed | Refusal::Algorithm | Refusal::UnknownKey | Refusal::Signature => {
+            JwtFailure::Refused
+        }
+        Refusal::Expired => JwtFailure::Expired,
+        Refusal::Issuer => JwtFailure::NotAcceptable("its `iss` is not `admin.oidc.issuer`"),
+        Refusal::Audience => {
+            JwtFailure::NotAcceptable("its `aud` names nothing of `admin.oidc.audience`")
+        }
+        Refusal::NotYetValid => {
+            JwtFailure::NotAcceptable("its `nbf` or `iat` is in the future: compare the clocks")
+        }
+        Refusal::Bound => JwtFailure::NotAcceptable(
+            "its `cnf` binds it to a key of its holder's, which cannot be shown here",
+        ),
+        Refusal::NoSubject => {
+            JwtFailure::NotAcceptable("its `sub` must be 1 to 255 visible ASCII characters")
+        }
+        Refusal::NoRole => JwtFailure::NoRole(
+            "no value of the claim `admin.oidc.claims.role` is in `admin.oidc.roles`",
+        ),
+        Refusal::NoTenant => {
+            JwtFailure::NoRole("the claim `admin.oidc.claims.tenant` must name exactly one tenant")
+        }
+        Refusal::NoOwner => JwtFailure::NoRole(
+            "the claim `admin.oidc.claims.owner` must be an owner: 1 to 128 characters of A-Z, a-z, 0-9 and . _ @ : + / = - |",
+        ),
+    }
+}
+
 fn failure(reason: DenyReason) -> AuthFailure {
     match reason {
         DenyReason::ApiKeyExpired => AuthFailure::Expired,
@@ -138,6 +209,7 @@ fn failure(reason: DenyReason) -> AuthFailure {
 pub(super) fn router(
     parts: &Parts,
     roles: &[ClientRoleConfig],
+    oidc: Option<Arc<Oidc>>,
     health: HealthServer<impl HealthApi>,
 ) -> anyhow::Result<Router> {
     let auth = Arc::new(Callers {
@@ -147,6 +219,7 @@ pub(super) fn router(
             .iter()
             .map(certificate_role)
             .collect::<Result<_, _>>()?,
+        oidc,
     });
     let routes = admin::routes(
         parts.registry.clone(),

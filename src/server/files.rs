@@ -4,11 +4,11 @@ use crate::clock::Timestamp;
 use crate::config::{Config, KeyringSource, SecretRetention, StoreConfig};
 use crate::crypto::keyring::Ring;
 use crate::keyfile;
-use crate::server::redis;
 use crate::server::tls::Listeners;
+use crate::server::{oidc, redis};
 use crate::telemetry::chain;
 
-/// What is wrong with the keyrings, the TLS files and those for Redis, each with the section that names them.
+/// What is wrong with the keyrings, the TLS files, the issuer's keys and those for Redis, each with the section that names them.
 pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
     let keyring = &config.keyring;
     let mut all = Vec::new();
@@ -28,6 +28,9 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
     }
     if let Err(mistakes) = Listeners::load(config, now) {
         all.extend(mistakes.lines());
+    }
+    if let Some(section) = config.admin.as_ref().and_then(|admin| admin.oidc.as_ref()) {
+        all.extend(oidc::mistakes(section));
     }
     if let StoreConfig::Redis(redis) = &config.store {
         all.extend(redis::file_mistakes(redis));

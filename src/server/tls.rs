@@ -23,6 +23,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, TlsConfig, TlsVersion};
 use crate::telemetry::chain;
 pub use files::TlsFileError;
+pub(super) use files::read_roots;
 use handshake::Handshakes;
 use reload::Stamp;
 pub(super) use reload::{Reloader, observe};
@@ -199,7 +200,7 @@ fn clients(
     let Some(path) = &files.client_ca_file else {
         return Ok(Arc::new(NoClientAuth));
     };
-    let roots = Arc::new(files::read_roots(path, now)?);
+    let roots = Arc::new(files::read_roots(path, files::CLIENTS_CA, now)?);
     let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|source| TlsFileError::BadCa {

@@ -7,9 +7,8 @@ use tonic::Status;
 use crate::admin::batch;
 use crate::admin::caller::{Identity, Permission, require};
 use crate::admin::convert::{bad, imported_key, key_to_proto, new_key, request_id, tenant_name};
-use crate::admin::grant;
+use crate::admin::grant::{self, Means};
 use crate::admin::keys::Keys;
-use crate::domain::key::Key;
 use crate::domain::name::TenantId;
 use crate::proto::admin as pb;
 use crate::proto::admin::batch_create_keys_result::Result as Created;
@@ -19,8 +18,8 @@ use crate::status::from_registry;
 /// Who makes keys.
 struct Maker {
     caller: Identity,
-    /// The calling key of a user, who cannot give more than it has.
-    own: Option<Key>,
+    /// What a user has, who cannot give more.
+    means: Option<Means>,
 }
 
 /// The tenants of a batch.
@@ -129,11 +128,11 @@ impl Keys {
     }
 
     async fn maker(&self, caller: Identity) -> Result<Maker, Status> {
-        let own = match caller.only_owner() {
-            Some(_) => Some(self.own(&caller).await?),
+        let means = match caller.only_owner() {
+            Some(_) => Some(self.means(&caller).await?),
             None => None,
         };
-        Ok(Maker { caller, own })
+        Ok(Maker { caller, means })
     }
 
     async fn create_one(
@@ -148,8 +147,8 @@ impl Keys {
         let id = request_id(&id, &request)?;
         let new = new_key(&request.key.unwrap_or_default())?;
         grant::check_role(&maker.caller, new.role)?;
-        if let Some(own) = &maker.own {
-            grant::check_user(own, &new)?;
+        if let Some(means) = &maker.means {
+            grant::check_user(means, &new)?;
         }
         let (registry, actor) = (&self.0.registry, maker.caller.actor());
         let made = match &id {

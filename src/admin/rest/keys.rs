@@ -253,11 +253,11 @@ pub(super) async fn revoke(
 /// The tenant that is meant, if the caller may know of it.
 pub(super) fn tenant_of(caller: &Identity, named: Option<&str>) -> Result<TenantId, Refusal> {
     let Some(named) = named else {
-        let problem = "is needed: this client certificate belongs to no tenant";
-        return caller
-            .tenant()
-            .cloned()
-            .ok_or_else(|| Refusal::bad("tenant_id", problem));
+        return caller.tenant().cloned().ok_or_else(|| {
+            let word = caller.credential.word();
+            let problem = format!("is needed: this {word} belongs to no tenant");
+            Refusal::bad("tenant_id", &problem)
+        });
     };
     // What cannot be the id of a tenant is not there.
     let tenant = TenantId::parse(named).map_err(|_| status::not_found("tenant"))?;
@@ -268,11 +268,11 @@ pub(super) fn tenant_of(caller: &Identity, named: Option<&str>) -> Result<Tenant
 /// The owner that is meant, if the caller reaches its keys.
 fn owner_of(caller: &Identity, tenant: &TenantId, named: Option<&str>) -> Result<Owner, Refusal> {
     let Some(named) = named else {
-        let problem = "is needed: a client certificate has no keys of its own";
-        return caller
-            .owner()
-            .cloned()
-            .ok_or_else(|| Refusal::bad("owner", problem));
+        return caller.owner().cloned().ok_or_else(|| {
+            let word = caller.credential.word();
+            let problem = format!("is needed: this {word} has no keys of its own");
+            Refusal::bad("owner", &problem)
+        });
     };
     let owner = Owner::parse(named)
         .map_err(|broken| Refusal::bad("owner", &format!("must be {}", broken.rule)))?;

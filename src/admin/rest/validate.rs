@@ -70,7 +70,9 @@ pub(super) async fn validate(
             };
             Ok(success(StatusCode::OK, valid).into_response())
         }
-        Credential::Key { .. } | Credential::Certificate { .. } => Err(Refusal::invalid_key()),
+        Credential::Key { .. } | Credential::Certificate { .. } | Credential::Jwt { .. } => {
+            Err(Refusal::invalid_key())
+        }
     }
 }
 

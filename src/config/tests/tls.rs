@@ -144,7 +144,7 @@ fn a_mistake_says_what_to_write() {
         ),
         (
             format!("{ADMIN}{{strict_api_key_mode: false}}"),
-            "admin.strict_api_key_mode: must be true: this build knows API keys and client certificates and no session tokens or JWTs",
+            "admin.strict_api_key_mode: is false and lets nobody in who is not let in anyway; write `admin: {oidc: {issuer: …}}` to accept JWTs, or take the line out",
         ),
     ] {
         assert_eq!(

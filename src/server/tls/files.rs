@@ -15,6 +15,8 @@ use crate::server::tls::certificate;
 
 /// Far above any chain or bundle; a file named by accident is often larger.
 const FILE_LEN_MAX: usize = 4 << 20;
+/// Whose certificates sign those of clients.
+pub(super) const CLIENTS_CA: &str = "certificates of the clients' CA";
 
 /// Why a file of a listener's TLS cannot be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,7 @@ pub enum TlsFileError {
     },
     #[error("the private key in {} does not belong to the first certificate in {}: put the pair there, the server's own certificate first", key.display(), cert.display())]
     Mismatch { key: PathBuf, cert: PathBuf },
-    #[error("the certificates in {} cannot sign clients' certificates", path.display())]
+    #[error("the certificates in {} cannot sign others", path.display())]
     BadCa {
         path: PathBuf,
         #[source]
@@ -98,7 +100,7 @@ pub(super) fn mistakes(files: &TlsConfig, now: Timestamp) -> Vec<TlsFileError> {
     let all = [
         read_chain(&files.cert_file, now).err(),
         read_key(&files.key_file).err(),
-        ca.and_then(|path| read_roots(path, now).err()),
+        ca.and_then(|path| read_roots(path, CLIENTS_CA, now).err()),
     ];
     all.into_iter().flatten().collect()
 }
@@ -144,14 +146,15 @@ fn validity(
     })
 }
 
-/// The certificates that sign clients'. A bundle may hold expired ones, but not only those.
-pub(super) fn read_roots(path: &Path, now: Timestamp) -> Result<RootCertStore, TlsFileError> {
+/// Certificates that sign others. A bundle may hold expired ones, but not only those.
+pub(in crate::server) fn read_roots(
+    path: &Path,
+    what: &'static str,
+    now: Timestamp,
+) -> Result<RootCertStore, TlsFileError> {
     let mut roots = RootCertStore::empty();
     let mut expired = None;
-    for (index, der) in read_certificates(path, "certificates of the clients' CA")?
-        .into_iter()
-        .enumerate()
-    {
+    for (index, der) in read_certificates(path, what)?.into_iter().enumerate() {
         let (_, until) = validity(path, index, &der)?;
         if now >= until {
             expired = expired.or(Some((index + 1, until)));

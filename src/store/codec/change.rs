@@ -26,6 +26,11 @@ struct StoredChange {
     /// When the actor is nobody but Keystile itself.
     #[prost(bool, tag = "8")]
     by_itself: bool,
+    /// With the subject, when the actor is the holder of a JWT.
+    #[prost(string, tag = "9")]
+    actor_issuer: String,
+    #[prost(string, tag = "10")]
+    actor_subject: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -40,22 +45,27 @@ struct StoredRequest {
 
 /// The bytes of an audit entry.
 pub fn encode_change(change: &Change) -> Vec<u8> {
-    let (actor_tenant, actor_key, actor_certificate) = match &change.actor {
-        Actor::Key { tenant, key } => (tenant.to_string(), key.to_string(), String::new()),
-        Actor::Certificate { san } => (String::new(), String::new(), san.to_string()),
-        Actor::Operator | Actor::Keystile => Default::default(),
-    };
-    StoredChange {
-        actor_tenant,
-        actor_key,
-        actor_certificate,
-        by_itself: change.actor == Actor::Keystile,
+    let mut stored = StoredChange {
         action: change.action.as_str().to_owned(),
         at: change.at.as_millis(),
         key: text(change.key.as_ref()),
         note: change.note.clone(),
+        ..StoredChange::default()
+    };
+    match &change.actor {
+        Actor::Key { tenant, key } => {
+            stored.actor_tenant = tenant.to_string();
+            stored.actor_key = key.to_string();
+        }
+        Actor::Certificate { san } => stored.actor_certificate = san.to_string(),
+        Actor::Jwt { issuer, subject } => {
+            stored.actor_issuer = issuer.to_string();
+            stored.actor_subject = subject.to_string();
+        }
+        Actor::Keystile => stored.by_itself = true,
+        Actor::Operator => {}
     }
-    .encode_to_vec()
+    stored.encode_to_vec()
 }
 
 /// What came of a request.

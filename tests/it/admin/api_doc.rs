@@ -26,7 +26,8 @@ health. Clients: [`examples/python`](../examples/python), [`examples/admin_clien
 and `keystile` itself.
 
 - **Who calls:** an API key as `authorization: Bearer KEY` or `x-api-key: KEY`, exactly one; or, without
-  one, a client certificate that `admin.client_roles` gives a role. What a caller may not reach is NOT_FOUND, as if it
+  one, a client certificate that `admin.client_roles` gives a role. A JWT in the key's place is accepted where
+  `admin.strict_api_key_mode` is off ([OIDC.md](OIDC.md)). What a caller may not reach is NOT_FOUND, as if it
   did not exist. Nobody gives what they do not have.
 - **Errors** carry a `google.rpc.ErrorInfo` of the domain `keystile` with a stable reason, and a
   `google.rpc.BadRequest` with the path of each field that is not acceptable. UNAVAILABLE carries a `RetryInfo`.
@@ -42,6 +43,7 @@ and `keystile` itself.
 | reason | code | what happened |
 |---|---|---|
 | `MISSING_API_KEY`, `INVALID_API_KEY`, `API_KEY_EXPIRED` | UNAUTHENTICATED | no key, not a valid one, or one past its expiry |
+| `INVALID_JWT`, `JWT_EXPIRED` | UNAUTHENTICATED | where JWTs are accepted: not a valid one for us, or one past its expiry |
 | `TENANT_SUSPENDED` | PERMISSION_DENIED | the caller's tenant is suspended |
 | `PERMISSION_DENIED` | PERMISSION_DENIED | the caller's role does not allow it |
 | `AMBIGUOUS_REQUEST` | INVALID_ARGUMENT | more than one key was sent |

@@ -42,6 +42,18 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ("domain", &["clock"], Only(&["ipnet", "thiserror"])),
     // mechanisms
     ("crypto", &["clock", "domain"], Only(CRYPTO)),
+    (
+        "oidc",
+        &["clock", "domain"],
+        Only(&[
+            "data_encoding",
+            "jsonwebtoken",
+            "ring",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ]),
+    ),
     // state
     ("telemetry", &["clock", "domain"], AllBut(PROTOCOLS)),
     // The inside of a stored record is protobuf; no schema of the wire is.
@@ -115,6 +127,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "ext_authz",
             "keyfile",
             "limiter",
+            "oidc",
             "registry",
             "store",
             "telemetry",
@@ -132,6 +145,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "ext_authz",
             "keyfile",
             "migrate",
+            "oidc",
             "proto",
             "registry",
             "server",

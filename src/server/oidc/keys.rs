@@ -1,0 +1,416 @@
+//! The issuer's keys: read from a file when it changes, or from where it publishes them every so often, and once more
+//! when a token names a key that is not known. What cannot be read leaves the last good set in use, for a while.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use opentelemetry::KeyValue;
+use parking_lot::Mutex;
+use tokio::signal::unix::Signal;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{FetchError, Fetcher};
+use crate::config::{JwksConfig, JwksSource, OidcConfig};
+use crate::keyfile::guarded::{self, Readers, Refusal};
+use crate::oidc::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
+use crate::server::stamp::FileStamp;
+use crate::telemetry::chain;
+use crate::telemetry::metrics::Metrics;
+
+/// How often a file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often unknown keys have the set read again: anybody can name one.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// How long a caller with an unknown key waits for it. Longer than a read takes at most.
+const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// The first pause after a failure; each that follows is twice as long, up to the time between reads.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a key set was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("there is no file {}: put the issuer's key set there, or correct the path", .0.display())]
+    Missing(PathBuf),
+    #[error("cannot read {}", .path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is {kind}, but a file with the issuer's key set is needed", .path.display())]
+    NotAFile { path: PathBuf, kind: &'static str },
+    #[error("cannot fetch {url}")]
+    Fetch {
+        url: String,
+        #[source]
+        source: FetchError,
+    },
+    #[error("what is at {place} {error}")]
+    NotAKeySet { place: String, error: KeySetError },
+    #[error("a read panicked")]
+    Panicked,
+}
+
+/// What is wrong with the files that the section names.
+pub(in crate::server) fn mistakes(config: &OidcConfig) -> Vec<String> {
+    match &config.jwks.source {
+        JwksSource::File(path) => match read_file(path) {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![format!("admin.oidc.jwks.file: {}", chain(&error))],
+        },
+        JwksSource::Url { url, ca_file } => match Fetcher::new(url, ca_file.clone()).check() {
+            Ok(()) => Vec::new(),
+            Err(error) => vec![format!("admin.oidc.jwks: {}", chain(&error))],
+        },
+    }
+}
+
+enum Source {
+    File {
+        path: PathBuf,
+        /// What was there when it was last read, or tried.
+        tried: Mutex<Option<FileStamp>>,
+    },
+    Url(Arc<Fetcher>),
+}
+
+/// A key set, and when it was last known to be the issuer's.
+struct Current {
+    set: Arc<KeySet>,
+    at: Instant,
+}
+
+pub(super) struct Keys {
+    source: Source,
+    every: Duration,
+    max_stale: Duration,
+    current: ArcSwapOption<Current>,
+    /// Whether the last read went well.
+    good: Mutex<bool>,
+    asked: Notify,
+    /// When unknown keys last asked for a read, and which read answers.
+    last_ask: Mutex<Option<(Instant, u64)>>,
+    begun: AtomicU64,
+    finished: watch::Sender<u64>,
+    ok: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Keys {
+    /// With the file's keys, if they are in a file.
+    pub(super) fn open(config: &JwksConfig) -> Result<Self, ReadError> {
+        let mut current = None;
+        let (source, every) = match &config.source {
+            JwksSource::File(path) => {
+                // Before it is read: what changes meanwhile is seen at the first look.
+                let tried = Mutex::new(FileStamp::of(path));
+                let set = Arc::new(read_file(path)?);
+                let at = Instant::now();
+                current = Some(Arc::new(Current { set, at }));
+                let path = path.clone();
+                (Source::File { path, tried }, LOOK_EVERY)
+            }
+            JwksSource::Url { url, ca_file } => {
+                let fetcher = Arc::new(Fetcher::new(url, ca_file.clone()));
+                (Source::Url(fetcher), config.ttl)
+            }
+        };
+        Ok(Self {
+            source,
+            every,
+            max_stale: config.max_stale,
+            good: Mutex::new(current.is_some()),
+            current: ArcSwapOption::new(current),
+            asked: Notify::new(),
+            last_ask: Mutex::new(None),
+            begun: AtomicU64::new(0),
+            finished: watch::Sender::new(0),
+            ok: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// The keys, unless they are too old.
+    pub(super) fn current(&self, now: Instant) -> Option<Arc<KeySet>> {
+        let current = self.current.load();
+        let current = current.as_ref()?;
+        let fresh = now.saturating_duration_since(current.at) <= self.max_stale;
+        fresh.then(|| Arc::clone(&current.set))
+    }
+
+    /// Has the keys read again, if that was not done just now, and waits for it.
+    pub(super) async fn read_again(&self) {
+        let mut finished = self.finished.subscribe();
+        let Some(read) = self.ask(*finished.borrow_and_update(), Instant::now()) else {
+            return;
+        };
+        let done = finished.wait_for(|number| *number >= read);
+        timeout(ASK_TIMEOUT, done).await.ok();
+    }
+
+    /// The number of the read that will answer; none when it is too soon for another.
+    fn ask(&self, finished: u64, now: Instant) -> Option<u64> {
+        // The first read is under way already, or about to be.
+        if finished == 0 && self.current.load().is_none() {
+            return Some(1);
+        }
+        let mut last = self.last_ask.lock();
+        match *last {
+            // Somebody has asked, and it is under way.
+            Some((_, read)) if finished < read => Some(read),
+            Some((at, _)) if now.saturating_duration_since(at) < ASK_EVERY => None,
+            Some(_) | None => {
+                // One that is under way may have begun before the issuer changed its keys.
+                let read = self.begun.load(Ordering::SeqCst) + 1;
+                *last = Some((now, read));
+                self.asked.notify_one();
+                Some(read)
+            }
+        }
+    }
+
+    /// Reads the keys again and again until `stop`. `hangups` ask to do so whether it seems needed or not.
+    pub(super) async fn follow(self: Arc<Self>, mut hangups: Signal, stop: CancellationToken) {
+        let (mut failures, mut asked) = (0, false);
+        loop {
+            let read = stop.run_until_cancelled(self.read(asked));
+            let Some(good) = read.await else { return };
+            failures = if good { 0 } else { failures + 1 };
+            asked = tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause(self.every, failures)) => false,
+                () = self.asked.notified() => true,
+                Some(()) = hangups.recv() => true,
+            };
+        }
+    }
+
+    /// Reads them once; whether they are good now.
+    async fn read(&self, asked: bool) -> bool {
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let good = match self.newest(asked).await {
+            // Nothing has changed since.
+            None => *self.good.lock(),
+            Some(read) => self.take(read),
+        };
+        *self.good.lock() = good;
+        if good && let Some(current) = self.current.load_full() {
+            let set = Arc::clone(&current.set);
+            let at = Instant::now();
+            self.current.store(Some(Arc::new(Current { set, at })));
+        }
+        self.finished.send_replace(number);
+        good
+    }
+
+    fn take(&self, read: Result<KeySet, ReadError>) -> bool {
+        match read {
+            Ok(set) => {
+                let (keys, unusable) = (set.len(), set.unusable());
+                self.ok.fetch_add(1, Ordering::Relaxed);
+                let (set, at) = (Arc::new(set), Instant::now());
+                let before = self.current.swap(Some(Arc::new(Current { set, at })));
+                match before {
+                    Some(_) => tracing::debug!(keys, unusable, "the issuer's keys were read"),
+                    None => tracing::info!(keys, unusable, "the issuer's keys were read"),
+                }
+                true
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                let age = self
+                    .current
+                    .load()
+                    .as_ref()
+                    .map(|current| current.at.elapsed());
+                tracing::error!(
+                    error = %chain(&error),
+                    ?age,
+                    max_stale = ?self.max_stale,
+                    "cannot read the issuer's keys: the last ones are used until they are too old"
+                );
+                false
+            }
+        }
+    }
+
+    /// What there is now; none when it is what was there at the last read.
+    async fn newest(&self, asked: bool) -> Option<Result<KeySet, ReadError>> {
+        match &self.source {
+            Source::Url(fetcher) => Some(fetch(fetcher).await),
+            Source::File { path, tried } => {
+                let (path, before) = (path.clone(), tried.lock().clone());
+                // It may be on a disk that does not answer: nothing else may wait for it.
+                let looked = tokio::task::spawn_blocking(move || {
+                    let found = FileStamp::of(&path);
+                    let read = (asked || found != before).then(|| read_file(&path));
+                    (found, read)
+                });
+                let Ok((found, read)) = looked.await else {
+                    return Some(Err(ReadError::Panicked));
+                };
+                *tried.lock() = found;
+                read
+            }
+        }
+    }
+
+    /// Shows how reading them goes.
+    pub(super) fn observe(self: &Arc<Self>, metrics: &Metrics) {
+        let this = Arc::clone(self);
+        metrics.counters(
+            "keystile_jwks_reads",
+            "Reads of the issuer's keys, by how they ended.",
+            move || {
+                let row = |outcome, count: &AtomicU64| {
+                    let label = KeyValue::new("outcome", outcome);
+                    (vec![label], count.load(Ordering::Relaxed))
+                };
+                vec![row("ok", &this.ok), row("failed", &this.failed)]
+            },
+        );
+        let this = Arc::clone(self);
+        metrics.gauges(
+            "keystile_jwks_age_seconds",
+            "How long ago the issuer's keys were last known to be these.",
+            move || {
+                let current = this.current.load();
+                let age = current
+                    .as_ref()
+                    .map(|current| current.at.elapsed().as_secs());
+                age.map(|age| (Vec::new(), age)).into_iter().collect()
+            },
+        );
+    }
+}
+
+fn pause(every: Duration, failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => every,
+        Some(earlier) => RETRY_AFTER
+            .saturating_mul(1 << earlier.min(16))
+            .min(every.max(RETRY_AFTER)),
+    }
+}
+
+async fn fetch(fetcher: &Arc<Fetcher>) -> Result<KeySet, ReadError> {
+    let document = fetcher.fetch().await.map_err(|source| ReadError::Fetch {
+        url: fetcher.url().to_owned(),
+        source,
+    })?;
+    key_set(fetcher.url(), &document)
+}
+
+fn read_file(path: &PathBuf) -> Result<KeySet, ReadError> {
+    let document = guarded::read(path, Readers::Anybody, KEY_SET_BYTES_MAX);
+    let place = path.display().to_string();
+    let document = document.map_err(|refusal| match refusal {
+        Refusal::Missing => ReadError::Missing(path.clone()),
+        Refusal::Unreadable(source) => ReadError::Unreadable {
+            path: path.clone(),
+            source,
+        },
+        Refusal::NotAFile { kind } => ReadError::NotAFile {
+            path: path.clone(),
+            kind,
+        },
+        Refusal::TooLarge | Refusal::TooOpen { .. } => ReadError::NotAKeySet {
+            place: place.clone(),
+            error: KeySetError::TooLarge,
+        },
+    })?;
+    key_set(&place, &document)
+}
+
+fn key_set(place: &str, document: &[u8]) -> Result<KeySet, ReadError> {
+    KeySet::parse(document).map_err(|error| ReadError::NotAKeySet {
+        place: place.to_owned(),
+        error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn open(path: &std::path::Path) -> Result<Keys, ReadError> {
+        Keys::open(&JwksConfig {
+            source: JwksSource::File(path.to_owned()),
+            ttl: HOUR,
+            max_stale: HOUR,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_last_good_keys_are_used_for_a_while_and_then_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwks.json");
+        assert!(matches!(open(&path), Err(ReadError::Missing(_))));
+        std::fs::write(&path, KEY).unwrap();
+        let keys = open(&path).unwrap();
+        let at = || keys.current.load().as_ref().unwrap().at;
+        let first = at();
+        assert!(keys.read(false).await);
+        assert!(at() > first, "a file that stays as it is does not grow old");
+
+        std::fs::write(&path, "{}").unwrap();
+        let last = at();
+        assert!(!keys.read(false).await);
+        assert!(!keys.read(false).await, "nothing new, and no better for it");
+        assert_eq!(at(), last);
+        assert!(keys.current(last + HOUR).is_some());
+        let too_old = last + HOUR + Duration::from_millis(1);
+        assert!(keys.current(too_old).is_none());
+        std::fs::write(&path, KEY).unwrap();
+        assert!(keys.read(true).await);
+        assert!(at() > last);
+    }
+
+    #[tokio::test]
+    async fn asking_for_unknown_keys_is_answered_by_one_read_and_not_too_often() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwks.json");
+        std::fs::write(&path, KEY).unwrap();
+        let keys = open(&path).unwrap();
+        let now = Instant::now();
+        keys.read(false).await;
+        assert_eq!(keys.ask(1, now), Some(2));
+        assert_eq!(
+            keys.ask(1, now),
+            Some(2),
+            "who comes meanwhile waits for it"
+        );
+        keys.read(true).await;
+        assert_eq!(keys.ask(2, now), None, "too soon");
+        assert_eq!(keys.ask(2, now + ASK_EVERY), Some(3));
+        // One that is under way has begun before, and is not the answer.
+        keys.begun.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(keys.ask(3, now + ASK_EVERY * 2), Some(4));
+    }
+
+    #[test]
+    fn after_failures_it_is_tried_again_ever_later() {
+        let seconds = |every: u64, failures| pause(Duration::from_secs(every), failures).as_secs();
+        let table = [
+            (0, 300),
+            (1, 2),
+            (2, 4),
+            (3, 8),
+            (8, 256),
+            (9, 300),
+            (u32::MAX, 300),
+        ];
+        for (failures, expected) in table {
+            assert_eq!(seconds(300, failures), expected, "{failures}");
+        }
+        assert_eq!(seconds(2, 5), 2);
+    }
+}
