@@ -93,9 +93,9 @@ pub(super) fn check_user(own: &Means, new: &NewKey) -> Result<(), Status> {
 }
 
 /// Whether a user may have another token or a longer life of this key of its own with `own`: both give what the key
-/// may do.
-pub(super) fn check_user_gets(own: &Key, key: &Key) -> Result<(), Status> {
-    if own.tenant == key.tenant && own.id == key.id {
+/// may do. That of the calling key it may, whatever that may do.
+pub(super) fn check_user_gets(caller: &Identity, own: &Means, key: &Key) -> Result<(), Status> {
+    if caller.holds(key) {
         return Ok(());
     }
     check_asked(
@@ -208,6 +208,19 @@ mod tests {
             created_at: now,
             updated_at: now,
             version: 1,
+        }
+    }
+
+    /// The holder of `own`.
+    fn caller(role: Role) -> Identity {
+        let own = own();
+        Identity {
+            role,
+            credential: Credential::Key {
+                tenant: own.tenant,
+                key: own.id,
+                owner: own.owner,
+            },
         }
     }
 
@@ -330,7 +343,7 @@ mod tests {
                 ..own()
             };
             change(&mut key);
-            check_user_gets(&own(), &key).is_ok()
+            check_user_gets(&caller(Role::User), &own().into(), &key).is_ok()
         };
         assert!(beside(|_| ()));
         assert!(beside(|key| key.scopes.clear()));
@@ -344,19 +357,11 @@ mod tests {
             features: None,
             ..own()
         };
-        assert!(check_user_gets(&own(), &itself).is_ok());
+        assert!(check_user_gets(&caller(Role::User), &own().into(), &itself).is_ok());
     }
 
     #[test]
     fn no_role_above_the_callers_is_given() {
-        let caller = |role| Identity {
-            role,
-            credential: Credential::Key {
-                tenant: TenantId::parse("acme").unwrap(),
-                key: KeyId::parse("key00001").unwrap(),
-                owner: Owner::parse("alice").unwrap(),
-            },
-        };
         for own in Role::ALL {
             for given in Role::ALL {
                 assert_eq!(

@@ -87,7 +87,7 @@ impl Keys {
         let key = self.reach(caller, "name", name).await?;
         grant::check_role(caller, key.role)?;
         if caller.only_owner().is_some() {
-            grant::check_user_gets(&self.own(caller).await?, &key)?;
+            grant::check_user_gets(caller, &self.means(caller).await?, &key)?;
         }
         Ok(key)
     }

@@ -215,8 +215,13 @@ fn every_mistake_says_what_to_write() {
 #[test]
 fn the_example_of_the_documentation_is_one() {
     let text = include_str!("../../../docs/OIDC.md");
-    let example = text.split("```").find_map(|part| part.strip_prefix("yaml\n"));
-    let yaml = file_with(&format!("tokens: {{secret_retention: none}}\n{}", example.unwrap()));
+    let example = text
+        .split("```")
+        .find_map(|part| part.strip_prefix("yaml\n"));
+    let yaml = file_with(&format!(
+        "tokens: {{secret_retention: none}}\n{}",
+        example.unwrap()
+    ));
     let oidc = load(&yaml, &[]).config.admin.unwrap().oidc.unwrap();
     assert_eq!(oidc.roles.len(), 3);
 }

@@ -1,7 +1,7 @@
 //! The issuer's keys: read from a file when it changes, or from where it publishes them every so often, and once more
 //! when a token names a key that is not known. What cannot be read leaves the last good set in use, for a while.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -306,17 +306,17 @@ async fn fetch(fetcher: &Arc<Fetcher>) -> Result<KeySet, ReadError> {
     key_set(fetcher.url(), &document)
 }
 
-fn read_file(path: &PathBuf) -> Result<KeySet, ReadError> {
+fn read_file(path: &Path) -> Result<KeySet, ReadError> {
     let document = guarded::read(path, Readers::Anybody, KEY_SET_BYTES_MAX);
     let place = path.display().to_string();
     let document = document.map_err(|refusal| match refusal {
-        Refusal::Missing => ReadError::Missing(path.clone()),
+        Refusal::Missing => ReadError::Missing(path.to_path_buf()),
         Refusal::Unreadable(source) => ReadError::Unreadable {
-            path: path.clone(),
+            path: path.to_path_buf(),
             source,
         },
         Refusal::NotAFile { kind } => ReadError::NotAFile {
-            path: path.clone(),
+            path: path.to_path_buf(),
             kind,
         },
         Refusal::TooLarge | Refusal::TooOpen { .. } => ReadError::NotAKeySet {
