@@ -457,7 +457,7 @@ section! {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
         pub max_keys_per_global_admin: Option<u32>,
-        /// Most keys of a tenant, all owners together; null or absent: no such limit.
+        /// Most keys of all tenants together; null or absent: no such limit.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 100_000_000), extend("x-nullable" = true))]
         pub max_total_keys: Option<u32>,

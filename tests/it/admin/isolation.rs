@@ -1,5 +1,6 @@
 //! Every RPC, every role, own and other tenant: what is allowed, refused, or not even there.
 
+use keystile::domain::governance::KeyRules;
 use keystile::proto::admin as pb;
 use prost::Message as _;
 use prost_types::FieldMask;
@@ -7,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::server::AdminServer;
+use crate::support::generous_rules;
 
 /// Expected outcomes, short enough for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +83,31 @@ fn every_rpc_has_a_row() {
     assert_eq!(missing_rows(), Vec::<String>::new());
 }
 
+/// Whether tenant admins may change limits at run time, and whether anybody may.
+#[derive(Clone, Copy, Debug)]
+struct Overrides {
+    tenants: bool,
+    admins: bool,
+}
+
+/// The outcome of a row under these switches: they take away the right to change limits, and no other.
+fn under(overrides: Overrides, rpc: &str, role: &str, expected: Outcome) -> Outcome {
+    let may_change = overrides.admins && (overrides.tenants || role == "global_admin");
+    match expected {
+        Allowed if rpc == "UpdateKeyLimits" && !may_change => Denied,
+        expected => expected,
+    }
+}
+
 #[tokio::test]
-async fn every_rpc_by_every_role_on_own_and_other_tenant() {
+async fn every_rpc_by_every_role_on_own_and_other_tenant_under_every_override_switch() {
+    let switches = [(true, true), (false, true), (true, false), (false, false)];
+    for (tenants, admins) in switches {
+        every_row(Overrides { tenants, admins }).await;
+    }
+}
+
+async fn every_row(overrides: Overrides) {
     for (rpc, user, tenant_admin, global_admin) in TABLE {
         let roles = [
             ("user", user),
@@ -98,8 +123,17 @@ async fn every_rpc_by_every_role_on_own_and_other_tenant() {
                     .await
                     .with_tenant("other")
                     .await;
+                server.registry.set_key_rules(KeyRules {
+                    allow_tenant_override: overrides.tenants,
+                    allow_admin_override: overrides.admins,
+                    ..generous_rules()
+                });
                 let found = outcome(call(&server, rpc, &format!("own-{role}"), tenant).await);
-                assert_eq!(found, *expected, "{rpc} by {role} on {tenant}");
+                let expected = under(overrides, rpc, role, *expected);
+                assert_eq!(
+                    found, expected,
+                    "{rpc} by {role} on {tenant}, {overrides:?}"
+                );
             }
         }
     }
