@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONFIG, KEYS, LIMITS, PLACE, ask, ask_at, check_refused};
+use super::{CONFIG, KEYS, LIMITS, PLACE, VALIDATE, ask, ask_at, check_refused};
 use crate::harness::http1::Reply;
 use crate::support::program::{Place, Running};
 
@@ -184,21 +184,17 @@ fn governed(block: &str) -> (Place, Running, String) {
     for tenant in ["acme", "production"] {
         place.do_it(&["tenant", "create", tenant]);
     }
-    let args = [
-        "key",
-        "create",
-        "acme",
-        "--name",
-        "boss",
-        "--owner",
-        "boss",
-        "--role",
-        "tenant_admin",
-    ];
-    let made = place.do_it(&[&args[..], &["--expires-in", "30d", "-o", "json"]].concat());
-    let made: Value = serde_json::from_str(&made).unwrap();
-    let token = made["plaintext"].as_str().unwrap().to_owned();
+    let token = token_of(&place, "boss", "tenant_admin");
     (place, running, token)
+}
+
+/// Of a new key of `acme`.
+fn token_of(place: &Place, owner: &str, role: &str) -> String {
+    let facts = ["--name", owner, "--owner", owner, "--role", role];
+    let form = ["--expires-in", "30d", "-o", "json"];
+    let made = place.do_it(&[&["key", "create", "acme"][..], &facts, &form].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    made["plaintext"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -311,6 +307,60 @@ fn where_overrides_are_off_nobody_changes_limits_and_hears_the_numbers_that_hold
             let said = check_refused(answer, 403, code);
             assert!(said["error"].as_str().unwrap().starts_with(words), "{said}");
             assert_eq!(said["details"]["max_keys_per_user"], "10", "{said}");
+        }
+    }
+}
+
+/// Endpoint and whose tenant; the status for a user and a tenant admin of `acme`, and a global admin, with both switches on.
+const SWITCHED: &[(&str, &str, &str, [u16; 3])] = &[
+    ("GET", LIMITS, "acme", [200, 200, 200]),
+    ("GET", LIMITS, "production", [404, 404, 200]),
+    ("PUT", LIMITS, "acme", [403, 200, 200]),
+    ("PUT", LIMITS, "production", [404, 404, 200]),
+    ("GET", CONFIG, "", [403, 403, 200]),
+    ("GET", KEYS, "", [200, 200, 200]),
+    ("POST", KEYS, "", [201, 201, 201]),
+    (
+        "DELETE",
+        "/api/v1/auth/apikeys/nosuchkey",
+        "",
+        [404, 404, 404],
+    ),
+    ("POST", VALIDATE, "", [401, 401, 401]),
+];
+
+#[test]
+fn the_override_switches_take_the_right_to_change_limits_and_no_other() {
+    for (tenants, admins) in [(true, true), (false, true), (true, false), (false, false)] {
+        let block = format!(
+            "api_keys: {{allow_tenant_override: {tenants}, allow_admin_override: {admins}}}\n"
+        );
+        let (place, _running, admin) = governed(&block);
+        let user = token_of(&place, "alice", "user");
+        let may_change = [false, tenants && admins, admins];
+        for (method, path, tenant, statuses) in SWITCHED {
+            for (at, token) in [&user, &admin, &place.admin_token].into_iter().enumerate() {
+                let expected = match (*method, statuses[at]) {
+                    ("PUT", 200) if !may_change[at] => 403,
+                    (_, status) => status,
+                };
+                let path = match *tenant {
+                    "" => (*path).to_owned(),
+                    tenant => format!("{path}?tenant_id={tenant}"),
+                };
+                let body = match (*method, path.as_str()) {
+                    ("PUT", _) => Some(json!({"maxKeysPerUser": 15})),
+                    ("POST", KEYS) => Some(json!({"name": "one more"})),
+                    ("POST", _) => Some(json!({"token": "nobodys-token-0123456789"})),
+                    _ => None,
+                };
+                let (reply, said) = ask_at(place.admin, method, &path, token, body.as_ref());
+                let by = ["user", "tenant admin", "global admin"][at];
+                assert_eq!(
+                    reply.status, expected,
+                    "{method} {path} by {by}, {block}: {said}"
+                );
+            }
         }
     }
 }
