@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
 use crate::telemetry::metrics::Metrics;
-use authz::Workers;
+use authz::{Gate, Workers};
 use connection::HttpService;
 use health::Health;
 use listener::Listener;
@@ -117,7 +117,9 @@ pub async fn run(
     limits::start(config, parts.limiter(), &metrics, &tasks, &stop);
     let mut workers = None;
     if let Some((authz, check)) = config.authz.as_ref().zip(check) {
-        let running = Workers::start(authz.workers, &check, &health, &stop)?;
+        let gate = Gate::default();
+        gate.observe(&metrics);
+        let running = Workers::start(authz.workers, &check, &gate, &health, &stop)?;
         running.accept(bound.authz, &tasks, &stop);
         workers = Some(running);
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -56,7 +56,8 @@ where
                     Ok(answer) => Ok(explained(answer?)),
                     Err(_) => Ok(too_late()),
                 },
-                Err(refused) => Ok(refused.into_http()),
+                // Nobody has looked whether there is such a method, so it must not look like a yes.
+                Err(refused) => Ok(bad_request(&refused)),
             }
         })
     }
@@ -70,6 +71,12 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
         kind.eq_ignore_ascii_case(b"application/grpc")
             && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
     })
+}
+
+fn bad_request(refused: &Status) -> Response<Body> {
+    let mut answer = refused.clone().into_http();
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer
 }
 
 fn too_late() -> Response<Body> {
@@ -103,14 +110,19 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// The answer; an error without details gets some.
-fn explained(answer: Response<Body>) -> Response<Body> {
-    match Status::from_header_map(answer.headers()) {
-        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
-            explain(&status).into_http()
-        }
-        Some(_) | None => answer,
+/// The answer; an error without details gets some, and what is not here is not found in HTTP's words as well: whoever
+/// asks by HTTP alone takes a 200 for a yes.
+fn explained(mut answer: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(answer.headers()) else {
+        return answer;
+    };
+    if status.code() != Code::Ok && status.details().is_empty() {
+        answer = explain(&status).into_http();
     }
+    if status.code() == Code::Unimplemented {
+        *answer.status_mut() = StatusCode::NOT_FOUND;
+    }
+    answer
 }
 
 /// What the protocol's own code says, in our words. Only that code makes a status without details.

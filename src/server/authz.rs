@@ -2,6 +2,8 @@
 //!
 //! A thread that owns its connections answers faster than threads that share them: nothing moves between cores.
 
+mod gate;
+
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use anyhow::Context;
 use axum::Router;
 use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -21,17 +23,20 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use crate::ext_authz::CheckService;
-use crate::ext_authz::service::{AnswerBody, CHECK_PATH};
+use crate::ext_authz::service::AnswerBody;
 use crate::server::connection::{self, Answering, CONNECTIONS_MAX};
 use crate::server::health::Health;
 use crate::server::listener::{Listener, Socket};
 use crate::server::tls::Tls;
+use gate::Call;
+pub(super) use gate::Gate;
 
-/// What the listener serves: the hot path by hand, the rest by a router.
+/// What the listener serves: the hot path by hand, health by a router, nothing else.
 #[derive(Clone)]
 struct AuthzService {
     check: CheckService,
-    rest: Router,
+    health: Router,
+    gate: Gate,
 }
 
 impl hyper::service::Service<Request<Incoming>> for AuthzService {
@@ -40,12 +45,20 @@ impl hyper::service::Service<Request<Incoming>> for AuthzService {
     type Future = Answering<Either<AnswerBody, axum::body::Body>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if request.uri().path() == CHECK_PATH && request.method() == Method::POST {
-            let check = self.check.clone();
-            return Box::pin(async move { Ok(check.call(request).await?.map(Either::Left)) });
+        match gate::call_of(&request) {
+            Ok(Call::Check) => {
+                let check = self.check.clone();
+                Box::pin(async move { Ok(check.call(request).await?.map(Either::Left)) })
+            }
+            Ok(Call::Health) => {
+                let health = self.health.clone();
+                Box::pin(async move { Ok(health.oneshot(request).await?.map(Either::Right)) })
+            }
+            Err(why) => {
+                let refusal = self.gate.refuse(why, &request);
+                Box::pin(async move { Ok(refusal.map(Either::Right)) })
+            }
         }
-        let rest = self.rest.clone();
-        Box::pin(async move { Ok(rest.oneshot(request).await?.map(Either::Right)) })
     }
 }
 
@@ -70,6 +83,7 @@ impl Workers {
     pub(super) fn start(
         count: usize,
         check: &CheckService,
+        gate: &Gate,
         health: &Arc<Health>,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -84,14 +98,15 @@ impl Workers {
         for number in 0..count {
             let (queue, incoming) = mpsc::channel(CONNECTIONS_MAX);
             let (done, finished) = oneshot::channel();
-            let (check, health, stop) = (check.clone(), Arc::clone(health), stop.clone());
+            let (check, gate) = (check.clone(), gate.clone());
+            let (health, stop) = (Arc::clone(health), stop.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
             thread::Builder::new()
                 .name(format!("authz-{number}"))
                 .spawn(move || {
-                    runtime.block_on(work(incoming, check, health, stop));
+                    runtime.block_on(work(incoming, check, gate, health, stop));
                     // Nobody listens any more when the process is past its deadline.
                     done.send(()).unwrap_or_default();
                 })
@@ -189,12 +204,17 @@ async fn serve(
 async fn work(
     mut incoming: mpsc::Receiver<(Handed, OwnedSemaphorePermit)>,
     check: CheckService,
+    gate: Gate,
     health: Arc<Health>,
     stop: CancellationToken,
 ) {
     let (server, follow) = health.grpc();
-    let rest = Routes::new(server).prepare().into_axum_router();
-    let service = AuthzService { check, rest };
+    let health = Routes::new(server).prepare().into_axum_router();
+    let service = AuthzService {
+        check,
+        health,
+        gate,
+    };
     let connections = TaskTracker::new();
     let background = TaskTracker::new();
     let follower = background.spawn(follow);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::{http1, wait_for};
 
-/// Where a cluster's endpoint is.
+/// Where a cluster's endpoint is. All but `upstream` and those whose name ends in `-http1` are asked by HTTP/2.
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     Port(u16),
@@ -169,6 +169,12 @@ fn listener(listener: &Listener, routes: &Value, log: &Path) -> Value {
         },
     });
     merge(&mut filter, &listener.filter);
+    if filter["http_service"].is_object() {
+        filter
+            .as_object_mut()
+            .expect("an object")
+            .remove("grpc_service");
+    }
     let mut manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.\
             http_connection_manager.v3.HttpConnectionManager",
@@ -233,7 +239,7 @@ fn cluster(name: &str, at: &Endpoint) -> Value {
             "endpoints": [{"lb_endpoints": [endpoint]}],
         },
     });
-    if name != "upstream" {
+    if name != "upstream" && !name.ends_with("-http1") {
         let mut http2 = json!({"explicit_http_config": {"http2_protocol_options": {}}});
         if let Endpoint::Tls(_, files) = at {
             cluster["transport_socket"] = transport_socket(files);

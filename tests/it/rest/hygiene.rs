@@ -81,6 +81,21 @@ fn methods_of_grpc_and_of_http_are_not_mixed_up() {
     let grpc = request(&format!("POST {GRPC}"), &["content-type: application/grpc"]);
     let reply = http1::send(PLACE.server.admin_port, &grpc, false).unwrap();
     assert_eq!((reply.status, reply.one("grpc-status")), (200, Some("3")));
+    // But not for what is not here: whoever asks by HTTP alone would take a 200 for a yes.
+    for (path, timeout, status) in [
+        ("/", "x: y", 404),
+        ("/auth", "grpc-timeout: 0n", 404),
+        ("/auth", "grpc-timeout: soon", 400),
+        ("/keystile.admin.v1.KeyService/No", "x: y", 404),
+        ("/keystile.admin.v1.NoService/Get", "x: y", 404),
+    ] {
+        let headers = ["content-type: application/grpc", timeout];
+        for method in ["GET", "POST"] {
+            let asked = request(&format!("{method} {path}"), &headers);
+            let reply = http1::send(PLACE.server.admin_port, &asked, false).unwrap();
+            assert_eq!(reply.status, status, "{method} {path}");
+        }
+    }
     // And a deadline of gRPC's is nothing to REST.
     let key = format!("x-api-key: {}", PLACE.alice);
     for timeout in ["grpc-timeout: 0n", "grpc-timeout: soon"] {
