@@ -317,6 +317,8 @@ fn keystile(dir: &Path, tenants: usize) {
             let listen = format!("unix:{}/keystile.sock", dir.display());
             let (config, parts, tokens) = world::loaded(&listen, tenants, "").await;
             fs::write(dir.join("tokens"), tokens.join("\n")).unwrap();
-            server::run(&config, None, parts, |_| Ok(())).await.unwrap();
+            server::run(&config, None, parts, async |_| Ok(()))
+                .await
+                .unwrap();
         });
 }

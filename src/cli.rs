@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::output::Out;
+use crate::telemetry;
 
 const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -153,8 +154,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // A server must not wait for ever for somebody to read its words; a command must.
+    let tell = match cli.command {
+        Command::Dev(_) | Command::Serve(_) => telemetry::say,
+        _ => tell,
+    };
     if !matches!(cli.command, Command::Dev(_)) {
-        harden();
+        harden(tell);
     }
     let mut out = Out::stdout();
     let done = match cli.command {
@@ -176,17 +182,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Completions(args) => manual::completions(&args, &mut out),
         Command::Man(args) => manual::man(&args, &mut out),
     };
-    finish(done)
+    finish(done, tell)
 }
 
 /// A core file would hold keys: none is written, and no debugger of the same user attaches.
-fn harden() {
+fn harden(tell: fn(&str)) {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tell_hint(&format!("core dumps cannot be switched off: {error}"));
+        tell(&format!(
+            "warning: core dumps cannot be switched off: {error}"
+        ));
     }
 }
 
-fn finish(done: Result<(), Failure>) -> ExitCode {
+fn finish(done: Result<(), Failure>, tell: fn(&str)) -> ExitCode {
     let Err(failure) = done else {
         return ExitCode::SUCCESS;
     };
@@ -195,7 +203,7 @@ fn finish(done: Result<(), Failure>) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    tell(&format!("{error:#}"));
+    tell(&format!("error: {error:#}"));
     ExitCode::from(code)
 }
 
@@ -223,14 +231,14 @@ fn start_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn tell(problem: &str) {
+fn tell(line: &str) {
     // Nobody can be told that telling failed.
-    writeln!(io::stderr(), "error: {problem}").ok();
+    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// Something to know, while the command goes on.
 fn tell_hint(hint: &str) {
-    writeln!(io::stderr(), "warning: {hint}").ok();
+    tell(&format!("warning: {hint}"));
 }
 
 /// Runs the future of a client command: one thread is enough for one call.

@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
+use crate::telemetry::log_queue;
 use crate::telemetry::metrics::Metrics;
 use authz::{Gate, Workers};
 use connection::HttpService;
@@ -82,10 +83,11 @@ pub async fn run(
     config: &Config,
     follower: Option<Follower>,
     parts: Parts,
-    started: impl FnOnce(&Parts) -> anyhow::Result<()>,
+    started: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let signals = signal::Signals::listen().context("cannot listen for signals")?;
     let metrics = Metrics::new()?;
+    log_queue::observe(&metrics);
     let health = Health::new();
     let starting = health.not_ready_until("started");
     let waiting = health.not_ready_until("store");
@@ -153,7 +155,7 @@ pub async fn run(
             "serving: {}",
             config.summary()
         );
-        started(&parts)?;
+        started(&parts).await?;
         parts.store_ended().await;
         anyhow::bail!("the store has stopped, which it never should: the log says why")
     };

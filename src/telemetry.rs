@@ -1,15 +1,17 @@
-//! Logs and metrics: started here, and nowhere else.
+//! Logs and metrics: started here, and nowhere else. Log lines are written by a thread of their own, see [`log_queue`].
 //!
 //! What may never be printed is kept out at the source: secrets have no `Display`, and requests are never logged
 //! whole. Two things remain for here. Other crates' logs stay at `warn`, because h2 and hyper print headers at
 //! `trace`; and a panic's message is printed only when it is a literal, because a formatted one may hold anything.
 
+pub mod log_queue;
 pub mod metrics;
 
 use std::error::Error;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write as _};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +20,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
 use crate::clock::Timestamp;
+use log_queue::{LogQueue, ToQueue};
+
+/// How long the end of the process waits for its last lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +34,47 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error. A second start in one process is ignored, so that tests can start servers.
-pub fn start_logs(level: LevelFilter, format: LogFormat) {
+/// Writes the last lines when it is dropped, also by a panic that ends the process, unless nobody takes them.
+#[derive(Debug)]
+pub struct LogGuard(Arc<LogQueue>);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_TIMEOUT);
+    }
+}
+
+/// Starts logging to standard error. A second start in one process changes nothing, so that tests can start servers.
+pub fn start_logs(level: LevelFilter, format: LogFormat) -> io::Result<LogGuard> {
     let others = level.min(LevelFilter::WARN);
     let filter = Targets::new()
         .with_default(others)
         .with_target("keystile", level);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let queue = LogQueue::stderr()?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(ToQueue(Arc::clone(&queue)));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
         LogFormat::Text => registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .with(layer.with_ansi(io::stderr().is_terminal()))
             .try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(log_panic));
+    }
+    Ok(LogGuard(queue))
+}
+
+/// Writes a line to standard error for a process that serves: behind what was logged before, and with a bound on the
+/// wait for somebody to read it.
+pub fn say(line: &str) {
+    match LogQueue::stderr() {
+        Ok(queue) => {
+            queue.put(format!("{line}\n").as_bytes());
+            queue.flush(FLUSH_TIMEOUT);
+        }
+        // Nobody can be told that telling failed.
+        Err(_) => writeln!(io::stderr(), "{line}").unwrap_or_default(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! `keystile dev`: everything in one process, with a demo tenant to try it on.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::cli::serve::{runtime, start_logs};
@@ -77,13 +79,13 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         config::environment(),
     );
     let config = loaded.map_err(Failure::config)?.config;
-    start_logs(&config);
+    let _flushed_at_the_end = start_logs(&config)?;
     prepare(&args.dir).map_err(Failure::config)?;
     runtime().map_err(Failure::Failed)?.block_on(async {
         let parts = Parts::open(&config).await.map_err(bad_start)?;
         let demo = make_demo(&parts.registry).await.map_err(Failure::Failed)?;
         let greeting = greet(args, demo.as_ref());
-        server::run(&config, None, parts, |_| say(&greeting))
+        server::run(&config, None, parts, async |_| say(greeting).await)
             .await
             .map_err(bad_start)
     })
@@ -156,11 +158,20 @@ fn greet(args: &DevArgs, demo: Option<&Demo>) -> Zeroizing<String> {
     })
 }
 
-fn say(greeting: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(greeting.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot print the keys")
+/// Written by a thread of its own: while nobody reads, the server serves and can be stopped.
+async fn say(greeting: Zeroizing<String>) -> anyhow::Result<()> {
+    let (done, printed) = oneshot::channel();
+    thread::Builder::new()
+        .name("greeting".to_owned())
+        .spawn(move || done.send(print(&greeting)))
+        .context("cannot print the keys")?;
+    printed.await?.context("cannot print the keys")
+}
+
+fn print(greeting: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(greeting.as_bytes())?;
+    out.flush()
 }
 
 fn greeting_json(args: &DevArgs, demo: Option<&Demo>) -> String {

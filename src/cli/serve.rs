@@ -11,7 +11,7 @@ use crate::config::{self, Config, ConfigError, LogFormat, LogLevel};
 use crate::server;
 use crate::server::parts::Parts;
 use crate::server::reload::Follower;
-use crate::telemetry;
+use crate::telemetry::{self, LogGuard};
 
 /// Threads for accepting, the admin API and ops; checks have their own.
 const RUNTIME_THREADS: usize = 2;
@@ -34,10 +34,10 @@ pub(super) struct ServeArgs {
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let (config, follower) = load(args).map_err(Failure::config)?;
-    start_logs(&config);
+    let _flushed_at_the_end = start_logs(&config)?;
     runtime().map_err(Failure::Failed)?.block_on(async {
         let parts = Parts::open_to_serve(&config).await.map_err(bad_start)?;
-        server::run(&config, follower, parts, |_| Ok(()))
+        server::run(&config, follower, parts, async |_| Ok(()))
             .await
             .map_err(bad_start)
     })
@@ -54,7 +54,7 @@ fn load(args: &ServeArgs) -> Result<(Config, Option<Follower>), ConfigError> {
     }
 }
 
-pub(super) fn start_logs(config: &Config) {
+pub(super) fn start_logs(config: &Config) -> std::io::Result<LogGuard> {
     use std::io::IsTerminal;
     let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -69,7 +69,7 @@ pub(super) fn start_logs(config: &Config) {
         LogFormat::Auto if std::io::stderr().is_terminal() => telemetry::LogFormat::Text,
         LogFormat::Auto => telemetry::LogFormat::Json,
     };
-    telemetry::start_logs(level, format);
+    telemetry::start_logs(level, format)
 }
 
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

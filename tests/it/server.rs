@@ -2,6 +2,7 @@
 
 mod abuse;
 mod drain;
+mod logs;
 mod plain_http;
 mod reload;
 mod sockets;

@@ -141,9 +141,9 @@ fn only_clock_reads_the_time_of_day() {
 #[test]
 fn only_server_and_cli_start_tasks_and_threads() {
     hold(
-        "tasks and threads are started by `server` and `cli`, by the embedded store for its own file, and by a batch for its items",
+        "tasks and threads are started by `server` and `cli`, by the embedded store for its own file, by a batch for its items, and by logs for their writer",
         // The store's writer is joined when the store is dropped; its scans are awaited by who asked. A batch's
-        // tasks end with the call that it serves.
+        // tasks end with the call that it serves. Logs are written to the end of the process.
         only_in(
             &[
                 "src/server",
@@ -151,6 +151,7 @@ fn only_server_and_cli_start_tasks_and_threads() {
                 "src/store/redb/writer.rs",
                 "src/admin/batch.rs",
                 "src/store/redb.rs",
+                "src/telemetry/log_queue.rs",
             ],
             &[
                 "spawn(",

@@ -42,7 +42,7 @@ fn serve(config: &Config) {
     runtime.expect("a runtime").block_on(async {
         let dynamic = Arc::clone(&store) as Arc<dyn Store>;
         let parts = Parts::assemble(config, dynamic, Arc::new(keyring), None).await;
-        let fail = |_: &Parts| {
+        let fail = async |_: &Parts| {
             store.be(Mood::Failing);
             Ok(())
         };

@@ -215,25 +215,42 @@ api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
     }
 
     pub(crate) fn start(&self, name: &str) -> Running {
-        let log = self.path(&format!("{name}.log"));
+        let out = File::create(self.path(&format!("{name}.log"))).unwrap();
+        let err = out.try_clone().unwrap();
+        self.start_into(
+            name,
+            &["serve", "-c", CONFIG],
+            &[],
+            [out.into(), err.into()],
+        )
+    }
+
+    /// Starts a command that runs until it is stopped, with its standard output and error.
+    pub(crate) fn start_into(
+        &self,
+        name: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        [out, err]: [Stdio; 2],
+    ) -> Running {
         let pid_file = self.path(&format!("{name}.pid"));
         fs::remove_file(&pid_file).unwrap_or_default();
-        let out = File::create(&log).unwrap();
         let guard = self
             .command("sh")
             .args(["-c", GUARD, "guard"])
             .arg(binary())
-            .args(["serve", "-c", CONFIG])
+            .args(args)
             .env("PID_FILE", &pid_file)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
+            .stdout(out)
+            .stderr(err)
             .spawn()
             .unwrap();
         Running {
             guard,
             pid_file,
-            log,
+            log: self.path(&format!("{name}.log")),
         }
     }
 }
