@@ -8,6 +8,7 @@ mod admin_auth;
 mod authz;
 mod cache;
 mod connection;
+mod file_watch;
 pub mod files;
 pub mod fleet;
 mod health;
@@ -21,7 +22,6 @@ pub mod reload;
 mod signal;
 mod signing;
 mod silence;
-mod stamp;
 pub mod stores;
 mod tls;
 
@@ -38,11 +38,12 @@ use crate::telemetry::log_queue;
 use crate::telemetry::metrics::Metrics;
 use authz::{Gate, Workers};
 use connection::HttpService;
+use file_watch::follow;
 use health::Health;
 use listener::Listener;
 use oidc::Oidc;
 use parts::Parts;
-use reload::Follower;
+use reload::ConfigFollower;
 use signing::SigningKeys;
 use tls::Reloader;
 pub use tls::{TlsFileError, TlsMistakes};
@@ -81,7 +82,7 @@ impl Bound {
 /// while it runs, if there is a file to follow.
 pub async fn run(
     config: &Config,
-    follower: Option<Follower>,
+    follower: Option<ConfigFollower>,
     parts: Parts,
     started: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -101,10 +102,10 @@ pub async fn run(
     let tasks = TaskTracker::new();
     let reloader = Reloader::new(&tls, Arc::new(SystemClock));
     tls::observe(&metrics, &tls, &reloader);
-    tasks.spawn(reloader.run(signal::hangups()?, stop.clone()));
+    tasks.spawn(follow(reloader, signal::hangups()?, stop.clone()));
     if let Some(signing) = &signing {
         signing.observe(&metrics);
-        tasks.spawn(signing.follow(signal::hangups()?, stop.clone()));
+        tasks.spawn(follow(signing.clone(), signal::hangups()?, stop.clone()));
     }
 
     let check = |_: &_| parts.check_service(config, &metrics, signing.as_ref());
@@ -112,7 +113,11 @@ pub async fn run(
     if let Some(follower) = follower {
         follower.observe(&metrics);
         let live = parts.live(check.clone());
-        tasks.spawn(follower.run(live, signal::hangups()?, stop.clone()));
+        tasks.spawn(follow(
+            follower.applying_to(live),
+            signal::hangups()?,
+            stop.clone(),
+        ));
     }
 
     abuse::start(config, parts.blocks(), &metrics, &tasks, &stop);
@@ -126,8 +131,8 @@ pub async fn run(
         workers = Some(running);
     }
     if let Some(admin) = &config.admin {
-        let (grpc_health, follow) = health.grpc();
-        tasks.spawn(follow);
+        let (grpc_health, report) = health.grpc();
+        tasks.spawn(report);
         if let Some(oidc) = &oidc {
             oidc.observe(&metrics);
             oidc.start(&metrics, &tasks, &stop)?;

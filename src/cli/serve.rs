@@ -10,7 +10,7 @@ use crate::cli::{Failure, bad_start};
 use crate::config::{self, Config, ConfigError, LogFormat, LogLevel};
 use crate::server;
 use crate::server::parts::Parts;
-use crate::server::reload::Follower;
+use crate::server::reload::ConfigFollower;
 use crate::telemetry::{self, LogGuard};
 
 /// Threads for accepting, the admin API and ops; checks have their own.
@@ -44,10 +44,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// The configuration, and its file to be followed, if it has one.
-fn load(args: &ServeArgs) -> Result<(Config, Option<Follower>), ConfigError> {
+fn load(args: &ServeArgs) -> Result<(Config, Option<ConfigFollower>), ConfigError> {
     match &args.config {
         Some(path) => {
-            let (config, follower) = Follower::load(path.clone())?;
+            let (config, follower) = ConfigFollower::load(path.clone())?;
             Ok((config, Some(follower)))
         }
         None => Ok((Config::load(None, config::environment())?.config, None)),

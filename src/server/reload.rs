@@ -1,27 +1,19 @@
 //! The configuration file while the process runs: what may change without a restart is taken, and what is wrong with
 //! a new file changes nothing.
 //!
-//! The file is looked at by its stamp, links followed, so that a ConfigMap that is swapped is seen; SIGHUP asks to
-//! read it whether it seems changed or not.
+//! When it is read: see [`file_watch`](crate::server::file_watch).
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use opentelemetry::KeyValue;
 use serde_json::Value;
-use tokio::signal::unix::Signal;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ConfigError, Effective};
+use crate::server::file_watch::{Followed, Reloads, WatchedFiles};
 use crate::server::parts::Live;
-use crate::server::stamp::FileStamp;
 use crate::telemetry::metrics::Metrics;
 
-/// How often the file is looked at. Polled, because mounted volumes are swapped in ways that events miss.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What is taken without a restart: sections, and fields of others.
 const LIVE: [&str; 12] = [
     // Not the section as a whole, nor `trusted_hops`: whether and whom to count is settled at the start.
@@ -40,117 +32,69 @@ const LIVE: [&str; 12] = [
     "rate_limits",
 ];
 
-/// How many times the file was read again, and whether what is there now is in use.
-#[derive(Debug, Default)]
-struct Reloads {
-    ok: AtomicU64,
-    failed: AtomicU64,
-    stale: AtomicU64,
-}
-
 /// A configuration file that is followed.
 #[derive(Debug)]
-pub struct Follower {
+pub struct ConfigFollower {
     path: PathBuf,
-    /// What was there when it was last read, or tried.
-    tried: Option<FileStamp>,
-    /// What was there at the last look.
-    last: Option<FileStamp>,
+    files: WatchedFiles,
     /// What the process started with; what is not in [`LIVE`] stays so.
     started: Value,
     /// What is in use.
     current: Value,
     reloads: Arc<Reloads>,
+    /// Whether the file that is there cannot be used.
+    stale: Arc<AtomicBool>,
 }
 
-impl Follower {
+impl ConfigFollower {
     /// Reads the file for a start.
     pub fn load(path: PathBuf) -> Result<(Config, Self), ConfigError> {
-        // Before it is read: what changes meanwhile is seen at the first look.
-        let stamp = FileStamp::of(&path);
+        let files = WatchedFiles::new(vec![path.clone()]);
         let loaded = Config::load(Some(&path), config::environment())?;
         let Effective { value, .. } = loaded.effective;
         let follower = Self {
             path,
-            tried: stamp.clone(),
-            last: stamp,
+            files,
             started: value.clone(),
             current: value,
-            reloads: Arc::default(),
+            reloads: Reloads::new("configuration"),
+            stale: Arc::default(),
         };
         Ok((loaded.config, follower))
     }
 
-    /// Until `stop`. `hangups` ask to read the file whether it seems changed or not.
-    pub(super) async fn run(mut self, live: Live, mut hangups: Signal, stop: CancellationToken) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let asked = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = looks.tick() => false,
-                Some(()) = hangups.recv() => true,
-            };
-            // The file may be on a disk that does not answer: nothing else may wait for it.
-            let looked = tokio::task::spawn_blocking(move || {
-                let found = self.look(asked);
-                (self, found)
+    /// With what takes the changes.
+    pub(super) fn applying_to(self, live: Live) -> impl Followed {
+        Applying {
+            follower: self,
+            live,
+        }
+    }
+
+    fn poll(&mut self, forced: bool, live: &Live) {
+        if !self.files.is_due(forced) {
+            return;
+        }
+        let applied = Config::load(Some(&self.path), config::environment())
+            .map_err(|error| error.to_string())
+            .and_then(|loaded| match live.apply(&loaded.config) {
+                Ok(()) => Ok(loaded.effective.value),
+                Err(error) => Err(format!("{error:#}")),
             });
-            let Ok((this, found)) = looked.await else {
-                tracing::error!("the configuration is no longer followed: a reload panicked");
-                return;
-            };
-            self = this;
-            if let Some(loaded) = found {
-                self.take(loaded, &live);
-            }
-        }
-    }
-
-    /// The new configuration, if there is one to be read.
-    fn look(&mut self, asked: bool) -> Option<Result<config::Loaded, ConfigError>> {
-        let found = FileStamp::of(&self.path);
-        // Whoever writes it in place gets until the next look to finish.
-        let settled = found == self.last;
-        self.last = found;
-        if !asked && (!settled || self.last == self.tried) {
-            return None;
-        }
-        self.tried = self.last.clone();
-        Some(Config::load(Some(&self.path), config::environment()))
-    }
-
-    fn take(&mut self, loaded: Result<config::Loaded, ConfigError>, live: &Live) {
-        let applied = match loaded {
-            Ok(loaded) => live
-                .apply(&loaded.config)
-                .map(|()| loaded.effective.value)
-                .map_err(|error| format!("{error:#}")),
-            Err(error) => Err(error.to_string()),
-        };
+        self.stale.store(applied.is_err(), Ordering::Relaxed);
         match applied {
-            Ok(value) => {
-                self.reloads.ok.fetch_add(1, Ordering::Relaxed);
-                self.reloads.stale.store(0, Ordering::Relaxed);
-                self.tell(value);
-            }
-            Err(mistakes) => {
-                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
-                self.reloads.stale.store(1, Ordering::Relaxed);
-                tracing::error!(
-                    %mistakes,
-                    "the new configuration cannot be used; the old one stays"
-                );
-            }
+            Ok(value) => self.report(value),
+            Err(mistakes) => self.reloads.rejected(mistakes),
         }
     }
 
     /// Says what was taken, and what was not.
-    fn tell(&mut self, value: Value) {
+    fn report(&mut self, value: Value) {
         let (taken, _) = split(&self.current, &value);
         let (_, waiting) = split(&self.started, &value);
         self.current = value;
-        tracing::info!(changed = %taken.join(", "), "the configuration was read again");
+        self.reloads
+            .reloaded(format_args!("changed: {}", taken.join(", ")));
         if !waiting.is_empty() {
             tracing::warn!(
                 fields = %waiting.join(", "),
@@ -161,24 +105,30 @@ impl Follower {
 
     /// Shows how reading it went.
     pub(super) fn observe(&self, metrics: &Metrics) {
-        let reloads = Arc::clone(&self.reloads);
-        metrics.counters(
+        self.reloads.observe(
+            metrics,
             "keystile_config_reloads",
             "Reads of a changed configuration file, by how they ended.",
-            move || {
-                let row = |outcome, count: &AtomicU64| {
-                    let label = KeyValue::new("outcome", outcome);
-                    (vec![label], count.load(Ordering::Relaxed))
-                };
-                vec![row("ok", &reloads.ok), row("failed", &reloads.failed)]
-            },
         );
-        let reloads = Arc::clone(&self.reloads);
+        let stale = Arc::clone(&self.stale);
         metrics.gauge(
             "keystile_config_stale",
             "Whether the configuration file that is there cannot be used, and an older one is in use.",
-            move || reloads.stale.load(Ordering::Relaxed),
+            move || stale.load(Ordering::Relaxed).into(),
         );
+    }
+}
+
+struct Applying {
+    follower: ConfigFollower,
+    live: Live,
+}
+
+impl Followed for Applying {
+    const WHAT: &'static str = "configuration";
+
+    fn poll(&mut self, forced: bool) {
+        self.follower.poll(forced, &self.live);
     }
 }
 

@@ -2,25 +2,17 @@
 //! SIGHUP asks for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use opentelemetry::KeyValue;
-use tokio::signal::unix::Signal;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, KeyringSource};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::signing::ContextKeys;
 use crate::keyfile::{self, KeyfileError};
-use crate::server::stamp::FileStamp;
+use crate::server::file_watch::{Followed, Reloads, WatchedFiles};
+use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
-
-/// How often the file is looked at. A new key signs minutes after it was made, so this need not be quick.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Where the keys come from and what they are now.
 #[derive(Clone, Debug)]
@@ -28,15 +20,7 @@ pub(super) struct SigningKeys {
     source: KeyringSource,
     keys: Arc<ArcSwap<ContextKeys>>,
     reloads: Arc<Reloads>,
-    /// What the file was before it was last read, or tried.
-    tried: Option<FileStamp>,
-}
-
-/// How many reloads there were.
-#[derive(Debug, Default)]
-struct Reloads {
-    ok: AtomicU64,
-    failed: AtomicU64,
+    files: WatchedFiles,
 }
 
 impl SigningKeys {
@@ -46,13 +30,17 @@ impl SigningKeys {
     }
 
     fn open(source: KeyringSource) -> Result<Self, KeyfileError> {
-        let tried = stamp(&source);
+        let paths = match &source {
+            KeyringSource::File(path) => vec![path.clone()],
+            KeyringSource::Env(_) => Vec::new(),
+        };
+        let files = WatchedFiles::new(paths);
         let keys = read(&source)?;
         Ok(Self {
             source,
             keys: Arc::new(ArcSwap::from_pointee(keys)),
-            reloads: Arc::default(),
-            tried,
+            reloads: Reloads::new("signing keyring"),
+            files,
         })
     }
 
@@ -68,79 +56,29 @@ impl SigningKeys {
 
     /// Shows the reloads.
     pub(super) fn observe(&self, metrics: &Metrics) {
-        let reloads = Arc::clone(&self.reloads);
-        metrics.counters(
+        self.reloads.observe(
+            metrics,
             "keystile_signing_keyring_reloads",
             "Reads of a replaced signing keyring, by how they ended.",
-            move || {
-                let row = |outcome, count: &AtomicU64| {
-                    let labels = vec![KeyValue::new("outcome", outcome)];
-                    (labels, count.load(Ordering::Relaxed))
-                };
-                vec![row("ok", &reloads.ok), row("failed", &reloads.failed)]
-            },
         );
     }
+}
 
-    /// Follows the file until `stop`. `hangups` ask to read it whether it seems changed or not.
-    pub(super) fn follow(
-        &self,
-        mut hangups: Signal,
-        stop: CancellationToken,
-    ) -> impl Future<Output = ()> + use<> {
-        let mut this = self.clone();
-        async move {
-            let mut looks = interval(LOOK_EVERY);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                let asked = tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = looks.tick() => false,
-                    Some(()) = hangups.recv() => true,
-                };
-                // The file may be on a disk that does not answer: nothing else may wait for it.
-                let looked = tokio::task::spawn_blocking(move || {
-                    this.look(asked);
-                    this
-                });
-                let Ok(after) = looked.await else {
-                    tracing::error!("the signing keyring is no longer followed: a reload panicked");
-                    return;
-                };
-                this = after;
-            }
-        }
-    }
+impl Followed for SigningKeys {
+    const WHAT: &'static str = "signing keyring";
 
-    fn look(&mut self, asked: bool) {
-        let found = stamp(&self.source);
-        if found == self.tried && !asked {
+    fn poll(&mut self, forced: bool) {
+        if !self.files.is_due(forced) {
             return;
         }
-        self.tried = found;
         match read(&self.source) {
             Ok(keys) => {
                 let signer = keys.signer(SystemClock.now()).id().to_owned();
                 self.keys.store(Arc::new(keys));
-                self.reloads.ok.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(signer, "the signing keyring was read again");
+                self.reloads.reloaded(format_args!("key {signer} signs"));
             }
-            Err(error) => {
-                self.reloads.failed.fetch_add(1, Ordering::Relaxed);
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    error,
-                    "the new signing keyring cannot be used; the old one stays"
-                );
-            }
+            Err(error) => self.reloads.rejected(chain(&error)),
         }
-    }
-}
-
-fn stamp(source: &KeyringSource) -> Option<FileStamp> {
-    match source {
-        KeyringSource::File(path) => FileStamp::of(path),
-        KeyringSource::Env(_) => None,
     }
 }
 
@@ -165,13 +103,19 @@ mod tests {
         KeyringSource::File(made[0].0.clone())
     }
 
+    /// Until what has changed counts as settled.
+    fn poll(signing: &mut SigningKeys) {
+        signing.poll(false);
+        signing.poll(false);
+    }
+
     #[test]
     fn a_changed_file_is_read_again_and_a_bad_one_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let source = make(dir.path());
         let mut signing = SigningKeys::open(source.clone()).unwrap();
         let first = signing.jwks();
-        signing.look(false);
+        poll(&mut signing);
         assert_eq!(signing.jwks(), first);
 
         let KeyringSource::File(path) = &source else {
@@ -180,18 +124,18 @@ mod tests {
         let good = fs::read(path).unwrap();
         for bad in [&b"{}"[..], &good[..good.len() / 2], b""] {
             fs::write(path, bad).unwrap();
-            signing.look(false);
+            poll(&mut signing);
             assert_eq!(signing.jwks(), first);
         }
-        assert_eq!(signing.reloads.failed.load(Ordering::Relaxed), 3);
+        assert_eq!(signing.reloads.failed(), 3);
         fs::remove_file(path).unwrap();
-        signing.look(false);
+        poll(&mut signing);
         assert_eq!(signing.jwks(), first);
 
         make(dir.path());
-        signing.look(false);
+        poll(&mut signing);
         assert_ne!(signing.jwks(), first);
-        assert_eq!(signing.reloads.failed.load(Ordering::Relaxed), 4);
+        assert_eq!(signing.reloads.failed(), 4);
     }
 
     #[test]
@@ -207,7 +151,7 @@ mod tests {
         let first = signing.jwks();
         fs::remove_file(&link).unwrap();
         symlink(&b, &link).unwrap();
-        signing.look(false);
+        poll(&mut signing);
         assert_ne!(signing.jwks(), first);
     }
 }

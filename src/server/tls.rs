@@ -21,11 +21,11 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::clock::Timestamp;
 use crate::config::{Config, TlsConfig, TlsVersion};
+use crate::server::file_watch::WatchedFiles;
 use crate::telemetry::chain;
 pub use files::TlsFileError;
 pub(super) use files::read_roots;
 use handshake::Handshakes;
-use reload::Stamp;
 pub(super) use reload::{Reloader, observe};
 
 /// A listener's TLS, as it is now.
@@ -36,8 +36,8 @@ pub(super) struct Tls {
     protocols: &'static [&'static [u8]],
     current: ArcSwap<Served>,
     handshakes: Handshakes,
-    /// The files as they were before they were first read.
-    first: Stamp,
+    /// Its files, from before they were first read.
+    watched: WatchedFiles,
 }
 
 /// What new connections get.
@@ -120,7 +120,9 @@ impl Tls {
         protocols: &'static [&'static [u8]],
         now: Timestamp,
     ) -> Result<Self, TlsFileError> {
-        let first = Stamp::of(&files);
+        let client_ca = files.client_ca_file.as_ref();
+        let paths = [Some(&files.cert_file), Some(&files.key_file), client_ca];
+        let watched = WatchedFiles::new(paths.into_iter().flatten().cloned().collect());
         let served = read(&files, protocols, now)?;
         Ok(Self {
             listener,
@@ -128,7 +130,7 @@ impl Tls {
             protocols,
             current: ArcSwap::from_pointee(served),
             handshakes: Handshakes::default(),
-            first,
+            watched,
         })
     }
 

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use opentelemetry::KeyValue;
 use parking_lot::Mutex;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, watch};
@@ -18,12 +17,10 @@ use super::fetch::{FetchError, Fetcher};
 use crate::config::{JwksConfig, JwksSource, OidcConfig};
 use crate::keyfile::guarded::{self, Readers, Refusal};
 use crate::oidc::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
-use crate::server::stamp::FileStamp;
+use crate::server::file_watch::{POLL_EVERY, Reloads, WatchedFiles};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
 
-/// How often a file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often unknown keys have the set read again: anybody can name one.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long a caller with an unknown key waits for it. Longer than a read takes at most.
@@ -73,8 +70,7 @@ pub(in crate::server) fn mistakes(config: &OidcConfig) -> Vec<String> {
 enum Source {
     File {
         path: PathBuf,
-        /// What was there when it was last read, or tried.
-        tried: Mutex<Option<FileStamp>>,
+        files: Mutex<WatchedFiles>,
     },
     Url(Arc<Fetcher>),
 }
@@ -97,8 +93,7 @@ pub(super) struct Keys {
     last_ask: Mutex<Option<(Instant, u64)>>,
     begun: AtomicU64,
     finished: watch::Sender<u64>,
-    ok: AtomicU64,
-    failed: AtomicU64,
+    reloads: Arc<Reloads>,
 }
 
 impl Keys {
@@ -107,13 +102,12 @@ impl Keys {
         let mut current = None;
         let (source, every) = match &config.source {
             JwksSource::File(path) => {
-                // Before it is read: what changes meanwhile is seen at the first look.
-                let tried = Mutex::new(FileStamp::of(path));
+                let files = Mutex::new(WatchedFiles::new(vec![path.clone()]));
                 let set = Arc::new(read_file(path)?);
                 let at = Instant::now();
                 current = Some(Arc::new(Current { set, at }));
                 let path = path.clone();
-                (Source::File { path, tried }, LOOK_EVERY)
+                (Source::File { path, files }, POLL_EVERY)
             }
             JwksSource::Url { url, ca_file } => {
                 let fetcher = Arc::new(Fetcher::new(url, ca_file.clone()));
@@ -130,8 +124,7 @@ impl Keys {
             last_ask: Mutex::new(None),
             begun: AtomicU64::new(0),
             finished: watch::Sender::new(0),
-            ok: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            reloads: Reloads::new("issuer's key set"),
         })
     }
 
@@ -212,28 +205,22 @@ impl Keys {
         match read {
             Ok(set) => {
                 let (keys, unusable) = (set.len(), set.unusable());
-                self.ok.fetch_add(1, Ordering::Relaxed);
                 let (set, at) = (Arc::new(set), Instant::now());
                 let before = self.current.swap(Some(Arc::new(Current { set, at })));
-                match before {
-                    Some(_) => tracing::debug!(keys, unusable, "the issuer's keys were read"),
-                    None => tracing::info!(keys, unusable, "the issuer's keys were read"),
+                let detail = format_args!("{keys} keys, {unusable} not usable");
+                match (&self.source, before) {
+                    (Source::Url(_), Some(_)) => self.reloads.refreshed(detail),
+                    (Source::Url(_) | Source::File { .. }, _) => self.reloads.reloaded(detail),
                 }
                 true
             }
             Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                let age = self
-                    .current
-                    .load()
-                    .as_ref()
-                    .map(|current| current.at.elapsed());
-                tracing::error!(
-                    error = %chain(&error),
-                    ?age,
-                    max_stale = ?self.max_stale,
-                    "cannot read the issuer's keys: the last ones are used until they are too old"
-                );
+                let age = self.current.load().as_ref().map(|it| it.at.elapsed());
+                let max_stale = self.max_stale;
+                self.reloads.rejected(format_args!(
+                    "{}; age {age:?}, used until {max_stale:?}",
+                    chain(&error)
+                ));
                 false
             }
         }
@@ -243,18 +230,17 @@ impl Keys {
     async fn newest(&self, asked: bool) -> Option<Result<KeySet, ReadError>> {
         match &self.source {
             Source::Url(fetcher) => Some(fetch(fetcher).await),
-            Source::File { path, tried } => {
-                let (path, before) = (path.clone(), tried.lock().clone());
+            Source::File { path, files } => {
+                let (path, mut watched) = (path.clone(), files.lock().clone());
                 // It may be on a disk that does not answer: nothing else may wait for it.
                 let looked = tokio::task::spawn_blocking(move || {
-                    let found = FileStamp::of(&path);
-                    let read = (asked || found != before).then(|| read_file(&path));
-                    (found, read)
+                    let read = watched.is_due(asked).then(|| read_file(&path));
+                    (watched, read)
                 });
-                let Ok((found, read)) = looked.await else {
+                let Ok((watched, read)) = looked.await else {
                     return Some(Err(ReadError::Panicked));
                 };
-                *tried.lock() = found;
+                *files.lock() = watched;
                 read
             }
         }
@@ -262,17 +248,10 @@ impl Keys {
 
     /// Shows how reading them goes.
     pub(super) fn observe(self: &Arc<Self>, metrics: &Metrics) {
-        let this = Arc::clone(self);
-        metrics.counters(
+        self.reloads.observe(
+            metrics,
             "keystile_jwks_reads",
             "Reads of the issuer's keys, by how they ended.",
-            move || {
-                let row = |outcome, count: &AtomicU64| {
-                    let label = KeyValue::new("outcome", outcome);
-                    (vec![label], count.load(Ordering::Relaxed))
-                };
-                vec![row("ok", &this.ok), row("failed", &this.failed)]
-            },
         );
         let this = Arc::clone(self);
         metrics.gauges(
@@ -362,6 +341,7 @@ mod tests {
         assert!(at() > first, "a file that stays as it is does not grow old");
 
         std::fs::write(&path, "{}").unwrap();
+        assert!(keys.read(false).await, "it has just changed");
         let last = at();
         assert!(!keys.read(false).await);
         assert!(!keys.read(false).await, "nothing new, and no better for it");

@@ -1,124 +1,65 @@
 //! Looks after certificates while they are served: takes new files, and warns before the old ones end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use tokio::signal::unix::Signal;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
-use crate::config::TlsConfig;
-use crate::server::stamp::FileStamp;
+use crate::server::file_watch::{Followed, Reloads, WatchedFiles};
 use crate::server::tls::handshake::Outcome;
 use crate::server::tls::{Listeners, Tls};
+use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
 
-/// How often the files are looked at. Polled, because mounted volumes are swapped in ways that events miss.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// From when on a certificate is warned about.
 const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Which files these are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(Vec<Option<FileStamp>>);
-
-impl Stamp {
-    pub(super) fn of(files: &TlsConfig) -> Self {
-        let client_ca = files.client_ca_file.as_deref();
-        let paths = [Some(&*files.cert_file), Some(&*files.key_file), client_ca];
-        Self(paths.into_iter().flatten().map(FileStamp::of).collect())
-    }
-}
-
-/// How many reloads there were.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Reloads {
-    ok: AtomicU64,
-    failed: AtomicU64,
-}
-
-/// Why the files are looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    ItIsTime,
-    Asked,
-}
-
-struct Watched {
-    tls: Arc<Tls>,
-    /// What was there when it was last read, or tried.
-    tried: Stamp,
-    /// What was there at the last look.
-    last: Stamp,
-}
-
 /// Looks after every listener's certificates.
 pub(in crate::server) struct Reloader {
-    all: Vec<Watched>,
+    all: Vec<(Arc<Tls>, WatchedFiles)>,
     reloads: Arc<Reloads>,
     clock: Arc<dyn Clock>,
+    warn_at: Instant,
 }
 
 impl Reloader {
     pub(in crate::server) fn new(listeners: &Listeners, clock: Arc<dyn Clock>) -> Self {
-        let watch = |tls: Arc<Tls>| Watched {
-            tried: tls.first.clone(),
-            last: tls.first.clone(),
-            tls,
+        let watch = |tls: Arc<Tls>| {
+            let files = tls.watched.clone();
+            (tls, files)
         };
         Self {
             all: listeners.all().into_iter().map(watch).collect(),
-            reloads: Arc::default(),
+            reloads: Reloads::new("certificates"),
             clock,
+            warn_at: Instant::now(),
         }
     }
 
-    /// Until `stop`. `hangups` ask to read the files whether they seem changed or not.
-    pub(in crate::server) async fn run(mut self, mut hangups: Signal, stop: CancellationToken) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut warn_at = Instant::now();
-        loop {
-            let why = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = looks.tick() => Why::ItIsTime,
-                Some(()) = hangups.recv() => Why::Asked,
-            };
-            // Files may be on a disk that does not answer: nothing else may wait for it.
-            let looked = tokio::task::spawn_blocking(move || {
-                let changed = self.look(why);
-                (self, changed)
-            });
-            let Ok((this, changed)) = looked.await else {
-                tracing::error!("certificates are no longer looked after: a reload panicked");
-                return;
-            };
-            self = this;
-            if changed || Instant::now() >= warn_at {
-                self.warn();
-                warn_at = Instant::now() + WARN_EVERY;
+    /// Whether it was replaced.
+    fn reload(&self, tls: &Tls) -> bool {
+        let listener = tls.listener;
+        match tls.reload(self.clock.now()) {
+            Ok(()) => {
+                let until = tls.expires_at();
+                self.reloads
+                    .reloaded(format_args!("{listener}: valid until {until}"));
+                true
+            }
+            Err(error) => {
+                self.reloads
+                    .rejected(format_args!("{listener}: {}", chain(&error)));
+                false
             }
         }
-    }
-
-    /// Whether anything was replaced.
-    fn look(&mut self, why: Why) -> bool {
-        let mut changed = false;
-        for watched in &mut self.all {
-            if watched.is_due(why) {
-                changed |= watched.reload(&self.reloads, self.clock.now());
-            }
-        }
-        changed
     }
 
     fn warn(&self) {
         let now = self.clock.now();
-        for Watched { tls, .. } in &self.all {
+        for (tls, _) in &self.all {
             let (listener, at) = (tls.listener, tls.expires_at());
             if at <= now {
                 tracing::error!(listener, %at, "the certificate has expired; clients refuse it");
@@ -129,38 +70,18 @@ impl Reloader {
     }
 }
 
-impl Watched {
-    fn is_due(&mut self, why: Why) -> bool {
-        let found = Stamp::of(&self.tls.files);
-        // A pair is two files: whoever replaces them gets until the next look to finish.
-        let settled = found == self.last;
-        self.last = found;
-        let is_due = why == Why::Asked || settled && self.last != self.tried;
-        if is_due {
-            self.tried = self.last.clone();
-        }
-        is_due
-    }
+impl Followed for Reloader {
+    const WHAT: &'static str = "certificates";
 
-    fn reload(&self, reloads: &Reloads, now: Timestamp) -> bool {
-        let listener = self.tls.listener;
-        match self.tls.reload(now) {
-            Ok(()) => {
-                reloads.ok.fetch_add(1, Ordering::Relaxed);
-                let until = self.tls.expires_at();
-                tracing::info!(listener, %until, "certificates were read again");
-                true
-            }
-            Err(error) => {
-                reloads.failed.fetch_add(1, Ordering::Relaxed);
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(
-                    listener,
-                    error,
-                    "new certificates cannot be used; the old ones stay"
-                );
-                false
-            }
+    fn poll(&mut self, forced: bool) {
+        let due = |(tls, files): &mut (Arc<Tls>, WatchedFiles)| {
+            files.is_due(forced).then(|| Arc::clone(tls))
+        };
+        let due: Vec<Arc<Tls>> = self.all.iter_mut().filter_map(due).collect();
+        let replaced = due.iter().filter(|tls| self.reload(tls)).count();
+        if replaced > 0 || Instant::now() >= self.warn_at {
+            self.warn();
+            self.warn_at = Instant::now() + WARN_EVERY;
         }
     }
 }
@@ -196,18 +117,9 @@ pub(in crate::server) fn observe(metrics: &Metrics, listeners: &Listeners, reloa
             rows.collect()
         },
     );
-    let reloads = Arc::clone(&reloader.reloads);
-    metrics.counters(
+    reloader.reloads.observe(
+        metrics,
         "keystile_tls_reloads",
         "Reads of replaced certificate files, by how they ended.",
-        move || {
-            let row = |outcome, count: &AtomicU64| {
-                (
-                    vec![KeyValue::new("outcome", outcome)],
-                    count.load(Ordering::Relaxed),
-                )
-            };
-            vec![row("ok", &reloads.ok), row("failed", &reloads.failed)]
-        },
     );
 }

@@ -62,7 +62,7 @@ fn new_limits_hold_at_once_and_a_bad_file_changes_nothing_and_names_every_mistak
         "max_keys_per_user: 0, max_keys_per_usr: 3}, max_expiry_days: -1",
     );
     running.signal("HUP");
-    wait_for_log(&running, "the new configuration cannot be used");
+    wait_for_log(&running, "rejected the new configuration");
     let log = running.log();
     for mistake in [
         "api_keys.default_limits.max_keys_per_user: 0 is not a whole number from 1 to 100000",
@@ -147,7 +147,7 @@ fn a_config_map_that_is_swapped_is_taken_without_a_signal() {
     wait_for_limit(&place, "4 (default)");
     mount(&volume, "v3", "api_keys: [\n");
     fs::remove_dir_all(volume.join("..v2")).unwrap();
-    wait_for_log(&running, "the new configuration cannot be used");
+    wait_for_log(&running, "rejected the new configuration");
     assert!(keys_per_user(&place).ends_with("4 (default)"));
     mount(&volume, "v4", &with(5));
     wait_for_limit(&place, "5 (default)");

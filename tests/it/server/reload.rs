@@ -44,10 +44,7 @@ async fn rules_and_limits_on_failures_are_taken_and_a_bad_file_is_not() {
     place.edit_config("mode: optional", "mode: of");
     running.signal("HUP");
     let begun = Instant::now();
-    while !running
-        .log()
-        .contains("the new configuration cannot be used")
-    {
+    while !running.log().contains("rejected the new configuration") {
         assert!(begun.elapsed() < PATIENCE, "{}", running.log());
         sleep(Duration::from_millis(20)).await;
     }

@@ -84,7 +84,7 @@ async fn files_that_cannot_be_served_leave_the_old_certificate_in_place() {
     secured.write("tls.crt", "half a fi", 0o644);
     let line = said(
         &running,
-        "new certificates cannot be used; the old ones stay",
+        "rejected the new certificates, keeping the current one",
     );
     assert!(line.contains("tls.crt holds no certificate"), "{line}");
     assert_eq!(served(&secured, port, Some(&client)).await, first);
@@ -108,7 +108,7 @@ async fn a_new_client_ca_decides_about_new_connections() {
     assert_eq!(client::ask(&old, &[]).await, 401);
     secured.write("ca.crt", &next.pem, 0o644);
     running.signal("HUP");
-    said(&running, "certificates were read again");
+    said(&running, "certificates reloaded");
     let new = secured.channel(port, Some(&new_client)).await.unwrap();
     assert_eq!(client::ask(&new, &[]).await, 401);
     assert_eq!(
