@@ -5,6 +5,7 @@
 
 mod etag;
 mod fleet;
+mod import;
 mod journal;
 mod key_changes;
 mod key_rules;
@@ -38,6 +39,8 @@ use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
 pub use etag::Etag;
+pub(crate) use import::not_importable;
+pub use import::{TokenHolder, TokenState};
 pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use requests::RequestId;
@@ -63,9 +66,12 @@ pub enum RegistryError {
     /// There is one already.
     #[error("{what} exists already")]
     AlreadyExists {
-        /// `tenant`, `key` or `token`.
+        /// `tenant` or `key`.
         what: &'static str,
     },
+    /// The token of an import is or was that of a key; whose, if that can be said.
+    #[error("the token is or was that of a key already")]
+    TokenTaken(Option<Box<TokenHolder>>),
     /// The etag is not the current one.
     #[error("the {what} was changed meanwhile: read it again and repeat the change")]
     Conflict {

@@ -18,6 +18,8 @@
 //! | there is one already | ALREADY_EXISTS | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` |
 //! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
 //! | an expired key does not rotate | FAILED_PRECONDITION | `KEY_EXPIRED` |
+//! | a token to be imported is a key's already | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
+//! | it is one that does not work as asked | ALREADY_EXISTS | `TOKEN_REVOKED`, `TOKEN_EXPIRED`, `TOKEN_IN_USE`, with the `name` |
 //! | a token is asked for that is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
 //! | no token waits, or it was given out before | FAILED_PRECONDITION | `NOTHING_TO_CLAIM`, `ALREADY_CLAIMED` |
 //! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
@@ -46,7 +48,7 @@ use crate::domain::governance::{ExpiryProblem, OverridesDisabled, limit_field};
 use crate::domain::key::NoClaim;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::role::Role;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, TokenHolder, TokenState, not_importable};
 use crate::store::{CountScope, StoreError};
 
 /// The domain of every `ErrorInfo`.
@@ -88,6 +90,12 @@ pub enum Reason {
     KeyRevoked,
     /// An expired key is renewed first.
     KeyExpired,
+    /// A token to be imported is a revoked key's, or was replaced long ago.
+    TokenRevoked,
+    /// A token to be imported is an expired key's, or was replaced by a rotation.
+    TokenExpired,
+    /// A token to be imported is another owner's or tenant's.
+    TokenInUse,
     /// The token that is asked for is not kept.
     TokenNotKept,
     /// No token waits for the holder of this one.
@@ -143,6 +151,9 @@ impl Reason {
             Self::KeyAlreadyExists => ("KEY_ALREADY_EXISTS", Code::AlreadyExists),
             Self::KeyRevoked => ("KEY_REVOKED", Code::FailedPrecondition),
             Self::KeyExpired => ("KEY_EXPIRED", Code::FailedPrecondition),
+            Self::TokenRevoked => ("TOKEN_REVOKED", Code::AlreadyExists),
+            Self::TokenExpired => ("TOKEN_EXPIRED", Code::AlreadyExists),
+            Self::TokenInUse => ("TOKEN_IN_USE", Code::AlreadyExists),
             Self::TokenNotKept => ("TOKEN_NOT_KEPT", Code::FailedPrecondition),
             Self::NothingToClaim => ("NOTHING_TO_CLAIM", Code::FailedPrecondition),
             Self::AlreadyClaimed => ("ALREADY_CLAIMED", Code::FailedPrecondition),
@@ -234,6 +245,8 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
             tenant_or_key(what, Reason::TenantAlreadyExists, Reason::KeyAlreadyExists)
                 .status(format!("{what} exists already"))
         }
+        // Who may know of the holder is told by `token_taken`.
+        RegistryError::TokenTaken(_) => status_of(prefix, not_importable()),
         RegistryError::Conflict { what } => etag_mismatch(what),
         RegistryError::KeyRevoked => {
             Reason::KeyRevoked.status("the key is revoked: it does not change any more")
@@ -335,6 +348,23 @@ fn token_not_kept(tenant: &TenantId, key: &KeyId) -> Status {
         format!("the request made {name} before; its token is not kept, so it is not shown again");
     let metadata = [("name".to_owned(), name)].into();
     Reason::KeyAlreadyExists.with(message, ErrorDetails::new(), metadata)
+}
+
+/// Why a token is not taken over, for who may know of its holder: that it is of the key that was meant, in this state,
+/// or, without one, that it is in use elsewhere.
+pub fn token_taken(holder: &TokenHolder, state: Option<TokenState>) -> Status {
+    let name = format!("tenants/{}/keys/{}", holder.tenant, holder.key);
+    let (reason, what) = match state {
+        Some(TokenState::Works) => (Reason::KeyAlreadyExists, "is that of this key already"),
+        Some(TokenState::Revoked) => (Reason::TokenRevoked, "was revoked with this key"),
+        Some(TokenState::Expired) => (Reason::TokenExpired, "has expired with this key"),
+        None => (Reason::TokenInUse, "is in use elsewhere, by this key"),
+    };
+    explained(
+        reason,
+        format!("the token {what}: {name}"),
+        &[("name", &name)],
+    )
 }
 
 /// A status of that reason, with the numbers that explain it.

@@ -205,6 +205,7 @@ mod tests {
             limits: Limits::default(),
             expires_at: None,
             generations: Vec::new(),
+            forgotten: Vec::new(),
             created_at: now,
             updated_at: now,
             version: 1,

@@ -22,6 +22,9 @@ pub const GRACE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How many generations before the current one a key remembers: their tokens are answered as expired, not as unknown.
 const PAST_GENERATIONS_MAX: usize = 8;
+/// How many lookup ids of generations before those it remembers, so that a copy of the store refuses their tokens too:
+/// 16 KB at most.
+const FORGOTTEN_MAX: usize = 1024;
 /// How long it remembers one that has ended.
 const PAST_GENERATION_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -140,6 +143,8 @@ pub struct Key {
     pub expires_at: Option<Timestamp>,
     /// The newest last; never empty.
     pub generations: Vec<Generation>,
+    /// Where generations are found that it remembers nothing else of: their tokens never become those of a key again.
+    pub forgotten: Vec<LookupId>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -217,10 +222,15 @@ impl Key {
                 .min();
             past.sealed_token = None;
         }
-        self.generations
-            .retain(|past| past.retires_at.is_none_or(|end| end > forget_until));
         let too_many = self.generations.len().saturating_sub(PAST_GENERATIONS_MAX);
-        self.generations.drain(..too_many);
+        let mut place = 0;
+        let gone = self.generations.extract_if(.., |past| {
+            place += 1;
+            place <= too_many || past.retires_at.is_some_and(|end| end <= forget_until)
+        });
+        self.forgotten.extend(gone.map(|past| past.lookup_id));
+        let too_many = self.forgotten.len().saturating_sub(FORGOTTEN_MAX);
+        self.forgotten.drain(..too_many);
         self.generations.push(next);
     }
 }

@@ -230,6 +230,12 @@ impl<'a> Copying<'a> {
         let entries = lookup_ids.map(|lookup_id| self.of.source.index(lookup_id));
         let entries = try_join_all(entries).await.map_err(MigrateError::Source)?;
         let settled = |entry: Option<IndexRow>| entry.filter(|entry| entry.version == key.version);
+        let forgotten = key.forgotten.iter();
+        let forgotten = forgotten.map(|lookup_id| self.of.source.index(*lookup_id));
+        let forgotten = try_join_all(forgotten)
+            .await
+            .map_err(MigrateError::Source)?;
+        let forgotten = forgotten.into_iter().flatten().map(Ok);
         entries
             .into_iter()
             .map(|entry| {
@@ -240,6 +246,7 @@ impl<'a> Copying<'a> {
                     ))
                 })
             })
+            .chain(forgotten)
             .collect()
     }
 

@@ -2,14 +2,14 @@
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
-use crate::domain::key::{Key, KeyStatus, LookupId};
+use crate::domain::key::{Generation, Key, KeyStatus};
 use crate::domain::name::{Description, KeyId, TenantId};
 use crate::registry::keys::check_sizes;
 use crate::registry::requests::Tagged;
 use crate::registry::{
     ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, etag, notes, refused,
 };
-use crate::store::{CommitError, CountChange, Expected, KeyCommit};
+use crate::store::{CommitError, CountChange, Expected, IndexRow, KeyCommit, records};
 
 /// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,13 +136,13 @@ impl Registry {
                 note: notes::of_key_change(&edit.note, &current, &key),
             };
             let expected = Expected::Version(current.version);
-            let commit = KeyCommit {
-                drop: forgotten(&current, &key),
+            let mut commit = KeyCommit {
                 request: edit
                     .request
                     .map(|request| request.row(&opened, Some(&key), at)),
                 ..self.key_commit(&opened, &key, expected, edit.count, entry)
             };
+            commit.index.extend(forgotten(&opened, &current, &key));
             match self.store.commit_key(commit).await {
                 Ok(()) => return Ok(Outcome::Changed(key, made)),
                 Err(CommitError::Conflict) if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
@@ -156,9 +156,10 @@ impl Registry {
     }
 }
 
-/// Where the generations are found that a change has forgotten.
-fn forgotten(before: &Key, after: &Key) -> Vec<LookupId> {
-    let kept: Vec<_> = after.generations.iter().map(|one| one.lookup_id).collect();
-    let all = before.generations.iter().map(|one| one.lookup_id);
-    all.filter(|lookup_id| !kept.contains(lookup_id)).collect()
+/// The index entries of the generations that a change forgets.
+fn forgotten(opened: &Opened, before: &Key, after: &Key) -> Vec<IndexRow> {
+    let is_gone = |old: &&Generation| !after.generations.iter().any(|one| one.number == old.number);
+    let gone = before.generations.iter().filter(is_gone);
+    let seal = |old| records::seal_forgotten(&opened.data_key, after, old, &mut rand::rng());
+    gone.map(seal).collect()
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
-use crate::crypto::token::{PresentedToken, TOKEN_LEN_MAX, TOKEN_LEN_MIN, Token};
+use crate::crypto::token::{PresentedToken, Token};
 use crate::domain::change::{Action, Actor};
 use crate::domain::governance::LimitSource;
 use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
-use crate::domain::tenant::FEATURES_MAX;
+use crate::domain::tenant::{FEATURES_MAX, Tenant};
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
 use crate::store::records;
@@ -75,21 +75,21 @@ pub struct CreatedKey {
 }
 
 /// Where the token of a new key comes from.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     Fresh,
     Imported(PresentedToken<'a>),
 }
 
 /// A key to be made.
-struct Making<'a> {
-    new: NewKey,
-    token: Source<'a>,
-    expected: Expected,
-    request: Option<&'a Tagged>,
+pub(super) struct Making<'a> {
+    pub(super) new: NewKey,
+    pub(super) token: Source<'a>,
+    pub(super) expected: Expected,
+    pub(super) request: Option<&'a Tagged>,
 }
 
 impl Making<'_> {
-    fn new(new: NewKey) -> Self {
+    pub(super) fn new(new: NewKey) -> Self {
         Self {
             new,
             token: Source::Fresh,
@@ -158,58 +158,6 @@ impl Registry {
         }
     }
 
-    /// Makes a key of a token that another system made. A token that any key has or had is
-    /// [`RegistryError::AlreadyExists`]. With a request, it is done once.
-    pub async fn import_key(
-        &self,
-        actor: &Actor,
-        tenant: &TenantId,
-        new: NewKey,
-        token: &str,
-        request: Option<&RequestId>,
-    ) -> Result<Key, RegistryError> {
-        let token = self.importable(token)?;
-        let opened = self.open(tenant).await?;
-        let request = request.map(|request| self.tag(Verb::ImportKey, actor, tenant, request));
-        if let Some(request) = &request
-            && let Some((key, _)) = self.key_made_before(&opened, request).await?
-        {
-            return Ok(key);
-        }
-        let making = Making {
-            token: Source::Imported(token),
-            request: request.as_ref(),
-            ..Making::new(new)
-        };
-        let made = match self.make_key(actor, &opened, making).await {
-            Ok(made) => Ok(made.key),
-            Err(error @ RegistryError::AlreadyExists { .. }) => match &request {
-                Some(request) => {
-                    let made = self.key_made_before(&opened, request).await?;
-                    made.map(|(key, _)| key).ok_or(error)
-                }
-                None => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        made.map_err(|error| match error {
-            RegistryError::AlreadyExists { .. } => RegistryError::AlreadyExists { what: "token" },
-            error => error,
-        })
-    }
-
-    fn importable<'a>(&self, token: &'a str) -> Result<PresentedToken<'a>, RegistryError> {
-        PresentedToken::parse(token.as_bytes(), &self.settings.prefixes).map_err(|_| {
-            RegistryError::Invalid {
-                field: "token",
-                problem: format!(
-                    "must be {TOKEN_LEN_MIN} to {TOKEN_LEN_MAX} characters of A-Z a-z 0-9 - . _ ~ + / and = at \
-                     its end, with the right checksum if it begins like a token of Keystile"
-                ),
-            }
-        })
-    }
-
     /// The key that the request made or rotated, and which generation of it.
     pub(super) async fn key_made_before(
         &self,
@@ -241,7 +189,7 @@ impl Registry {
         }
     }
 
-    async fn make_key(
+    pub(super) async fn make_key(
         &self,
         actor: &Actor,
         opened: &Opened,
@@ -314,23 +262,31 @@ impl Registry {
                 scope,
                 limit,
                 current,
-            }) => {
-                let set_by = match scope {
-                    CountScope::Owner => {
-                        let rules = self.key_rules();
-                        rules.limit(&tenant.id, &tenant.key_limits, role).source
-                    }
-                    CountScope::Total => LimitSource::GlobalOverride,
-                };
-                Err(RegistryError::CountLimit {
-                    scope,
-                    limit,
-                    current,
-                    role,
-                    set_by,
-                })
-            }
+            }) => Err(self.count_limit(tenant, role, scope, (limit, current))),
             Err(error) => Err(refused("key")(error)),
+        }
+    }
+
+    pub(super) fn count_limit(
+        &self,
+        tenant: &Tenant,
+        role: Role,
+        scope: CountScope,
+        (limit, current): (u64, u64),
+    ) -> RegistryError {
+        let set_by = match scope {
+            CountScope::Owner => {
+                let rules = self.key_rules();
+                rules.limit(&tenant.id, &tenant.key_limits, role).source
+            }
+            CountScope::Total => LimitSource::GlobalOverride,
+        };
+        RegistryError::CountLimit {
+            scope,
+            limit,
+            current,
+            role,
+            set_by,
         }
     }
 
@@ -357,6 +313,7 @@ impl Registry {
             limits: new.limits,
             expires_at: new.expires_at,
             generations: Vec::with_capacity(1),
+            forgotten: Vec::new(),
             created_at: now,
             updated_at: now,
             version: 1,

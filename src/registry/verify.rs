@@ -18,6 +18,8 @@ pub struct Proven {
     pub generation: u32,
     /// The earlier of the key's expiry and the grace of the token's generation.
     pub expires_at: Option<Timestamp>,
+    /// Whether the key, or this one of its tokens, never works again.
+    pub is_revoked: bool,
 }
 
 impl Registry {
@@ -39,6 +41,7 @@ impl Registry {
         };
         match found.await {
             Ok((tenant, key, access)) => Ok(digest.matches(&access.digest).then_some(Proven {
+                is_revoked: access.revoked || !key.is_live(),
                 tenant,
                 key,
                 generation: access.generation,

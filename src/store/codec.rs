@@ -156,6 +156,9 @@ struct StoredKey {
     rate: String,
     #[prost(string, tag = "17")]
     quota: String,
+    /// 16 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "20")]
+    forgotten: Vec<Vec<u8>>,
 }
 
 /// Reads the fields of one record and names the one that is wrong.
@@ -385,6 +388,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         version: key.version,
         rate: text(key.limits.rate),
         quota: text(key.limits.quota),
+        forgotten: key.forgotten.iter().map(|id| id.0.to_vec()).collect(),
     }
     .encode_to_vec()
 }
@@ -418,6 +422,8 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         .generations
         .iter()
         .map(|generation| decode_generation(&read, generation));
+    let forgotten = stored.forgotten.iter();
+    let forgotten = forgotten.map(|id| Ok(LookupId(read.array(id)?)));
     Ok(Key {
         tenant: tenant.clone(),
         id: id.clone(),
@@ -444,6 +450,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         limits: read.limits(&stored.rate, &stored.quota)?,
         expires_at: stored.expires_at.map(Timestamp::from_millis),
         generations: generations.collect::<Result<_, _>>()?,
+        forgotten: forgotten.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),
         version: stored.version,

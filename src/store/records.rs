@@ -196,7 +196,28 @@ fn seal_access(
     generation: &Generation,
     rng: &mut impl rand::CryptoRng,
 ) -> IndexRow {
+    seal_row(data_key, key, &access(key, generation), generation, rng)
+}
+
+/// What stays of a generation that its key forgets: nobody opens anything with its token, and nobody takes it over.
+pub fn seal_forgotten(
+    data_key: &DataKey,
+    key: &Key,
+    generation: &Generation,
+    rng: &mut impl rand::CryptoRng,
+) -> IndexRow {
     let access = KeyAccess {
+        revoked: true,
+        scopes: Default::default(),
+        features: None,
+        networks: Vec::new(),
+        ..access(key, generation)
+    };
+    seal_row(data_key, key, &access, generation, rng)
+}
+
+fn access(key: &Key, generation: &Generation) -> KeyAccess {
+    KeyAccess {
         tenant: key.tenant.clone(),
         key: key.id.clone(),
         generation: generation.number,
@@ -213,17 +234,26 @@ fn seal_access(
         features: key.features.clone(),
         networks: key.networks.clone(),
         limits: key.limits,
-    };
+    }
+}
+
+fn seal_row(
+    data_key: &DataKey,
+    key: &Key,
+    access: &KeyAccess,
+    generation: &Generation,
+    rng: &mut impl rand::CryptoRng,
+) -> IndexRow {
     let place = Place {
         kind: Kind::Index,
         generation: generation.number,
         lookup_id: Some(generation.lookup_id),
         ..key_place(&key.tenant, &key.id)
     };
-    let body = envelope::seal(data_key, &place, &codec::encode_access(&access), rng);
+    let body = envelope::seal(data_key, &place, &codec::encode_access(access), rng);
     IndexRow {
         lookup_id: generation.lookup_id,
-        version: key.version,
+        version: access.version,
         body,
     }
 }

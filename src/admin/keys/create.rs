@@ -1,18 +1,19 @@
 //! Making keys: one, many, and of tokens that another system made.
 
+mod import;
+
 use std::sync::Arc;
 
 use tonic::Status;
 
 use crate::admin::batch;
 use crate::admin::caller::{Identity, Permission, require};
-use crate::admin::convert::{bad, imported_key, key_to_proto, new_key, request_id, tenant_name};
+use crate::admin::convert::{bad, key_to_proto, new_key, request_id, tenant_name};
 use crate::admin::grant::{self, Means};
 use crate::admin::keys::Keys;
 use crate::domain::name::TenantId;
 use crate::proto::admin as pb;
 use crate::proto::admin::batch_create_keys_result::Result as Created;
-use crate::proto::admin::import_key_result::Result as Imported;
 use crate::status::from_registry;
 
 /// Who makes keys.
@@ -112,18 +113,12 @@ impl Keys {
             let shared = Arc::clone(&shared);
             async move {
                 let (keys, caller, parent) = shared.as_ref();
-                let tenant = parent.of(&request.parent)?;
-                keys.import_one(caller, &tenant, request).await
+                let tenant = parent.of(&request.parent);
+                keys.import_row(caller, tenant, request).await
             }
         });
-        let result = |result: Result<_, Status>| pb::ImportKeyResult {
-            result: Some(match result {
-                Ok(key) => Imported::Key(key),
-                Err(status) => Imported::Error(batch::rpc_status(&status)),
-            }),
-        };
         Ok(pb::ImportKeysResponse {
-            results: results.await?.into_iter().map(result).collect(),
+            results: results.await?,
         })
     }
 
@@ -160,25 +155,5 @@ impl Keys {
             key: Some(key_to_proto(&made.key, self.0.clock.now())),
             plaintext: made.token.expose().to_owned(),
         })
-    }
-
-    async fn import_one(
-        &self,
-        caller: &Identity,
-        tenant: &TenantId,
-        mut request: pb::ImportKeyRequest,
-    ) -> Result<pb::Key, Status> {
-        let id = std::mem::take(&mut request.request_id);
-        request.parent = format!("tenants/{tenant}");
-        let id = request_id(&id, &request)?;
-        let new = imported_key(&request.key.unwrap_or_default())?;
-        grant::check_role(caller, new.role)?;
-        let made = self
-            .0
-            .registry
-            .import_key(&caller.actor(), tenant, new, &request.token, id.as_ref())
-            .await;
-        let key = made.map_err(from_registry("key"))?;
-        Ok(key_to_proto(&key, self.0.clock.now()))
     }
 }

@@ -81,7 +81,7 @@ fn plain_request(source: Option<IpAddr>) -> AccessRequest<'static> {
 
 fn facts(proven: &Proven) -> KeyFacts<'_> {
     KeyFacts {
-        revoked: !proven.key.is_live(),
+        revoked: proven.is_revoked,
         expires_at: proven.expires_at,
         networks: &proven.key.networks,
         features: proven.key.features.as_ref(),

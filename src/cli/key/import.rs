@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use prost::Message as _;
 use serde_json::json;
-use tonic::Code;
 
 use super::FactArgs;
 use crate::cli::batches::{self, Refused};
@@ -216,9 +215,10 @@ async fn send(
 
 impl Tally {
     fn add(&mut self, line: u64, result: pb::ImportKeyResult) {
+        let verdict = result.verdict();
         match result.result {
             Some(Outcome::Key(key)) => self.imported.push(key),
-            Some(Outcome::Error(status)) if status.code == Code::AlreadyExists as i32 => {
+            Some(Outcome::Error(_)) if verdict == pb::ImportVerdict::SameKeyActive => {
                 self.existing.push(line);
             }
             Some(Outcome::Error(status)) => self.refused.push(line, printable(&status.message)),
@@ -232,7 +232,7 @@ fn tell_one(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
         ([key, ..], _) => output::one(out, form, key),
         (_, Some(problem)) => Err(Failure::failed(anyhow!("{problem}"))),
         ([], None) => Err(Failure::failed(anyhow!(
-            "this token is or was that of a key already\nhint: `keystile key verify --token-file FILE` says of which, if you may know"
+            "this token is that of a key already\nhint: `keystile key verify --token-file FILE` says of which, if you may know"
         ))),
     }
 }

@@ -36,6 +36,7 @@ fn key(expires_at: Option<Duration>) -> Key {
         limits: Limits::default(),
         expires_at: expires_at.map(at),
         generations: vec![generation(1, Duration::ZERO)],
+        forgotten: Vec::new(),
         created_at: at(Duration::ZERO),
         updated_at: at(Duration::ZERO),
         version: 1,

@@ -1,13 +1,17 @@
 //! Batches and imports: each request has its own result.
 
+use keystile::domain::governance::{KeyRules, PerRole};
 use keystile::proto::admin as pb;
+use keystile::proto::admin::ImportVerdict as Verdict;
 use keystile::proto::admin::batch_create_keys_result::Result as Created;
 use keystile::proto::admin::import_key_result::Result as Imported;
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::server::AdminServer;
 use super::{ROOT, bad_fields, check_refused, create, create_key, server};
+use crate::support::generous_rules;
 
 fn as_status(error: &tonic_types::Status) -> Status {
     let details = error.encode_to_vec().into();
@@ -115,8 +119,141 @@ fn import(tenant: &str, token: &str) -> pb::ImportKeysRequest {
     }
 }
 
+fn import_as(tenant: &str, owner: &str, token: &str) -> pb::ImportKeysRequest {
+    let mut batch = import(tenant, token);
+    batch.requests[0].key.as_mut().unwrap().owner = owner.into();
+    batch
+}
+
+/// What became of the one row of a batch.
+async fn row(
+    server: &AdminServer,
+    caller: &str,
+    batch: pb::ImportKeysRequest,
+) -> (Verdict, Result<pb::Key, Status>) {
+    let answer = server.keys(caller).import_keys(batch).await.unwrap();
+    let result = answer.into_inner().results.remove(0);
+    let verdict = result.verdict();
+    match result.result.unwrap() {
+        Imported::Key(key) => (verdict, Ok(key)),
+        Imported::Error(error) => (verdict, Err(as_status(&error))),
+    }
+}
+
+/// `acme` with a key of alice's in each state, by the token of each.
+async fn known_tokens(server: &AdminServer) -> Vec<(&'static str, String)> {
+    let mut keys = server.keys(ROOT);
+    let mut tokens = Vec::new();
+    for state in ["active", "revoked", "expired", "rotated", "pruned"] {
+        let token = format!("legacy-token-{state}-0123456789");
+        let mut batch = import_as("acme", "alice", &token);
+        let expiring = batch.requests[0].key.as_mut().unwrap();
+        expiring.ttl = (state == "expired").then_some(prost_types::Duration {
+            seconds: 0,
+            nanos: 1_000_000,
+        });
+        let (_, key) = row(server, ROOT, batch).await;
+        let name = key.unwrap().name;
+        match state {
+            "revoked" => {
+                let revoke = pb::RevokeKeyRequest {
+                    name,
+                    ..Default::default()
+                };
+                keys.revoke_key(revoke).await.map(drop).unwrap();
+            }
+            "rotated" | "pruned" => {
+                let times = if state == "pruned" { 10 } else { 1 };
+                for _ in 0..times {
+                    let rotate = pb::RotateKeyRequest {
+                        name: name.clone(),
+                        ..Default::default()
+                    };
+                    keys.rotate_key(rotate).await.map(drop).unwrap();
+                }
+            }
+            _ => {}
+        }
+        tokens.push((state, token));
+    }
+    tokens
+}
+
 #[tokio::test]
-async fn a_token_is_imported_once_and_nobody_learns_whose_it_is() {
+async fn an_import_says_of_each_token_that_is_known_whether_it_works() {
+    let server = server().await.with_tenant("acme").await;
+    for (state, token) in known_tokens(&server).await {
+        let (verdict, reason) = match state {
+            "active" => (Verdict::SameKeyActive, "KEY_ALREADY_EXISTS"),
+            "revoked" | "pruned" => (Verdict::Revoked, "TOKEN_REVOKED"),
+            _ => (Verdict::Expired, "TOKEN_EXPIRED"),
+        };
+        for caller in [ROOT, "acme-tenant_admin"] {
+            let again = row(&server, caller, import_as("acme", "alice", &token)).await;
+            assert_eq!(again.0, verdict, "{state} by {caller}: {again:?}");
+            let status = check_refused(again.1, Code::AlreadyExists, reason);
+            let info = status.get_details_error_info().unwrap();
+            assert!(info.metadata["name"].starts_with("tenants/acme/keys/"));
+            assert!(!status.message().contains(&token));
+        }
+        let of_bob = row(&server, ROOT, import_as("acme", "bob", &token)).await;
+        let in_use = match state {
+            "active" => Verdict::InUse,
+            _ => verdict,
+        };
+        assert_eq!(of_bob.0, in_use, "{state}");
+        // Who sees every tenant hears that it is elsewhere.
+        let elsewhere = row(&server, ROOT, import_as("platform", "alice", &token)).await;
+        assert_eq!(elsewhere.0, Verdict::InUse, "{state}");
+        check_refused(elsewhere.1, Code::AlreadyExists, "TOKEN_IN_USE");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_admin_hears_of_another_tenants_token_what_it_hears_of_a_malformed_one() {
+    let server = server().await.with_tenant("acme").await;
+    let other = server.with_tenant("other").await;
+    let malformed = row(&other, "other-tenant_admin", import("other", "no token")).await;
+    assert_eq!(malformed.0, Verdict::Refused);
+    let malformed = malformed.1.unwrap_err();
+    let tokens = known_tokens(&other).await;
+    for (state, token) in &tokens {
+        let (verdict, refused) = row(&other, "other-tenant_admin", import("other", token)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(verdict, Verdict::Refused, "{state}");
+        assert_eq!(
+            (refused.code(), refused.message(), refused.details()),
+            (malformed.code(), malformed.message(), malformed.details()),
+            "{state}"
+        );
+    }
+    // Nor can it ask without the risk of taking the token over: at its limit, every token is one too many.
+    let rules = KeyRules {
+        defaults: PerRole {
+            user: 1,
+            tenant_admin: 1,
+            global_admin: 1,
+        },
+        ..generous_rules()
+    };
+    other.registry.set_key_rules(rules);
+    let ask = async |token: &str| {
+        let batch = import_as("other", "user-owner", token);
+        let (verdict, refused) = row(&other, "other-tenant_admin", batch).await;
+        (verdict, refused.unwrap_err().message().to_owned())
+    };
+    let unknown = ask("nobody-has-this-token-0123456789").await;
+    assert!(
+        unknown.1.starts_with("API key limit exceeded"),
+        "{unknown:?}"
+    );
+    for (state, token) in &tokens {
+        assert_eq!(ask(token).await, unknown, "{state}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_imported_once_and_works_like_one_of_ours() {
     let server = server().await;
     server
         .tenants(ROOT)
@@ -142,17 +279,12 @@ async fn a_token_is_imported_once_and_nobody_learns_whose_it_is() {
         (key.kind(), key.key_prefix.as_str()),
         (pb::KeyKind::Imported, "Lega")
     );
-    for (tenant, token) in [
-        ("platform", token),
-        ("acme", token),
-        ("platform", &ours.plaintext),
+    for (tenant, token, reason) in [
+        ("platform", token, "TOKEN_IN_USE"),
+        ("acme", token, "KEY_ALREADY_EXISTS"),
+        ("platform", &ours.plaintext, "TOKEN_IN_USE"),
     ] {
-        let status = check_refused(
-            take(tenant, token).await,
-            Code::AlreadyExists,
-            "KEY_ALREADY_EXISTS",
-        );
-        assert_eq!(status.message(), "token exists already");
+        check_refused(take(tenant, token).await, Code::AlreadyExists, reason);
     }
     let mut typo = ours.plaintext.clone();
     typo.pop();
