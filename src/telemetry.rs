@@ -4,6 +4,7 @@
 //! whole. Two things remain for here. Other crates' logs stay at `warn`, because h2 and hyper print headers at
 //! `trace`; and a panic's message is printed only when it is a literal, because a formatted one may hold anything.
 
+mod foreign;
 pub mod log_queue;
 pub mod metrics;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, dynamic_filter_fn};
 use tracing_subscriber::prelude::*;
 
 use crate::clock::Timestamp;
@@ -52,7 +53,9 @@ pub fn start_logs(level: LevelFilter, format: LogFormat) -> io::Result<LogGuard>
         .with_target("keystile", level);
     let queue = LogQueue::stderr()?;
     let layer = tracing_subscriber::fmt::layer().with_writer(ToQueue(Arc::clone(&queue)));
-    let registry = tracing_subscriber::registry().with(filter);
+    let foreign = foreign::Foreign::default();
+    let throttle = dynamic_filter_fn(move |line, _| foreign.admits(line));
+    let registry = tracing_subscriber::registry().with(throttle).with(filter);
     let started = match format {
         LogFormat::Text => registry
             .with(layer.with_ansi(io::stderr().is_terminal()))

@@ -1,6 +1,7 @@
 //! The running program: its sockets, its health, its end.
 
 mod abuse;
+mod connections;
 mod drain;
 mod logs;
 mod plain_http;
