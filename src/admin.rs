@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::{Request, Status};
-use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+use tonic_reflection::server::{v1, v1alpha};
 
 use crate::abuse::Blocks;
 use crate::admin::caller::{Authenticate, Identity};
@@ -110,17 +110,27 @@ pub fn routes(
         .add_service(limits)
         .add_service(fleet)
         .add_service(blocks)
-        .add_service(reflection());
+        .add_service(reflection())
+        .add_service(older_reflection());
     Services { grpc, rest }
 }
 
 /// Describes every service of the listener to whoever asks: schemas are no secret.
-fn reflection() -> ServerReflectionServer<impl ServerReflection> {
+fn reflection() -> v1::ServerReflectionServer<impl v1::ServerReflection> {
+    let built = descriptions().build_v1();
+    built.expect("the build has compiled these descriptors")
+}
+
+/// The same for tools that know only the older protocol.
+fn older_reflection() -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
+    let built = descriptions().build_v1alpha();
+    built.expect("the build has compiled these descriptors")
+}
+
+fn descriptions() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the build has compiled these descriptors")
 }
 
 /// What the listener serves: routes whose calls end in time and whose errors say why.

@@ -128,23 +128,25 @@ async fn a_call_ends_at_its_callers_deadline() {
 #[tokio::test]
 async fn reflection_describes_every_service_to_anybody() {
     let server = server().await;
-    let ask = async |field: u8, value: &str| {
-        let mut message = vec![field << 3 | 2, u8::try_from(value.len()).unwrap()];
-        message.extend_from_slice(value.as_bytes());
-        const METHOD: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-        let answer = server.raw("nobody", METHOD, message).await.unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    let services = ask(7, "*").await;
-    for service in [
-        "keystile.admin.v1.TenantService",
-        "keystile.admin.v1.KeyService",
-        "keystile.admin.v1.FleetService",
-        "keystile.admin.v1.BlockService",
-        "grpc.health.v1.Health",
-    ] {
-        assert!(services.contains(service), "{service}: {services}");
+    for version in ["v1", "v1alpha"] {
+        let method = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let ask = async |field: u8, value: &str| {
+            let mut message = vec![field << 3 | 2, u8::try_from(value.len()).unwrap()];
+            message.extend_from_slice(value.as_bytes());
+            let answer = server.raw("nobody", &method, message).await.unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let services = ask(7, "*").await;
+        for service in [
+            "keystile.admin.v1.TenantService",
+            "keystile.admin.v1.KeyService",
+            "keystile.admin.v1.FleetService",
+            "keystile.admin.v1.BlockService",
+            "grpc.health.v1.Health",
+        ] {
+            assert!(services.contains(service), "{service}: {services}");
+        }
+        let file = ask(4, "keystile.admin.v1.KeyService").await;
+        assert!(file.contains("RevokeAllKeys"), "{file}");
     }
-    let file = ask(4, "keystile.admin.v1.KeyService").await;
-    assert!(file.contains("RevokeAllKeys"), "{file}");
 }
