@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Group, chown};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::config::{ListenAddr, UnixSocketConfig};
 use crate::server::tls::Tls;
+
+/// How many connections wait in the kernel until they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// A bound socket.
 pub(super) enum Listener {
@@ -90,39 +93,24 @@ pub(super) async fn bind_all(
 
 async fn bind_unix(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<Listener> {
     remove_stale(path).await?;
-    // Made under another name with its final mode and moved into place: it is never there with a wider one.
-    let staging = staging_path(path)?;
-    match fs::remove_file(&staging) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).context("cannot prepare the socket");
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(&staging)
+    let socket = UnixSocket::new_stream().context("cannot make a socket")?;
+    socket
+        .bind(path)
         .with_context(|| format!("cannot make a socket in {}", parent(path).display()))?;
-    let file = SocketFile(staging);
-    set_access(&file.0, unix)?;
-    fs::rename(&file.0, path).context("cannot move the socket into place")?;
-    std::mem::forget(file);
+    let file = SocketFile(path.to_owned());
+    // Nobody can connect before `listen`: it is never open to more than it should be.
+    set_access(path, unix)?;
+    let listener = socket
+        .listen(BACKLOG)
+        .context("cannot listen on the socket")?;
     Ok(Listener::Unix {
         listener,
-        _file: SocketFile(path.to_owned()),
+        _file: file,
     })
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new("/"))
-}
-
-fn staging_path(path: &Path) -> anyhow::Result<PathBuf> {
-    let name = path
-        .file_name()
-        .context("the socket path has no file name")?;
-    Ok(parent(path).join(format!(
-        ".{}.{}",
-        name.to_string_lossy(),
-        std::process::id()
-    )))
 }
 
 /// Removes what a crashed process left behind; refuses to touch anything else.
@@ -201,6 +189,56 @@ mod tests {
         assert!(UnixStream::connect(&path).await.is_ok());
         drop(next);
         assert!(!path.exists(), "the file goes with the listener");
+    }
+
+    /// Whoever looks at the socket at any time sees its final mode, or is not let in whatever it is.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_can_connect_before_the_mode_is_set() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("authz.sock");
+        let over = Arc::new(AtomicBool::new(false));
+        let looking = std::thread::spawn({
+            let (folder, over) = (folder.path().to_owned(), Arc::clone(&over));
+            move || {
+                let mut open = 0;
+                while !over.load(Ordering::Relaxed) {
+                    for found in fs::read_dir(&folder).unwrap().flatten() {
+                        let wide = found.metadata().map(|at| at.permissions().mode() & 0o777);
+                        let wide = wide.is_ok_and(|mode| mode != 0o600);
+                        // Connected though the mode that was there before would have let others in.
+                        let connected = std::os::unix::net::UnixStream::connect(found.path());
+                        open += usize::from(wide && connected.is_ok() && is_wide(&found.path()));
+                    }
+                }
+                open
+            }
+        });
+        let private = UnixSocketConfig {
+            mode: 0o600,
+            group: None,
+        };
+        for _ in 0..300 {
+            drop(bind_unix(&path, &private).await.unwrap());
+        }
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(looking.join().unwrap(), 0);
+    }
+
+    fn is_wide(path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|at| at.permissions().mode() & 0o777 != 0o600)
+    }
+
+    #[tokio::test]
+    async fn the_longest_path_that_the_configuration_accepts_can_be_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = |len: usize| len - folder.path().as_os_str().len() - 1;
+        for len in [90, 100, 103, 104, 105, 106, 107, 108, 120] {
+            let path = folder.path().join("s".repeat(room(len)));
+            let accepted = format!("unix:{}", path.display()).parse::<ListenAddr>();
+            let bound = bind_unix(&path, &ACCESS).await;
+            assert_eq!(accepted.is_ok(), bound.is_ok(), "{len}: {accepted:?}");
+        }
     }
 
     #[tokio::test]
