@@ -1,66 +1,19 @@
 //! How each rule comes out for one request, for `keystile check`. Decides nothing: [`policy::decide`] does, and stops
 //! at the first rule that is broken, where this goes on.
 
-use crate::authorizer::policy::{self, KeyFacts};
+use crate::authorizer::policy::{self, Criterion, KeyFacts, PolicyCheck};
 use crate::authorizer::{Authorizer, Outage, facts};
 use crate::clock::Timestamp;
 use crate::crypto::token::PresentedToken;
 use crate::domain::access::TenantAccess;
-use crate::domain::decision::{DenyReason, is_past};
-use crate::domain::request::{AccessRequest, Credential, Mode, parts};
-use crate::domain::tenant::TenantStatus;
+use crate::domain::decision::DenyReason;
+use crate::domain::request::{AccessRequest, Credential, Mode};
 
-/// What a request is held against, in the order in which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// There is one way to read it.
-    Request,
-    /// Which configured rule the request falls under.
-    Route,
-    /// The route looks for a key at all.
-    Mode,
-    /// It carries one credential.
-    Credential,
-    /// The credential is a key's token, and the key is not revoked.
-    Key,
-    /// The key's tenant is active.
-    Tenant,
-    /// The key is not past its end.
-    Expiry,
-    /// It comes from a network that the key may be used from.
-    Network,
-    /// The key has a feature that the route needs.
-    Feature,
-    /// The key has a scope that the route needs.
-    Scope,
-    /// The request is neither too soon nor one too many.
-    Limit,
-}
-
-impl Rule {
-    /// Its word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Route => "route",
-            Self::Mode => "mode",
-            Self::Credential => "credential",
-            Self::Key => "key",
-            Self::Tenant => "tenant",
-            Self::Expiry => "expiry",
-            Self::Network => "network",
-            Self::Feature => "feature",
-            Self::Scope => "scope",
-            Self::Limit => "limit",
-        }
-    }
-}
-
-/// One rule and how it came out.
+/// One criterion and how the request meets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Which rule.
-    pub rule: Rule,
+    /// Which.
+    pub criterion: Criterion,
     /// If it is broken, what a request is refused for.
     pub broken: Option<DenyReason>,
     /// In words. Holds nothing of a token.
@@ -68,9 +21,9 @@ pub struct Checked {
 }
 
 impl Checked {
-    fn new(rule: Rule, broken: Option<DenyReason>, detail: impl Into<String>) -> Self {
+    fn new(criterion: Criterion, broken: Option<DenyReason>, detail: impl Into<String>) -> Self {
         Self {
-            rule,
+            criterion,
             broken,
             detail: detail.into(),
         }
@@ -90,7 +43,8 @@ impl Authorizer {
             return Ok(rules);
         };
         let now = self.clock.now();
-        let unknown = |detail| Checked::new(Rule::Key, Some(DenyReason::InvalidApiKey), detail);
+        let unknown =
+            |detail| Checked::new(Criterion::Key, Some(DenyReason::InvalidApiKey), detail);
         if PresentedToken::parse(token, &self.prefixes).is_err() {
             rules.push(unknown(
                 "malformed: wrong characters, length or checksum; no look-up was made",
@@ -113,88 +67,66 @@ impl Authorizer {
 fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Option<&'a [u8]> {
     let ambiguous = Some(DenyReason::AmbiguousRequest);
     if let Some(why) = request.ambiguity {
-        rules.push(Checked::new(Rule::Request, ambiguous, why));
+        rules.push(Checked::new(Criterion::Request, ambiguous, why));
         return None;
     }
-    rules.push(Checked::new(Rule::Request, None, "one way to read it"));
+    rules.push(Checked::new(Criterion::Request, None, "one way to read it"));
     let mode = match request.rule.mode {
         Mode::Required => "required: a valid key or nothing",
         Mode::Optional => "optional: a key is checked if there is one",
         Mode::Off => "off: nothing is checked",
     };
-    rules.push(Checked::new(Rule::Mode, None, mode));
+    rules.push(Checked::new(Criterion::Mode, None, mode));
     if request.rule.mode == Mode::Off {
         return None;
     }
     let (broken, detail) = match request.credential {
         Credential::One(token) => {
-            rules.push(Checked::new(Rule::Credential, None, "one"));
+            rules.push(Checked::new(Criterion::Credential, None, "one"));
             return Some(token);
         }
         Credential::None if policy::takes_anonymous(&request.rule) => (None, "none: anonymous"),
         Credential::None => (Some(DenyReason::MissingApiKey), "none"),
         Credential::Ambiguous => (ambiguous, "more than one API key"),
     };
-    rules.push(Checked::new(Rule::Credential, broken, detail));
+    rules.push(Checked::new(Criterion::Credential, broken, detail));
     None
 }
 
-/// The rules about a proven key: those of [`policy::decide`], in its order, each of them.
+/// Every check of a proven key, in words.
 fn of_key(
     tenant: &TenantAccess,
     key: &KeyFacts<'_>,
     request: &AccessRequest<'_>,
     now: Timestamp,
 ) -> Vec<Checked> {
-    let rule = |rule, good: bool, reason, detail: String| {
-        Checked::new(rule, (!good).then_some(reason), detail)
-    };
-    let known = if key.revoked { "revoked" } else { "known" };
-    let active = matches!(tenant.status, TenantStatus::Active);
-    let status = if active { "active" } else { "suspended" };
-    let end = key
-        .expires_at
-        .map_or_else(|| "never expires".into(), |end| format!("expires {end}"));
-    let mut rules = vec![
-        rule(
-            Rule::Key,
-            !key.revoked,
-            DenyReason::InvalidApiKey,
-            known.into(),
-        ),
-        rule(
-            Rule::Tenant,
-            active,
-            DenyReason::TenantSuspended,
-            status.into(),
-        ),
-        rule(
-            Rule::Expiry,
-            !is_past(key.expires_at, now),
-            DenyReason::ApiKeyExpired,
-            end,
-        ),
-        rule(
-            Rule::Network,
-            policy::is_inside(key.networks, request.source),
-            DenyReason::NetworkNotAllowed,
-            networks(key, request),
-        ),
-    ];
-    rules.extend(parts(request.rule.features).map(|name| {
-        let good = policy::has_feature(tenant, key, name);
-        rule(
-            Rule::Feature,
-            good,
-            DenyReason::FeatureNotEnabled,
-            name.into(),
-        )
-    }));
-    rules.extend(parts(request.rule.scopes).map(|name| {
-        let good = policy::has_scope(key, name);
-        rule(Rule::Scope, good, DenyReason::ScopeNotGranted, name.into())
-    }));
-    rules
+    policy::checks(tenant, key, request, now)
+        .map(|check| {
+            let detail = detail(&check, key, request);
+            Checked::new(check.criterion, check.broken, detail)
+        })
+        .collect()
+}
+
+fn detail(check: &PolicyCheck<'_>, key: &KeyFacts<'_>, request: &AccessRequest<'_>) -> String {
+    let holds = check.broken.is_none();
+    match check.criterion {
+        Criterion::Key if holds => "known".into(),
+        Criterion::Key => "revoked".into(),
+        Criterion::Tenant if holds => "active".into(),
+        Criterion::Tenant => "suspended".into(),
+        Criterion::Expiry => key
+            .expires_at
+            .map_or_else(|| "never expires".into(), |end| format!("expires {end}")),
+        Criterion::Network => networks(key, request),
+        Criterion::Feature
+        | Criterion::Scope
+        | Criterion::Request
+        | Criterion::Route
+        | Criterion::Mode
+        | Criterion::Credential
+        | Criterion::Limit => check.name.unwrap_or_default().to_owned(),
+    }
 }
 
 fn networks(key: &KeyFacts<'_>, request: &AccessRequest<'_>) -> String {
@@ -217,6 +149,7 @@ mod tests {
     use super::*;
     use crate::domain::name::{DisplayName, TenantId};
     use crate::domain::request;
+    use crate::domain::tenant::TenantStatus;
 
     const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 

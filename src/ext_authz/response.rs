@@ -128,7 +128,7 @@ pub fn explained(answer: &Answer, credential: &str, rules: &[Checked]) -> Answer
     let mut list = Vec::new();
     for checked in rules {
         let mut fields = Vec::new();
-        put_field(&mut fields, "rule", checked.rule.as_str());
+        put_field(&mut fields, "rule", checked.criterion.as_str());
         put_field(&mut fields, "verdict", checked.verdict());
         put_field(&mut fields, "detail", &checked.detail);
         let mut value = Vec::new();
@@ -299,17 +299,10 @@ fn is_set(
 }
 
 fn has_features(tenant: &TenantAccess, key: &CachedKey) -> bool {
-    let facts = policy::KeyFacts {
-        revoked: false,
-        expires_at: None,
-        networks: &[],
-        features: key.features(),
-        scopes: "",
-    };
     tenant
         .features
         .iter()
-        .any(|feature| policy::has_feature(tenant, &facts, feature.as_str()))
+        .any(|feature| policy::has_feature(tenant, key.features(), feature.as_str()))
 }
 
 /// Takes the key out of the request: every header, raw spelling of a parameter, and cookie that holds it.

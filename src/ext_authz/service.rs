@@ -19,7 +19,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
-use crate::authorizer::explain::{Checked, Rule};
+use crate::authorizer::explain::Checked;
+use crate::authorizer::policy::Criterion;
 use crate::authorizer::{Authorizer, Decision, Grant, Outage};
 use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::limit::{LimitName, LimitState};
@@ -277,7 +278,7 @@ fn held_against(limits: &[LimitState], refused_by: Option<LimitName>) -> Vec<Che
     let checked = |state: &LimitState| {
         let refuses = refused_by == Some(state.limit);
         Checked {
-            rule: Rule::Limit,
+            criterion: Criterion::Limit,
             broken: refuses.then(|| state.limit.reason()),
             detail: format!(
                 "{}: {} of {} left, all of them in {} s",
@@ -302,7 +303,7 @@ fn matched_rule(matched: Matched<usize>) -> Checked {
         None => enforced,
     };
     Checked {
-        rule: Rule::Route,
+        criterion: Criterion::Route,
         broken: None,
         detail,
     }
