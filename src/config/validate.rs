@@ -215,7 +215,7 @@ fn check_prefixes(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
             continue;
         };
         for (field, prefix) in [("tenant_header_prefix", tenant), ("key_header_prefix", key)] {
-            // Envoy's peers read `_` and `-` alike, and so does the removal of reserved headers.
+            // Envoy's peers read signs alike, and so does the removal of reserved headers; a name here has `_` and `-`.
             if header.replace('_', "-").starts_with(prefix) {
                 let path = format!("authz.credentials[{index}]");
                 let message = format!(

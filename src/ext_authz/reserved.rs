@@ -28,7 +28,7 @@ impl ReservedHeaders {
         let aliases = tenant
             .iter()
             .chain(&key)
-            .flat_map(|name| underscored(name))
+            .flat_map(|name| [underscored(name), with_other_signs(name)].concat())
             .collect();
         Self {
             tenant_prefix: tenant_prefix.into(),
@@ -51,13 +51,13 @@ impl ReservedHeaders {
         format!("{}{METADATA}{name}", self.tenant_prefix)
     }
 
-    /// Every spelling of the fixed names with underscores. Needed where Envoy hides the client's headers from us.
+    /// The fixed names in every spelling with underscores, and with each other sign throughout. Needed where Envoy hides the client's headers from us.
     pub(super) fn aliases(&self) -> &[String] {
         &self.aliases
     }
 
     /// Whether an upstream could take a client's header of this name for one of ours: CGI and WSGI make
-    /// `_` and `-` the same, and case does not count.
+    /// `_` and `-` the same, others do so with every sign, and case does not count.
     pub(super) fn covers(&self, name: &[u8]) -> bool {
         [&self.tenant_prefix, &self.key_prefix]
             .into_iter()
@@ -68,14 +68,12 @@ impl ReservedHeaders {
     }
 }
 
-/// Whether two header names are the same to a lenient reader.
+/// Whether two header names are the same to a lenient reader: one who makes a variable of a name has one sign for all
+/// that is no letter and no digit.
 pub(super) fn same_header(a: &[u8], b: &[u8]) -> bool {
-    let fold = |byte: &u8| {
-        if *byte == b'_' {
-            b'-'
-        } else {
-            byte.to_ascii_lowercase()
-        }
+    let fold = |byte: &u8| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
     };
     a.len() == b.len() && a.iter().map(fold).eq(b.iter().map(fold))
 }
@@ -97,6 +95,14 @@ fn underscored(name: &str) -> Vec<String> {
         return vec![name.replace('-', "_")];
     }
     (1..1_u32 << dashes.len()).filter_map(spelling).collect()
+}
+
+/// The name with each sign that a header name may have besides (RFC 9110 section 5.6.2) in place of all dashes.
+fn with_other_signs(name: &str) -> Vec<String> {
+    let signs = "!#$%&'*+.^`|~".chars();
+    signs
+        .map(|sign| name.replace('-', sign.encode_utf8(&mut [0; 4])))
+        .collect()
 }
 
 /// Whether a header may be set at all: never one that frames the message or belongs to one hop (RFC 9110
@@ -142,6 +148,12 @@ mod tests {
             "x-tenant-",
             "x-api-key-id",
             "x_api-key_scopes",
+            "x.tenant.id",
+            "x!tenant!id",
+            "x~tenant~id",
+            "x.Tenant-meta~level",
+            "x*tenant+id",
+            "x|api^key`id",
         ] {
             assert!(headers.covers(name.as_bytes()), "{name}");
         }
@@ -151,6 +163,8 @@ mod tests {
             "x_api_key",
             "tenant-id",
             "x-tenants-id",
+            "x--tenant-id",
+            "xtenantid",
             "",
         ] {
             assert!(!headers.covers(name.as_bytes()), "{name}");
