@@ -261,7 +261,7 @@ fn verify(found: Option<Found>, digest: &TokenDigest) -> Option<Found> {
 }
 
 fn without_key(request: &AccessRequest<'_>) -> Decision {
-    if policy::takes_anonymous(&request.rule) {
+    if request.rule.takes_anonymous() {
         allow_keyless(Keyless::Anonymous, request)
     } else {
         deny(Denial::because(DenyReason::MissingApiKey))

@@ -120,6 +120,15 @@ choice!(
         Off
     }
 );
+choice!(
+    MethodOverride = Refuse {
+        Refuse,
+        Ignore,
+        Honour
+    }
+);
+choice!(PathOverride = Refuse { Refuse, Ignore });
+choice!(PathVariants = Ignore { Ignore, Refuse });
 choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(LimiterOutage = Local { Local, Allow, Deny });
@@ -209,6 +218,11 @@ pub struct AuthzConfig {
     pub store_timeout: Duration,
     /// The first that matches decides.
     pub routes: Vec<RouteConfig>,
+    /// `None`: refused as soon as a rule names methods.
+    pub method_override: Option<MethodOverride>,
+    /// `None`: refused as soon as a rule has a path.
+    pub path_override: Option<PathOverride>,
+    pub path_variants: PathVariants,
     /// `None`: upstreams get no signed token.
     pub signed_context: Option<SignedContextConfig>,
 }

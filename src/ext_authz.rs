@@ -36,8 +36,8 @@ pub struct Settings {
     pub defer_on_outage: bool,
     /// How many entries of `x-forwarded-for`, from its end, proxies that we trust have written; 0: none is read.
     pub trusted_hops: u8,
-    /// The rules of the configuration; a route's own context extensions replace them.
-    pub routes: Vec<routes::RouteRule>,
+    /// The rules of the configuration; what a route's own context extensions name goes before them.
+    pub routes: routes::RouteSettings,
     /// The signed token that upstreams get, if any.
     pub signed_context: Option<signed::SignedContext>,
 }
@@ -54,7 +54,7 @@ impl Default for Settings {
             max_message_bytes: 4 << 20,
             defer_on_outage: false,
             trusted_hops: 0,
-            routes: Vec::new(),
+            routes: routes::RouteSettings::default(),
             signed_context: None,
         }
     }

@@ -85,7 +85,7 @@ fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Opti
             rules.push(Checked::new(Criterion::Credential, None, "one"));
             return Some(token);
         }
-        Credential::None if policy::takes_anonymous(&request.rule) => (None, "none: anonymous"),
+        Credential::None if request.rule.takes_anonymous() => (None, "none: anonymous"),
         Credential::None => (Some(DenyReason::MissingApiKey), "none"),
         Credential::Ambiguous => (ambiguous, "more than one API key"),
     };

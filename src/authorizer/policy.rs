@@ -197,14 +197,8 @@ pub(super) fn missed_in_shadow(request: &AccessRequest<'_>) -> Option<DenyReason
     let rule = request.shadow.as_ref()?;
     let lacks_key = matches!(request.credential, Credential::None)
         && rule.mode != Mode::Off
-        && !takes_anonymous(rule);
+        && !rule.takes_anonymous();
     lacks_key.then_some(DenyReason::MissingApiKey)
-}
-
-/// Whether a request without a key may pass. A route that demands a feature or scope demands a key, whatever its
-/// mode says.
-pub(super) fn takes_anonymous(rule: &Rule<'_>) -> bool {
-    rule.mode == Mode::Optional && rule.features.is_empty() && rule.scopes.is_empty()
 }
 
 /// Whether the tenant has the feature and the key does not give it up.

@@ -54,6 +54,9 @@ impl Default for RawAuthz {
             max_message_bytes: ByteSize(4 << 20),
             store_timeout: HumanDuration(Duration::from_millis(40)),
             routes: Vec::new(),
+            method_override: None,
+            path_override: None,
+            path_variants: super::PathVariants::default(),
             signed_context: None,
         }
     }
@@ -234,6 +237,14 @@ impl Default for RawLimits {
 impl Default for RawApiKeys {
     fn default() -> Self {
         api_keys(Profile::Default)
+    }
+}
+
+/// What a profile makes of other spellings of a path.
+pub(super) fn path_variants(profile: Profile) -> super::PathVariants {
+    match profile {
+        Profile::Default | Profile::Development => super::PathVariants::Ignore,
+        Profile::Production => super::PathVariants::Refuse,
     }
 }
 

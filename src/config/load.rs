@@ -73,6 +73,11 @@ fn apply_profile(root: &mut Value) {
     if let Ok(values) = serde_json::to_value(defaults::api_keys(profile)) {
         effective::fill(&mut root["api_keys"], values);
     }
+    // The section switches a listener on: it is never made.
+    if let Some(authz) = root.get_mut("authz").filter(|section| section.is_object()) {
+        let variants = defaults::path_variants(profile);
+        effective::fill(authz, serde_json::json!({"path_variants": variants}));
+    }
 }
 
 /// Names the variable behind each mistake that the environment made.

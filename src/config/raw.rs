@@ -16,7 +16,8 @@ use super::text::{
     SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
 };
 use super::{
-    ClientRole, LimiterOutage, LogFormat, LogLevel, OnOutage, Profile, SecretRetention, TlsVersion,
+    ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride,
+    PathVariants, Profile, SecretRetention, TlsVersion,
 };
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
@@ -46,7 +47,7 @@ section! {
     #[derive(Default)]
     #[serde(default)]
     RawConfig {
-        /// Where the defaults of `api_keys` come from. Values in this file win over the profile.
+        /// Where the defaults of `api_keys` and of `authz.path_variants` come from. Values in this file win over the profile.
         pub profile: Profile,
         /// What the process says about itself.
         pub telemetry: RawTelemetry,
@@ -137,9 +138,23 @@ section! {
         #[schemars(extend("x-minimum" = "1ms", "x-maximum" = "10s"))]
         pub store_timeout: HumanDuration,
         /// What requests need, for meshes whose routes cannot send `keystile.…` context extensions. The first rule that
-        /// matches decides; without one a valid key is enough. What a route says of its own wins over these rules.
+        /// matches decides; without one a valid key is enough. What a route says of its own replaces the same field of the
+        /// rule, and nothing else.
         #[schemars(length(max = 1000))]
         pub routes: Vec<RawRoute>,
+        /// A request that asks for another method than its own by `x-http-method-override`, `x-method-override`,
+        /// `x-http-method` or the query parameter `_method`: `refuse` answers 400, `ignore` matches it by its own method,
+        /// `honour` matches a `POST` by the `PUT`, `PATCH` or `DELETE` that it asks for and refuses all else. Absent:
+        /// `refuse` as soon as a rule in `routes` names methods.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub method_override: Option<MethodOverride>,
+        /// A request that asks for another path than its own by `x-original-url` or `x-rewrite-url`: `refuse` answers 400,
+        /// `ignore` matches it by its own path. Absent: `refuse` as soon as a rule in `routes` has a path.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub path_override: Option<PathOverride>,
+        /// A path that is another spelling (`/ADMIN`, `/admin.`, `/admin%20`, `/admin.json`) of one with a stricter rule in
+        /// `routes`: `refuse` answers 400, `ignore` matches it as it stands. Under `profile: production` `refuse`.
+        pub path_variants: PathVariants,
         /// A signed, short-lived token for upstreams that trust no network (docs/SIGNED_CONTEXT.md). Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub signed_context: Option<RawSignedContext>,

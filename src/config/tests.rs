@@ -86,6 +86,9 @@ fn what_is_not_written_has_the_documented_default() {
             max_message_bytes: 4 * 1024 * 1024,
             store_timeout: Duration::from_millis(40),
             routes: Vec::new(),
+            method_override: None,
+            path_override: None,
+            path_variants: PathVariants::Ignore,
             signed_context: None,
         }),
         admin: Some(AdminConfig {
@@ -274,7 +277,10 @@ fn a_profile_sets_what_the_file_does_not() {
         ("production", limits(5, 15, 50), 730, false, true),
     ] {
         let yaml = format!("profile: {profile}\nauthz: {{}}\nkeyring: {{data: {{file: k}}}}");
-        let api_keys = load(&yaml, &[]).config.api_keys;
+        let config = load(&yaml, &[]).config;
+        let refuses = config.authz.unwrap().path_variants == PathVariants::Refuse;
+        assert_eq!(refuses, profile == "production");
+        let api_keys = config.api_keys;
         assert_eq!(api_keys.defaults, default_limits, "{profile}");
         assert_eq!(api_keys.expiry.max_days, max_days, "{profile}");
         assert_eq!(api_keys.allow_tenant_override, tenant_override, "{profile}");
@@ -289,11 +295,19 @@ fn a_profile_sets_what_the_file_does_not() {
 fn the_file_wins_over_the_profile_field_by_field() {
     let yaml = "
 profile: production
-authz: {}
+authz: {path_variants: ignore}
 keyring: {data: {file: k}}
 api_keys: {default_limits: {max_keys_per_user: 7}, enforce_expiry: false}
 ";
-    let api_keys = load(yaml, &[]).config.api_keys;
+    let config = load(yaml, &[]).config;
+    assert_eq!(config.authz.unwrap().path_variants, PathVariants::Ignore);
+    let control_plane =
+        "{profile: production, admin: {}, keyring: {data: {file: k}, vault: {file: v}}}";
+    assert!(
+        load(control_plane, &[]).config.authz.is_none(),
+        "a profile switches no listener on"
+    );
+    let api_keys = config.api_keys;
     assert_eq!(api_keys.defaults, limits(7, 15, 50));
     assert!(!api_keys.expiry.enforce);
     assert_eq!(api_keys.expiry.max_days, 730);

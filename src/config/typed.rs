@@ -112,6 +112,9 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
         max_message_bytes: raw.max_message_bytes.0,
         store_timeout,
         routes: raw.routes.iter().map(route::config).collect(),
+        method_override: raw.method_override,
+        path_override: raw.path_override,
+        path_variants: raw.path_variants,
         signed_context: raw.signed_context.map(|signed| SignedContextConfig {
             issuer: signed.issuer.to_string(),
             audience: signed.audience.iter().map(ToString::to_string).collect(),

@@ -53,6 +53,27 @@ impl Default for Rule<'_> {
     }
 }
 
+impl Rule<'_> {
+    /// Whether a request without a key may pass. What demands a feature or scope demands a key, whatever its mode says.
+    pub fn takes_anonymous(&self) -> bool {
+        self.mode == Mode::Optional && self.features.is_empty() && self.scopes.is_empty()
+    }
+
+    /// Whether it asks for anything that `other` does not.
+    pub fn asks_more_than(&self, other: &Self) -> bool {
+        if self.mode == Mode::Off {
+            return false;
+        }
+        if other.mode == Mode::Off || (other.takes_anonymous() && !self.takes_anonymous()) {
+            return true;
+        }
+        let lacks = |theirs, own| parts(own).any(|part| !parts(theirs).any(|known| known == part));
+        self.cost > other.cost
+            || lacks(other.features, self.features)
+            || lacks(other.scopes, self.scopes)
+    }
+}
+
 /// Splits a comma-separated demand into its parts.
 pub fn parts(list: &str) -> impl Iterator<Item = &str> {
     list.split(',')

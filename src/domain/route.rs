@@ -222,6 +222,11 @@ pub struct RoutePattern {
 }
 
 impl RoutePattern {
+    /// Whether the method is one of those that it names.
+    pub fn names_method(&self, method: &[u8]) -> bool {
+        self.methods.iter().any(|known| known.as_bytes() == method)
+    }
+
     /// Whether it takes every request that `other` does.
     pub fn covers(&self, other: &Self) -> bool {
         let takes = |method| self.methods.contains(method);

@@ -19,6 +19,22 @@ pub enum Source {
     Cookie(String),
 }
 
+/// The places in words, for who has sent no key.
+pub(super) fn places(sources: &[Source]) -> String {
+    let place = |source: &Source| match source {
+        Source::Header(name) => format!("in the header {name}"),
+        Source::Bearer(name) => format!("as a bearer token in {name}"),
+        Source::Query(name) => format!("in the query parameter {name}"),
+        Source::Cookie(name) => format!("in the cookie {name}"),
+    };
+    let all: Vec<String> = sources.iter().map(place).collect();
+    match all.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        Some((only, _)) => only.clone(),
+        None => "nowhere, as this gateway is configured".to_owned(),
+    }
+}
+
 /// What has been found so far. More than one *different* credential is never resolved by taking one of them.
 #[derive(Default)]
 pub struct Finder<'a> {
@@ -97,9 +113,18 @@ fn bearer_token(part: &[u8]) -> Option<&[u8]> {
 }
 
 /// Finds a query parameter by its decoded name; `each` is told the name as it was spelled and the decoded value.
+pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8], Cow<'a, [u8]>)) {
+    parameters(path, |decoded, spelled, value| {
+        if *decoded == *name.as_bytes() {
+            each(spelled, value);
+        }
+    });
+}
+
+/// Goes through the query: `each` is told a parameter's decoded name, the name as it was spelled and the decoded value.
 ///
 /// The path is never given to a URL parser: it is cut at the first `?`, as upstreams do (compare CVE-2026-26205).
-pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8], Cow<'a, [u8]>)) {
+pub(super) fn parameters<'a>(path: &'a [u8], mut each: impl FnMut(&[u8], &'a [u8], Cow<'a, [u8]>)) {
     let Some(at) = path.iter().position(|b| *b == b'?') else {
         return;
     };
@@ -110,9 +135,7 @@ pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8
             .iter()
             .position(|b| *b == b'=')
             .map_or((part, &[][..]), |at| (&part[..at], &part[at + 1..]));
-        if *form_decode(key) == *name.as_bytes() {
-            each(key, form_decode(value));
-        }
+        each(&form_decode(key), key, form_decode(value));
     }
 }
 

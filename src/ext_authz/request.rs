@@ -1,19 +1,24 @@
 //! `CheckRequest` -> the facts that a decision may use, and what of the request has to be taken out.
 
+mod extensions;
+mod headers;
+mod peer;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use prost::DecodeError;
 
 use crate::domain::block;
-use crate::domain::limit::COST_MAX;
-use crate::domain::request::{AccessRequest, Charge, Mode, Rule};
+use crate::domain::request::{AccessRequest, Charge, Rule};
 use crate::ext_authz::Settings;
-use crate::ext_authz::credential::{self, Bearer, Finder, Source};
+use crate::ext_authz::credential::{self, Finder, Source};
 use crate::ext_authz::forwarded;
-use crate::ext_authz::reserved::same_header;
-use crate::ext_authz::routes::{Matched, Routes};
+use crate::ext_authz::routes::{Found, Matched, Overrides, Routes};
 use crate::ext_authz::wire::{Field, entry, fields};
+pub(super) use extensions::BadRule;
+use extensions::{Extensions, Own};
+use peer::Peer;
 
 /// What the caller speaks, as far as a refusal depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +37,8 @@ pub struct Incoming<'a> {
     rule: Rule<'a>,
     /// A configured rule that is only tried out.
     shadow: Option<Rule<'a>>,
-    /// The route said something of its own, which replaces the configured rules.
-    has_own_rule: bool,
+    /// What the route says of its own, which goes before the configured rules.
+    own: Own<'a>,
     /// What was found in the configured rules, if they were asked.
     pub(super) matched: Option<Matched<usize>>,
     source: Option<IpAddr>,
@@ -41,8 +46,10 @@ pub struct Incoming<'a> {
     forwarded_for: Option<IpAddr>,
     ambiguity: Option<&'static str>,
     pub(super) target: Target<'a>,
-    /// The end of a `keystile.…` name whose rule we do not understand: nothing may pass by it.
-    pub(super) bad_rule: Option<&'a [u8]>,
+    /// What of the request asks upstreams for another method or path.
+    overrides: Overrides<'a>,
+    /// The route's demands are no rule: nothing may pass by them.
+    pub(super) bad_rule: Option<BadRule<'a>>,
     /// Nobody is waiting for this answer but somebody who wants it explained.
     pub(super) dry_run: bool,
     pub(super) caller: Caller,
@@ -79,6 +86,8 @@ struct Scan<'a> {
     cookies: Vec<u8>,
     forwarded: Vec<&'a [u8]>,
     stream_id: &'a [u8],
+    peer: Peer<'a>,
+    extensions: Extensions<'a>,
 }
 
 impl<'a> Incoming<'a> {
@@ -115,20 +124,29 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Looks for the configured rule of this request. With path rules, a path that can be read in two ways is refused
-    /// whatever the route says of its own.
+    /// Looks for the configured rule of this request. What could be read in two ways is refused whatever the route says
+    /// of its own.
     pub(super) fn route(&mut self, routes: &'a Routes) {
-        match routes.find(&self.target) {
-            Ok(matched) if !self.has_own_rule => {
-                self.rule = matched
-                    .enforced
-                    .map_or_else(Rule::default, |at| routes.demands(at));
-                self.shadow = matched.shadow.map(|at| routes.demands(at));
-                self.matched = Some(matched);
+        let Found { matched, near } = match routes.find(&self.target, &self.overrides) {
+            Ok(found) => found,
+            Err(why) => {
+                self.ambiguity = Some(why);
+                return;
             }
-            Ok(_) => {}
-            Err(why) => self.ambiguity = Some(why),
+        };
+        let demands = |at: usize| self.own.over(&routes.demands(at));
+        if let Some(at) = matched.enforced {
+            match demands(at) {
+                Ok(rule) => self.rule = rule,
+                Err(bad) => self.bad_rule = self.bad_rule.or(Some(bad)),
+            }
         }
+        let is_stricter = |at: usize| demands(at).is_ok_and(|rule| rule.asks_more_than(&self.rule));
+        if near.into_iter().any(is_stricter) {
+            self.ambiguity = Some("its path is another spelling of one with a stricter rule");
+        }
+        self.shadow = matched.shadow.and_then(|at| demands(at).ok());
+        self.matched = Some(matched);
     }
 
     /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.
@@ -170,33 +188,16 @@ impl<'a> Incoming<'a> {
         scan: &mut Scan<'a>,
     ) -> Result<(), DecodeError> {
         fields(message, |tag, field| match (tag, field) {
-            (1, Field::Bytes(peer)) => self.read_source(peer),
+            (1, Field::Bytes(peer)) => scan.peer.read(peer),
             (4, Field::Bytes(request)) => fields(request, |tag, field| match (tag, field) {
                 (2, Field::Bytes(http)) => self.read_http(http, settings, scan),
                 _ => Ok(()),
             }),
             (10, Field::Bytes(extension)) => {
                 let (name, value) = entry(extension)?;
-                self.read_extension(name, value);
+                scan.extensions.add(name, value);
                 Ok(())
             }
-            _ => Ok(()),
-        })
-    }
-
-    /// `Peer.address.socket_address.address`: the connection's remote address, as Envoy's configuration sees it.
-    fn read_source(&mut self, peer: &'a [u8]) -> Result<(), DecodeError> {
-        fields(peer, |tag, field| match (tag, field) {
-            (1, Field::Bytes(address)) => fields(address, |tag, field| match (tag, field) {
-                (1, Field::Bytes(socket)) => {
-                    let (_, address) = entry(socket)?;
-                    self.source = std::str::from_utf8(address)
-                        .ok()
-                        .and_then(|text| text.parse().ok());
-                    Ok(())
-                }
-                _ => Ok(()),
-            }),
             _ => Ok(()),
         })
     }
@@ -227,163 +228,11 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// With `encode_raw_headers`: each header line of its own, its bytes as they came.
-    fn read_header_map(
-        &mut self,
-        map: &'a [u8],
-        settings: &Settings,
-        scan: &mut Scan<'a>,
-    ) -> Result<(), DecodeError> {
-        fields(map, |tag, field| match (tag, field) {
-            (1, Field::Bytes(header)) => {
-                let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-                fields(header, |tag, field| {
-                    if let Field::Bytes(bytes) = field {
-                        match tag {
-                            1 => name = bytes,
-                            2 | 3 if value.is_empty() => value = bytes,
-                            _ => {}
-                        }
-                    }
-                    Ok(())
-                })?;
-                self.read_header(name, value, settings, scan);
-                Ok(())
-            }
-            _ => Ok(()),
-        })
-    }
-
-    fn read_header(
-        &mut self,
-        name: &'a [u8],
-        value: &'a [u8],
-        settings: &Settings,
-        scan: &mut Scan<'a>,
-    ) {
-        if name.first() == Some(&b':') {
-            scan.method_seen = true;
-            return;
-        }
-        for (at, source) in settings.credentials.iter().enumerate() {
-            match source {
-                Source::Header(header) => self.read_key_header(name, value, header, 1 << at, scan),
-                Source::Bearer(header) => self.read_bearer(name, value, header, 1 << at, scan),
-                Source::Query(_) | Source::Cookie(_) => {}
-            }
-        }
-        if settings.headers.covers(name) {
-            self.forged.extend(std::str::from_utf8(name));
-        } else if name.eq_ignore_ascii_case(b"cookie") {
-            if !scan.cookies.is_empty() {
-                scan.cookies.extend_from_slice(b"; ");
-            }
-            scan.cookies.extend_from_slice(value);
-        } else if settings.trusted_hops > 0 && name.eq_ignore_ascii_case(b"x-forwarded-for") {
-            scan.forwarded.push(value);
-        } else if name.eq_ignore_ascii_case(b"connection") {
-            self.read_connection(value, settings);
-        } else if name.eq_ignore_ascii_case(b"content-type") {
-            self.caller = caller(value);
-        } else if name.eq_ignore_ascii_case(b"x-request-id") {
-            self.request_id = harmless_id(value);
-        }
-    }
-
-    fn read_key_header(
-        &mut self,
-        name: &'a [u8],
-        value: &'a [u8],
-        header: &str,
-        bit: u8,
-        scan: &mut Scan<'a>,
-    ) {
-        if name.eq_ignore_ascii_case(header.as_bytes()) {
-            if scan.single_seen & bit != 0 {
-                self.finder.duplicate();
-            }
-            scan.single_seen |= bit;
-            self.finder.add(value.trim_ascii());
-        } else if !same_header(name, header.as_bytes()) {
-            return;
-        }
-        // The header itself, or a spelling with underscores that a lenient upstream would take for it.
-        self.key_headers.extend(std::str::from_utf8(name));
-    }
-
-    fn read_bearer(
-        &mut self,
-        name: &'a [u8],
-        value: &'a [u8],
-        header: &str,
-        bit: u8,
-        scan: &mut Scan<'a>,
-    ) {
-        if !name.eq_ignore_ascii_case(header.as_bytes()) {
-            return;
-        }
-        let bearer = credential::bearer(value);
-        if scan.single_seen & bit != 0 {
-            // Two lines of one header: harmless only while neither is for us.
-            if self.bearer_header.is_some() || bearer != Bearer::None {
-                self.finder.duplicate();
-            }
-        }
-        scan.single_seen |= bit;
-        match bearer {
-            Bearer::None => {}
-            Bearer::Ambiguous => {
-                self.finder.duplicate();
-                self.bearer_header = std::str::from_utf8(name).ok().map(|name| (name, value));
-            }
-            Bearer::Token(token) => {
-                self.finder.add(token);
-                self.bearer_header = std::str::from_utf8(name).ok().map(|name| (name, token));
-            }
-        }
-    }
-
-    /// A proxy behind us would drop what `connection` names (RFC 9110 section 7.6.1): our headers among them.
-    fn read_connection(&mut self, value: &'a [u8], settings: &Settings) {
-        let mut named = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-        if named.any(|name| settings.headers.covers(name)) {
-            self.ambiguity = Some("the connection header names a reserved header");
-        }
-    }
-
-    fn read_extension(&mut self, name: &'a [u8], value: &'a [u8]) {
-        let Some(name) = name.strip_prefix(b"keystile.") else {
-            return;
-        };
-        let Ok(value) = std::str::from_utf8(value) else {
-            self.bad_rule = Some(name);
-            return;
-        };
-        self.has_own_rule |= matches!(name, b"mode" | b"features" | b"scopes" | b"cost");
-        match name {
-            b"mode" => match Mode::parse(value.trim()) {
-                Some(mode) => self.rule.mode = mode,
-                None => self.bad_rule = Some(name),
-            },
-            b"features" => self.rule.features = value.trim(),
-            b"scopes" => self.rule.scopes = value.trim(),
-            b"dry_run" => match value.trim() {
-                "true" => self.dry_run = true,
-                "false" => self.dry_run = false,
-                _ => self.bad_rule = Some(name),
-            },
-            b"cost" => match value.trim().parse() {
-                Ok(cost) if cost <= COST_MAX => self.rule.cost = cost,
-                Ok(_) | Err(_) => self.bad_rule = Some(name),
-            },
-            // A misspelt demand must not be a demand dropped.
-            _ => self.bad_rule = Some(name),
-        }
-    }
-
     fn finish(&mut self, settings: &Settings, scan: &Scan<'a>) {
         // Pseudo-headers are always there unless Envoy filters.
         self.filtered = !scan.method_seen;
+        self.source = scan.peer.ip();
+        self.read_own_rule(&scan.extensions);
         self.forwarded_for = forwarded::caller(&scan.forwarded, settings.trusted_hops);
         if self.request_id.is_none() {
             self.request_id = harmless_id(scan.stream_id);
@@ -395,6 +244,25 @@ impl<'a> Incoming<'a> {
                 Source::Header(_) | Source::Bearer(_) => {}
             }
         }
+    }
+
+    fn read_own_rule(&mut self, extensions: &Extensions<'a>) {
+        let read = extensions.read().and_then(|own| {
+            let rule = own.over(&Rule::default())?;
+            Ok((own, rule))
+        });
+        match read {
+            Ok((own, rule)) => {
+                self.dry_run = own.dry_run;
+                (self.own, self.rule) = (own, rule);
+            }
+            Err(bad) => self.bad_rule = Some(bad),
+        }
+    }
+
+    /// The fields of the configured rule that the route replaces, for people.
+    pub(super) fn replaced(&self) -> String {
+        self.own.named().collect::<Vec<_>>().join(", ")
     }
 
     fn read_query(&mut self, path: &'a [u8], name: &str) {
@@ -430,19 +298,6 @@ impl<'a> Incoming<'a> {
         }
         values.into_iter().for_each(|value| self.finder.add(value));
         self.cookie_rest = Some(rest);
-    }
-}
-
-fn caller(content_type: &[u8]) -> Caller {
-    let starts = |prefix: &[u8]| {
-        content_type
-            .get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    if starts(b"application/grpc") && !starts(b"application/grpc-web") {
-        Caller::Grpc
-    } else {
-        Caller::Http
     }
 }
 

@@ -3,12 +3,30 @@
 //! A router of path templates prefers the most exact template, which is another order. So templates that a path could
 //! match together never share a router: each router has at most one answer, and the earliest of the answers counts.
 
+mod overrides;
 mod target;
+mod variants;
 
 use crate::domain::request::{Mode, Rule};
 use crate::domain::route::{PathTemplate, RoutePattern, Segment};
 use crate::ext_authz::request::Target;
+pub(super) use overrides::{METHOD_OVERRIDES, Overrides, PATH_OVERRIDES};
+pub use overrides::{MethodOverride, PathOverride};
 use target::{Escapable, plain_host, plain_path};
+use variants::Variants;
+
+/// The rules of `authz.routes`, and how requests are held against them.
+#[derive(Clone, Debug, Default)]
+pub struct RouteSettings {
+    /// In the order of the file.
+    pub rules: Vec<RouteRule>,
+    /// For requests that ask for another method than their own. None: refused as soon as a rule names methods.
+    pub method_override: Option<MethodOverride>,
+    /// For requests that ask for another path than their own. None: refused as soon as a rule has a path.
+    pub path_override: Option<PathOverride>,
+    /// Whether a path is refused that is another spelling of one with a stricter rule.
+    pub refuse_variants: bool,
+}
 
 /// One rule of `authz.routes`.
 #[derive(Clone, Debug)]
@@ -41,8 +59,8 @@ impl RouteRule {
         let RoutePattern {
             methods, host: at, ..
         } = &self.pattern;
-        let is_listed = || methods.iter().any(|known| known.as_bytes() == method);
-        (methods.is_empty() || is_listed()) && at.as_ref().is_none_or(|at| at.matches(host))
+        (methods.is_empty() || self.pattern.names_method(method))
+            && at.as_ref().is_none_or(|at| at.matches(host))
     }
 }
 
@@ -56,6 +74,10 @@ pub struct Routes {
     /// What is read of the path, if a rule has one.
     escapable: Option<Escapable>,
     reads_host: bool,
+    reads_method: bool,
+    method_override: MethodOverride,
+    path_override: PathOverride,
+    variants: Option<Variants>,
 }
 
 /// Templates of which no path matches two, each with its rules in order.
@@ -63,6 +85,14 @@ pub struct Routes {
 struct Group {
     templates: Vec<(PathTemplate, Vec<usize>)>,
     router: matchit::Router<usize>,
+}
+
+/// What a request falls under.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) matched: Matched<usize>,
+    /// Rules that another spelling of its path falls under.
+    pub(super) near: Vec<usize>,
 }
 
 /// The rules that a request falls under.
@@ -75,17 +105,43 @@ pub(super) struct Matched<T> {
 }
 
 impl Routes {
-    /// Prepares rules, in their order. None when there are none.
-    pub fn new(rules: Vec<RouteRule>) -> Option<Self> {
-        if rules.is_empty() {
+    /// Prepares rules, in their order. None when there is nothing to hold a request against.
+    pub fn new(settings: RouteSettings) -> Option<Self> {
+        let rules = settings.rules;
+        let refuses = settings.method_override == Some(MethodOverride::Refuse)
+            || settings.path_override == Some(PathOverride::Refuse);
+        if rules.is_empty() && !refuses {
             return None;
         }
         let paths = || rules.iter().filter_map(|rule| rule.pattern.path.as_ref());
+        let reads_method = rules.iter().any(|rule| !rule.pattern.methods.is_empty());
+        let by_rule = |reads| {
+            if reads {
+                MethodOverride::Refuse
+            } else {
+                MethodOverride::Ignore
+            }
+        };
+        let path_by_rule = |reads| {
+            if reads {
+                PathOverride::Refuse
+            } else {
+                PathOverride::Ignore
+            }
+        };
         let mut routes = Self {
             groups: Vec::new(),
             pathless: Vec::new(),
             escapable: paths().next().map(|_| Escapable::in_templates(paths())),
             reads_host: rules.iter().any(|rule| rule.pattern.host.is_some()),
+            reads_method,
+            method_override: settings
+                .method_override
+                .unwrap_or_else(|| by_rule(reads_method)),
+            path_override: settings
+                .path_override
+                .unwrap_or_else(|| path_by_rule(paths().next().is_some())),
+            variants: settings.refuse_variants.then(|| Variants::of(&rules)),
             rules,
         };
         for at in 0..routes.rules.len() {
@@ -109,7 +165,17 @@ impl Routes {
     }
 
     /// The numbers of the rules for a request, or why it could be read in two ways.
-    pub(super) fn find(&self, target: &Target<'_>) -> Result<Matched<usize>, &'static str> {
+    pub(super) fn find<'a>(
+        &self,
+        target: &Target<'a>,
+        overrides: &Overrides<'a>,
+    ) -> Result<Found, &'static str> {
+        let method = self.method(target, overrides)?;
+        if self.path_override == PathOverride::Refuse
+            && overrides::asks_for_another_path(target, overrides)
+        {
+            return Err("it asks for another path than its own");
+        }
         let path = match &self.escapable {
             Some(escapable) => plain_path(target.path, target.method, escapable)?,
             None => None,
@@ -119,15 +185,36 @@ impl Routes {
             false => &[],
         };
         let mut matched = Matched::default();
-        self.narrow(&mut matched, &self.pathless, target.method, host);
+        self.narrow(&mut matched, &self.pathless, method, host);
         if let Some(path) = path {
             for group in &self.groups {
-                self.narrow(&mut matched, group.at(path), target.method, host);
+                self.narrow(&mut matched, group.at(path), method, host);
             }
         }
         let before = |at: &usize| matched.enforced.is_none_or(|enforced| *at < enforced);
         matched.shadow = matched.shadow.filter(before);
-        Ok(matched)
+        let mut near = match (&self.variants, path) {
+            (Some(variants), Some(path)) => variants.near(path, &self.rules),
+            _ => Vec::new(),
+        };
+        near.retain(|at| !self.rules[*at].shadow && self.rules[*at].takes(method, host));
+        Ok(Found { matched, near })
+    }
+
+    /// The method that a request is matched by. With rules for methods it is one that every reader knows by this name.
+    fn method<'a>(
+        &self,
+        target: &Target<'a>,
+        overrides: &Overrides<'a>,
+    ) -> Result<&'a [u8], &'static str> {
+        let named = |rule: &RouteRule| rule.pattern.names_method(target.method);
+        if self.reads_method
+            && !overrides::is_registered(target.method)
+            && !self.rules.iter().any(named)
+        {
+            return Err("its method is none that is registered, in capitals");
+        }
+        overrides::method(target, overrides, self.method_override)
     }
 
     /// What the rule of a number demands.

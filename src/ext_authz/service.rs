@@ -11,6 +11,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ use crate::authorizer::{Authorizer, Decision, Grant, Outage};
 use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::limit::{LimitName, LimitState};
 use crate::ext_authz::Settings;
-use crate::ext_authz::request::Incoming;
+use crate::ext_authz::credential;
+use crate::ext_authz::request::{BadRule, Incoming};
 use crate::ext_authz::response::{self, Answer};
-use crate::ext_authz::routes::{Matched, RouteRule, Routes};
+use crate::ext_authz::routes::{Matched, RouteSettings, Routes};
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
 pub use body::AnswerBody;
@@ -39,8 +41,6 @@ pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 pub const SERVICE_NAME: &str = "envoy.service.auth.v3.Authorization";
 /// A message that takes longer to arrive is not going to: its memory is taken back.
 const READ_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
-/// How much of a misspelt name is logged.
-const NAME_SHOWN_MAX: usize = 64;
 /// What of the caller's deadline is left for the way back.
 const RETURN_SHARE: u32 = 10;
 
@@ -52,14 +52,19 @@ pub struct CheckService {
     routes: Arc<ArcSwapOption<Routes>>,
     metrics: Arc<Metrics>,
     faults: Arc<Faults>,
+    /// Where a key may be, in words.
+    places: Arc<str>,
 }
 
 /// What every request may meet at once, logged now and then.
 #[derive(Debug, Default)]
 struct Faults {
     unread: Throttle,
-    rule: Throttle,
+    unknown_rule: Throttle,
+    contradiction: Throttle,
     outage: Throttle,
+    /// Checks without pseudo-headers, which Envoy always shows unless it is told to show few headers.
+    filtered: AtomicU64,
 }
 
 impl fmt::Debug for CheckService {
@@ -72,18 +77,26 @@ impl CheckService {
     /// A service over an authorizer.
     pub fn new(authorizer: Arc<Authorizer>, mut settings: Settings, metrics: Arc<Metrics>) -> Self {
         let routes = Routes::new(std::mem::take(&mut settings.routes));
+        let faults: Arc<Faults> = Arc::default();
+        let counted = Arc::clone(&faults);
+        metrics.counter(
+            "keystile_filtered_checks",
+            "Checks without pseudo-headers: Envoy hides headers (allowed_headers), and forged ones among them pass.",
+            move || counted.filtered.load(Ordering::Relaxed),
+        );
         Self {
             authorizer,
             routes: Arc::new(ArcSwapOption::from_pointee(routes)),
+            places: credential::places(&settings.credentials).into(),
             settings: Arc::new(settings),
             metrics,
-            faults: Arc::default(),
+            faults,
         }
     }
 
     /// Replaces the configured rules, in every clone; requests under way keep what they began with.
-    pub fn set_routes(&self, rules: Vec<RouteRule>) {
-        self.routes.store(Routes::new(rules).map(Arc::new));
+    pub fn set_routes(&self, settings: RouteSettings) {
+        self.routes.store(Routes::new(settings).map(Arc::new));
     }
 
     /// Answers one RPC. Never fails: an RPC that fails could let the request pass.
@@ -116,11 +129,14 @@ impl CheckService {
         let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
         };
+        if incoming.filtered {
+            self.note_filtered();
+        }
         if let Some(routes) = &routes {
             incoming.route(routes);
         }
-        if let Some(name) = incoming.bad_rule {
-            self.log_bad_rule(name, &incoming);
+        if let Some(bad) = incoming.bad_rule {
+            self.log_bad_rule(bad);
             self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
         }
@@ -146,7 +162,8 @@ impl CheckService {
                 }
                 response::allow(&allowed, &incoming, &self.settings, &self.authorizer)
             }
-            Ok(Decision::Deny(denial)) => {
+            Ok(Decision::Deny(mut denial)) => {
+                self.name_places(&mut denial);
                 self.metrics
                     .decided(Outcome::Deny(denial.reason), started.elapsed());
                 self.hide_key_in_request_id(&mut incoming);
@@ -176,10 +193,13 @@ impl CheckService {
                 response::allow(&allowed, incoming, &self.settings, &self.authorizer),
                 held_against(&allowed.limits, None),
             ),
-            Ok(Decision::Deny(denial)) => (
-                response::deny(&denial, Some(incoming), false),
-                held_against(&denial.limits, denial.refused_by),
-            ),
+            Ok(Decision::Deny(mut denial)) => {
+                self.name_places(&mut denial);
+                (
+                    response::deny(&denial, Some(incoming), false),
+                    held_against(&denial.limits, denial.refused_by),
+                )
+            }
             Err(outage) => {
                 self.log_outage(&outage);
                 let denial = Denial::because(DenyReason::AuthorizationUnavailable);
@@ -189,13 +209,36 @@ impl CheckService {
         match self.authorizer.explain(&request).await {
             Ok(mut rules) => {
                 rules.extend(limits);
-                rules.extend(incoming.matched.map(matched_rule));
+                let replaced = incoming.replaced();
+                rules.extend(
+                    incoming
+                        .matched
+                        .map(|matched| matched_rule(matched, &replaced)),
+                );
                 response::explained(&answer, &incoming.credential_places(), &rules)
             }
             Err(outage) => {
                 self.log_outage(&outage);
                 answer
             }
+        }
+    }
+
+    /// Who has sent no key learns where one may be.
+    fn name_places(&self, denial: &mut Denial) {
+        if denial.reason == DenyReason::MissingApiKey {
+            denial.detail = Some(self.places.to_string());
+        }
+    }
+
+    /// Said once: it is a matter of configuration, and holds for every request.
+    fn note_filtered(&self) {
+        if self.faults.filtered.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "a Check came without pseudo-headers: Envoy shows only some headers (allowed_headers), and what it hides \
+                 cannot be removed: forged headers under the reserved prefixes, keys in other places, method overrides \
+                 (docs/ENVOY.md); not said again, counted as keystile_filtered_checks_total"
+            );
         }
     }
 
@@ -220,16 +263,19 @@ impl CheckService {
         response::deny(&denial, None, false)
     }
 
-    fn log_bad_rule(&self, name: &[u8], incoming: &Incoming<'_>) {
-        let Some(held_back) = self.faults.rule.admit(self.authorizer.now()) else {
+    fn log_bad_rule(&self, bad: BadRule<'_>) {
+        let throttle = match bad {
+            BadRule::Unknown(_) => &self.faults.unknown_rule,
+            BadRule::OffAndDemands(_) => &self.faults.contradiction,
+        };
+        let Some(held_back) = throttle.admit(self.authorizer.now()) else {
             return;
         };
-        let rule = incoming.rule();
-        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX)]);
         tracing::warn!(
-            mode = ?rule.mode, features = rule.features, scopes = rule.scopes, held_back,
-            "a route's context extension keystile.{name} is not understood: known are keystile.mode (required, optional, off), \
-             keystile.features, keystile.scopes, keystile.cost (0 to 1000000), keystile.dry_run (true, false)"
+            error = %bad, held_back,
+            "a route's context extensions are not understood, so its requests are refused: known are keystile.mode \
+             (required, optional, off; with off nothing else), keystile.features, keystile.scopes, keystile.cost \
+             (0 to 1000000), keystile.dry_run (true, false)"
         );
     }
 
@@ -293,15 +339,18 @@ fn held_against(limits: &[LimitState], refused_by: Option<LimitName>) -> Vec<Che
 }
 
 /// Which configured rule the request fell under, in the words of the configuration.
-fn matched_rule(matched: Matched<usize>) -> Checked {
+fn matched_rule(matched: Matched<usize>, replaced: &str) -> Checked {
     let number = |at: usize| format!("authz.routes[{at}]");
     let enforced = matched
         .enforced
         .map_or_else(|| "no configured rule matches".into(), number);
-    let detail = match matched.shadow.map(number) {
-        Some(shadow) => format!("{enforced}; in shadow {shadow}"),
-        None => enforced,
-    };
+    let mut detail = enforced;
+    if matched.enforced.is_some() && !replaced.is_empty() {
+        detail.push_str(&format!(", whose {replaced} the route replaces"));
+    }
+    if let Some(shadow) = matched.shadow.map(number) {
+        detail.push_str(&format!("; in shadow {shadow}"));
+    }
     Checked {
         criterion: Criterion::Route,
         broken: None,

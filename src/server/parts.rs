@@ -10,8 +10,8 @@ use crate::authorizer::Authorizer;
 use crate::cache::Cache;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{
-    Config, CredentialSource, OnOutage, RedisConfig, RouteConfig, RouteMode, SecretRetention,
-    SignedContextConfig, StoreConfig,
+    self, AuthzConfig, Config, CredentialSource, OnOutage, PathVariants, RedisConfig, RouteConfig,
+    RouteMode, SecretRetention, SignedContextConfig, StoreConfig,
 };
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
@@ -20,7 +20,7 @@ use crate::domain::plan::{Plan, Plans};
 use crate::domain::request::Mode;
 use crate::ext_authz::credential::Source;
 use crate::ext_authz::reserved::ReservedHeaders;
-use crate::ext_authz::routes::RouteRule;
+use crate::ext_authz::routes::{MethodOverride, PathOverride, RouteRule, RouteSettings};
 use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
@@ -334,7 +334,7 @@ impl Live {
         self.cache.set_plans(plans);
         self.limiter.configure(limits::settings(config));
         if let Some((check, authz)) = self.check.as_ref().zip(config.authz.as_ref()) {
-            check.set_routes(authz.routes.iter().map(route_rule).collect());
+            check.set_routes(route_settings(authz));
         }
         if config.abuse.is_some() {
             self.blocks.set(abuse::settings(config));
@@ -416,12 +416,30 @@ fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_aut
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
         trusted_hops: config.abuse.as_ref().map_or(0, |abuse| abuse.trusted_hops),
-        routes: authz.routes.iter().map(route_rule).collect(),
+        routes: route_settings(authz),
         signed_context: authz
             .signed_context
             .as_ref()
             .zip(signing)
             .map(signed_context),
+    }
+}
+
+fn route_settings(authz: &AuthzConfig) -> RouteSettings {
+    let method_override = authz.method_override.map(|policy| match policy {
+        config::MethodOverride::Refuse => MethodOverride::Refuse,
+        config::MethodOverride::Ignore => MethodOverride::Ignore,
+        config::MethodOverride::Honour => MethodOverride::Honour,
+    });
+    let path_override = authz.path_override.map(|policy| match policy {
+        config::PathOverride::Refuse => PathOverride::Refuse,
+        config::PathOverride::Ignore => PathOverride::Ignore,
+    });
+    RouteSettings {
+        rules: authz.routes.iter().map(route_rule).collect(),
+        method_override,
+        path_override,
+        refuse_variants: authz.path_variants == PathVariants::Refuse,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::server::parts::Live;
 use crate::telemetry::metrics::Metrics;
 
 /// What is taken without a restart: sections, and fields of others.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 15] = [
     // Not the section as a whole, nor `trusted_hops`: whether and whom to count is settled at the start.
     "abuse.block",
     "abuse.block_max",
@@ -24,10 +24,13 @@ const LIVE: [&str; 12] = [
     "abuse.max_sources",
     "abuse.window",
     "api_keys",
+    "authz.method_override",
+    "authz.path_override",
+    "authz.path_variants",
     "authz.routes",
     "failure_policy.limiter_outage",
     "plans",
-    // Defaults of `api_keys` and of nothing else.
+    // Defaults of `api_keys` and `authz.path_variants`, and of nothing else.
     "profile",
     "rate_limits",
 ];

@@ -24,6 +24,7 @@ fn each_value_says_where_it_came_from() {
         ("authz.workers", variable("KEYSTILE__AUTHZ__WORKERS")),
         ("authz.listen", Source::File),
         ("authz.store_timeout", Source::Default),
+        ("authz.path_variants", Source::Profile),
         ("cache.ttl", variable("KEYSTILE__CACHE")),
         ("cache.max_stale", Source::Default),
         ("api_keys.max_expiry_days", Source::File),

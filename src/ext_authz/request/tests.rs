@@ -1,3 +1,5 @@
+mod merges;
+
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::{
@@ -8,8 +10,9 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use proptest::prelude::*;
 use prost::Message;
 
+use super::headers::caller;
 use super::*;
-use crate::domain::request::Credential;
+use crate::domain::request::{Credential, Mode};
 
 const PSEUDO: (&str, &str) = (":method", "GET");
 

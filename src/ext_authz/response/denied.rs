@@ -61,7 +61,7 @@ fn words(reason: DenyReason) -> Words {
         DenyReason::MissingApiKey => (
             &UNAUTHENTICATED,
             "API key required",
-            "Send your API key with the request.",
+            "Send your API key with the request: {}.",
         ),
         DenyReason::InvalidApiKey => (
             &UNAUTHENTICATED,

@@ -28,7 +28,16 @@ fn rule(text: &str) -> RouteRule {
 }
 
 fn routes(rules: &[&str]) -> Routes {
-    Routes::new(rules.iter().map(|text| rule(text)).collect()).unwrap()
+    settled(&RouteSettings::default(), rules)
+}
+
+fn settled(settings: &RouteSettings, rules: &[&str]) -> Routes {
+    let rules = rules.iter().map(|text| rule(text)).collect();
+    Routes::new(RouteSettings {
+        rules,
+        ..settings.clone()
+    })
+    .unwrap()
 }
 
 fn find(
@@ -37,11 +46,13 @@ fn find(
     host: &[u8],
     path: &[u8],
 ) -> Result<Matched<usize>, &'static str> {
-    routes.find(&Target {
+    let target = Target {
         method: method.as_bytes(),
         authority: host,
         path,
-    })
+    };
+    let found = routes.find(&target, &Overrides::default());
+    found.map(|found| found.matched)
 }
 
 #[test]
@@ -72,7 +83,6 @@ fn the_first_rule_that_matches_decides() {
         ("HEAD", "example.com", "/v1/images/7/x/y", Some(3), None),
         ("GET", "x", "/v1/images", Some(3), None),
         ("PUT", "x", "/v1", Some(4), None),
-        ("get", "x", "/v1", Some(6), Some(5)),
         ("GET", "x", "/v1/", Some(6), Some(5)),
         ("GET", "x", "/v12", None, None),
         ("GET", "x", "/V1/a", None, None),
@@ -193,6 +203,215 @@ fn paths_and_hosts_are_read_only_where_a_rule_has_one() {
     assert_eq!(find(&methods, "GET", b"@", b"*").unwrap().enforced, Some(0));
 }
 
+#[test]
+fn with_rules_for_methods_a_method_is_one_that_every_reader_knows() {
+    let with = routes(&["POST - -", "M-SEARCH - -"]);
+    for method in [
+        "post", "Post", "pOST", "get", "", "FOO", "POST ", "P_OST", "POSTS", "\u{fc}", "*",
+    ] {
+        let why = find(&with, method, b"x", b"/").unwrap_err();
+        assert!(why.contains("method"), "{method}: {why}");
+        assert!(
+            find(&routes(&["- - /x"]), method, b"x", b"/").is_ok(),
+            "{method}"
+        );
+    }
+    for method in [
+        "POST",
+        "GET",
+        "PROPFIND",
+        "VERSION-CONTROL",
+        "QUERY",
+        "M-SEARCH",
+    ] {
+        assert!(find(&with, method, b"x", b"/").is_ok(), "{method}");
+    }
+}
+
+/// Method, path, what the header asks for; which rule it falls under by each policy.
+#[test]
+fn a_request_for_another_method_is_matched_by_what_the_operator_says() {
+    let rules = ["PUT,DELETE - -", "POST - -", "GET,HEAD - -"];
+    let by = |policy, (method, path, asked): (&str, &str, &[&str])| {
+        let routes = settled(
+            &RouteSettings {
+                method_override: policy,
+                ..RouteSettings::default()
+            },
+            &rules,
+        );
+        let target = Target {
+            method: method.as_bytes(),
+            authority: b"x",
+            path: path.as_bytes(),
+        };
+        let overrides = Overrides {
+            methods: asked.iter().map(|text| text.as_bytes()).collect(),
+            ..Overrides::default()
+        };
+        let found = routes.find(&target, &overrides);
+        found.map(|found| found.matched.enforced).ok().flatten()
+    };
+    for (request, refused, honoured, ignored) in [
+        (("POST", "/", &[][..]), Some(1), Some(1), Some(1)),
+        (("POST", "/", &["", "POST"]), Some(1), Some(1), Some(1)),
+        (("POST", "/", &["DELETE"]), None, Some(0), Some(1)),
+        (("POST", "/", &["delete"]), None, Some(0), Some(1)),
+        (("POST", "/", &["DELETE", "PUT"]), None, None, Some(1)),
+        (("POST", "/", &["DELETE,PUT"]), None, None, Some(1)),
+        (("POST", "/", &["GET"]), None, None, Some(1)),
+        (("POST", "/", &["post"]), None, None, Some(1)),
+        (("DELETE", "/", &["GET"]), None, None, Some(0)),
+        (("GET", "/", &["DELETE"]), None, None, Some(2)),
+        (("POST", "/?_method=DELETE", &[]), None, Some(0), Some(1)),
+        (("POST", "/?a&%5fmethod=put", &[]), None, Some(0), Some(1)),
+        (
+            ("POST", "/?X-HTTP-Method-Override=PUT", &[]),
+            None,
+            Some(0),
+            Some(1),
+        ),
+        (
+            ("POST", "/?_method=DELETE&_method=PUT", &[]),
+            None,
+            None,
+            Some(1),
+        ),
+        (("GET", "/?_method=", &[]), Some(2), Some(2), Some(2)),
+        (("GET", "/_method=PUT", &[]), Some(2), Some(2), Some(2)),
+    ] {
+        for (policy, expected) in [
+            (None, refused),
+            (Some(MethodOverride::Refuse), refused),
+            (Some(MethodOverride::Honour), honoured),
+            (Some(MethodOverride::Ignore), ignored),
+        ] {
+            assert_eq!(by(policy, request), expected, "{request:?} {policy:?}");
+        }
+    }
+}
+
+#[test]
+fn overrides_are_refused_without_a_rule_that_they_could_pass_only_when_told_to() {
+    let overrides = Overrides {
+        methods: vec![b"PUT"],
+        paths: vec![b"/admin"],
+    };
+    let target = Target {
+        method: b"GET",
+        authority: b"x",
+        path: b"/x",
+    };
+    let refuse = RouteSettings {
+        method_override: Some(MethodOverride::Refuse),
+        ..RouteSettings::default()
+    };
+    assert!(Routes::new(RouteSettings::default()).is_none());
+    assert!(
+        Routes::new(refuse)
+            .unwrap()
+            .find(&target, &overrides)
+            .is_err()
+    );
+    assert!(
+        routes(&["- a.b -"])
+            .find(
+                &Target {
+                    authority: b"a.b",
+                    ..target
+                },
+                &overrides
+            )
+            .is_ok()
+    );
+    assert!(
+        routes(&["- - /x"]).find(&target, &overrides).is_err(),
+        "the path"
+    );
+    let ignore = RouteSettings {
+        path_override: Some(PathOverride::Ignore),
+        ..RouteSettings::default()
+    };
+    assert!(
+        settled(&ignore, &["- - /x"])
+            .find(&target, &overrides)
+            .is_ok()
+    );
+    for (asked, refused) in [
+        ("", false),
+        ("/x", false),
+        ("/x?y", false),
+        ("https://api.test/x", false),
+        ("/X", true),
+        ("/x/", true),
+        ("x", true),
+        ("https://api.test", true),
+        ("https://api.test/admin", true),
+        ("/a://b/x", true),
+    ] {
+        let overrides = Overrides {
+            paths: vec![asked.as_bytes()],
+            ..Overrides::default()
+        };
+        assert_eq!(
+            routes(&["- - /x"]).find(&target, &overrides).is_err(),
+            refused,
+            "{asked}"
+        );
+    }
+}
+
+/// Path, and the rules that another spelling of it falls under.
+#[test]
+fn another_spelling_of_a_path_is_noticed() {
+    let strict = RouteSettings {
+        refuse_variants: true,
+        ..RouteSettings::default()
+    };
+    let routes = settled(
+        &strict,
+        &[
+            "- - /health",
+            "- - /admin/{*rest}",
+            "POST - /v1/images/{id}",
+            "- - /v1/Reports.csv",
+            "- - /v1/{a}/b shadow",
+            "- - /{*rest}",
+        ],
+    );
+    for (path, near) in [
+        ("/admin/1", &[][..]),
+        ("/ADMIN/1", &[1]),
+        ("/admin./1", &[1]),
+        ("/admin%20/1", &[1]),
+        ("/Admin", &[1]),
+        ("/admin.json", &[1]),
+        ("/Health", &[0]),
+        ("/health%3Fx", &[0]),
+        ("/v1/images/Abc.png", &[]),
+        ("/v1/IMAGES/Abc.png", &[2]),
+        ("/v1/reports.csv", &[3]),
+        ("/v1/Reports.csv", &[]),
+        ("/V1/x/b", &[]),
+        ("/x/y.z", &[]),
+        ("/", &[]),
+    ] {
+        let target = Target {
+            method: b"POST",
+            authority: b"x",
+            path: path.as_bytes(),
+        };
+        let found = routes.find(&target, &Overrides::default()).unwrap();
+        assert_eq!(found.near, near, "{path}");
+        let lenient = super::tests::routes(&["- - /admin/{*rest}"]);
+        let found = lenient.find(&target, &Overrides::default()).unwrap();
+        assert!(
+            found.near.is_empty(),
+            "{path}: not unless it is switched on"
+        );
+    }
+}
+
 /// What `matches` says of one rule, told without a router.
 fn obviously(rule: &RouteRule, method: &str, host: &str, path: Option<&str>) -> bool {
     let pattern = &rule.pattern;
@@ -235,7 +454,7 @@ proptest! {
             .iter()
             .map(|(methods, host, path, shadow)| rule(&format!("{methods} {host} {path}{shadow}")))
             .collect();
-        let routes = Routes::new(rules.clone()).unwrap();
+        let routes = Routes::new(RouteSettings { rules: rules.clone(), ..RouteSettings::default() }).unwrap();
         for (method, host, path) in &requests {
             let found = find(&routes, method, host.as_bytes(), path.as_bytes());
             let no_path = path.is_empty();

@@ -5,6 +5,7 @@ use prost::Message;
 use super::*;
 use crate::domain::request::Mode;
 use crate::domain::route::RoutePattern;
+use crate::ext_authz::routes::RouteRule;
 use crate::ext_authz::testing::{World, message};
 
 fn framed(message: &[u8]) -> Vec<u8> {
@@ -174,19 +175,30 @@ async fn rules_are_replaced_in_every_clone_and_by_what_a_route_says() {
         CheckResponse::decode(answer).unwrap().status.unwrap().code
     };
     assert_eq!(code(&[]).await, 16, "no rule: a key is needed");
-    world.service().set_routes(vec![rule(Mode::Off, "")]);
+    let set = |rules| {
+        world.service().set_routes(RouteSettings {
+            rules,
+            ..RouteSettings::default()
+        });
+    };
+    set(vec![rule(Mode::Off, "")]);
     assert_eq!(code(&[]).await, 0, "the rule says off");
     assert_eq!(
         code(&[("keystile.cost", "2")]).await,
-        16,
-        "the route has its own rule"
+        14,
+        "off, and yet something to be charged"
     );
+    let required = [("keystile.cost", "2"), ("keystile.mode", "required")];
+    assert_eq!(code(&required).await, 16, "the route has its own mode");
     assert_eq!(code(&[("other.product", "2")]).await, 0);
-    world
-        .service()
-        .set_routes(vec![rule(Mode::Optional, "export")]);
+    set(vec![rule(Mode::Optional, "export")]);
     assert_eq!(code(&[]).await, 16, "a feature needs a key");
     assert_eq!(code(&[("keystile.mode", "off")]).await, 0);
-    world.service().set_routes(Vec::new());
+    assert_eq!(
+        code(&[("keystile.cost", "2")]).await,
+        16,
+        "the cost alone takes nothing else of the rule away"
+    );
+    set(Vec::new());
     assert_eq!(code(&[]).await, 16);
 }

@@ -7,6 +7,9 @@ fn a_refusal_says_what_is_wrong_and_never_reaches_the_upstream() {
 
 const TABLE: &str = r#"
 no key                                                   | default | GET /orders                                                   | 401 missing_api_key ; client www-authenticate: *
+no key, and where one may be                             | default | GET /orders?where                                             | 401 missing_api_key ; says in the header x-api-key or as a bearer token in authorization
+no key, and where one may be as configured               | places  | GET /orders?where                                             | 401 missing_api_key ; says in the query parameter api_key or in the cookie api_key
+no key, and where one may be, for gRPC                   | renamed | GRPC /shop.Orders/List                                        | grpc 16 ; says in the header x-acme-auth
 an empty key is no key                                   | default | GET /orders ; x-api-key:                                      | 401 missing_api_key
 basic credentials are no key                             | default | GET /orders ; authorization: Basic dTpw                       | 401 missing_api_key ; client www-authenticate: *
 bearer without a token is refused                        | default | GET /orders ; authorization: Bearer                           | 401 missing_api_key

@@ -32,6 +32,9 @@ pub(crate) fn problems(world: &World, row: &Row) -> Vec<String> {
     let bodiless = matches!(request.method.as_str(), "HEAD" | "CONNECT");
     let reply = if request.method == "GRPC" {
         grpc::call(port, &request.target, &request.http2_headers(&row.id))
+    } else if let Some(method) = request.method.strip_prefix("H2:") {
+        let headers = request.http2_headers(&row.id);
+        grpc::send(port, method, &request.target, &headers, b"")
     } else {
         match http1::send(port, &request.http1_bytes(&row.id), bodiless) {
             Ok(reply) => reply,
@@ -100,9 +103,11 @@ impl Result<'_> {
         problems
     }
 
-    /// Under a reserved prefix, as an upstream would read it that takes `_` for `-`.
+    /// Under a reserved prefix, as an upstream would read it that takes every sign for `-`.
     fn is_reserved(&self, name: &str) -> bool {
-        let name = name.replace('_', "-").to_lowercase();
+        let name = name
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+            .to_lowercase();
         self.reserved.iter().any(|prefix| name.starts_with(prefix))
     }
 

@@ -23,6 +23,47 @@ a configured scope that the key lacks                    | routed  | GET /v1/ord
 a rule for hosts stands before a rule for paths          | routed  | GET /v1/orders ; host: A.open.test:8080                       | 200 ; anonymous
 a host that is no name                                   | routed  | GET /v1/orders ; host: a@b.open.test ; x-api-key: {live}      | 400 ambiguous_request ; says host
 what a route says of its own replaces the rules          | routed  | GET /off                                                      | 200 ; anonymous
+a route that names a cost alone keeps the rule's scopes  | routed  | GET /costly ; x-api-key: {live}                               | 403 scope_not_granted ; says admin
+a route that is free keeps the rule's scopes             | routed  | GET /free ; x-api-key: {live}                                 | 403 scope_not_granted ; says admin
+a route that asks for a feature where the rule is off    | routed  | GET /export                                                   | 503 authorization_unavailable
+the same with a key                                      | routed  | GET /export/x ; x-api-key: {live}                             | 503 authorization_unavailable
+a method in small letters, over HTTP/2                   | routed  | H2:post /v1/images/7 ; x-api-key: {live}                      | 400 ambiguous_request ; says method
+a method in small letters does not open GET              | routed  | H2:get /v1/images/7 ; x-api-key: {live}                       | 400 ambiguous_request ; says method
+a method in mixed letters                                | routed  | H2:Post /public/x                                             | 400 ambiguous_request ; says method
+a method that nobody has registered                      | routed  | H2:JEFF /public/x                                             | 400 ambiguous_request ; says method
+a registered method over HTTP/2                          | routed  | H2:PROPFIND /public/x                                         | 200 ; anonymous
+a header that asks for another method                    | routed  | POST /v1/images/7 ; x-api-key: {live} ; x-http-method-override: GET | 400 ambiguous_request ; says another method
+the same in small letters                                | routed  | GET /v1/images/7 ; x-api-key: {live} ; x-http-method-override: post | 400 ambiguous_request ; says another method
+the same by another header                               | routed  | GET /v1/images/7 ; x-api-key: {live} ; X-Method-Override: PUT | 400 ambiguous_request
+the same by a third                                      | routed  | GET /v1/images/7 ; x-api-key: {live} ; x-http-method: DELETE  | 400 ambiguous_request
+underscores do not hide an override                      | routed  | GET /v1/images/7 ; x-api-key: {live} ; x_http_method_override: POST | 400 ambiguous_request
+an override twice, raw                                   | routed-raw | GET /v1/images/7 ; x-api-key: {live} ; x-http-method: GET ; x-http-method: POST | 400 ambiguous_request
+a query that asks for another method                     | routed  | GET /v1/images/7?_method=POST ; x-api-key: {live}             | 400 ambiguous_request ; says another method
+an encoded query that asks for another method            | routed  | GET /v1/images/7?%5Fmethod=post ; x-api-key: {live}           | 400 ambiguous_request
+an override on an open route                             | routed  | GET /public/x ; x-http-method-override: POST                  | 400 ambiguous_request
+an override that asks for the same method                | routed  | GET /v1/images/7 ; x-api-key: {live} ; x-http-method-override: GET | 200 ; up x-tenant-id: acme
+an override where no rule names methods                  | default | GET /orders ; x-api-key: {live} ; x-http-method-override: POST | 200 ; up x-tenant-id: acme
+a header that asks for another path                      | routed  | GET /public/x ; x-original-url: /v1/orders                    | 400 ambiguous_request ; says another path
+another header that asks for another path               | routed  | GET /public/x ; x-rewrite-url: /v1/orders                     | 400 ambiguous_request ; says another path
+a header that names the same path                        | routed  | GET /public/x ; x-original-url: https://api.test/public/x?a   | 200 ; anonymous
+
+the path of a stricter rule in capitals                  | wary    | GET /v1/ADMIN/1                                               | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with a dot                   | wary    | GET /v1/admin./1                                              | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with a blank                 | wary    | GET /v1/admin%20/1                                            | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with both                    | wary    | GET /v1/Admin.%20.                                            | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with another letter form     | wary    | GET /v1/%EF%BC%A1dmin/1                                       | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with a long s                | wary    | POST /v1/report%C5%BF                                         | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with an invisible letter     | wary    | GET /v1/ad%E2%80%8Bmin/1                                      | 400 ambiguous_request ; says another spelling
+the path of a stricter rule with an extension            | wary    | POST /v1/reports.json                                         | 400 ambiguous_request ; says another spelling
+the path of a stricter rule before an encoded query      | wary    | POST /v1/reports%3Fx                                          | 400 ambiguous_request ; says another spelling
+the path of a stricter rule before a stream's name       | wary    | GET /v1/admin::$DATA/1                                        | 400 ambiguous_request ; says another spelling
+a blank as a segment                                     | wary    | GET /v1/%20/admin/1                                           | 400 ambiguous_request ; says another spelling
+another spelling that opens a public path is odd too     | wary    | GET /PUBLIC/x ; x-api-key: {live}                             | 200 ; up x-tenant-id: acme
+another spelling of a rule that asks for less            | wary    | GET /V1/other                                                 | 401 missing_api_key
+a name in capitals where a rule has none                 | wary    | GET /v1/images/Logo.PNG                                       | 200 ; anonymous
+the stricter rule itself                                 | wary    | GET /v1/admin/1 ; x-api-key: {live}                           | 403 scope_not_granted ; says admin
+an earlier rule for the same path                        | wary    | GET /v1/reports                                               | 200 ; anonymous
+another spelling where nobody minds                      | routed  | GET /v1/Images/7 ; x-api-key: {live}                          | 200 ; up x-tenant-id: acme
 dots with path rules                                     | routed  | GET /public/../v1/orders                                      | 400 ambiguous_request ; says dot segment
 encoded dots with path rules                             | routed  | GET /public/%2e%2e/v1/orders                                  | 400 ambiguous_request
 an encoded slash with path rules                         | routed  | GET /public/..%2fv1/orders ; x-api-key: {live}                | 400 ambiguous_request ; says encoded slash

@@ -1,7 +1,7 @@
 //! How a row is written: `what it shows | listener | request | outcome`, one line each.
 //!
-//! A request is `METHOD target ; header: value ; …` over HTTP/1.1, byte by byte as written, or `GRPC path ; …` over
-//! HTTP/2. `; body 5MiB` adds that much body. `{live}` is the token of that name, `{live.id}` its key id,
+//! A request is `METHOD target ; header: value ; …` over HTTP/1.1, byte by byte as written, `GRPC path ; …` over
+//! HTTP/2, or `H2:method path ; …` over HTTP/2 with the method as written. `; body 5MiB` adds that much body. `{live}` is the token of that name, `{live.id}` its key id,
 //! `{a*300}` three hundred letters a (a `%` in it counts), `\xff` and `\r\n` the bytes they say.
 //!
 //! An outcome starts with

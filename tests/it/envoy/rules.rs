@@ -1,8 +1,17 @@
 //! What a route asks for by its context extensions (DESIGN 3.4).
 
+use super::world::World;
+
 #[test]
 fn a_route_gets_what_its_context_extensions_ask_for() {
     super::check(TABLE);
+    let log = World::get().instance("default").keystile.log();
+    for part in [
+        "context extensions are not understood",
+        "the mode is off and keystile.",
+    ] {
+        assert!(log.contains(part), "{part} is not in the log:\n{log}");
+    }
 }
 
 const TABLE: &str = r#"
@@ -36,6 +45,14 @@ a client cannot claim a feature                          | default | GET /export
 a scope that the key has                                 | default | GET /read ; x-api-key: {reader}                               | 200 ; up x-api-key-scopes: read
 two scopes, both there                                   | default | GET /change ; x-api-key: {live}                               | 200 ; up x-api-key-scopes: read,write
 a scope for a key without any                            | default | GET /read ; x-api-key: {second}                               | 403 scope_not_granted ; says read
+a virtual host that is off, a route that asks for a scope | default | GET /read ; host: off.test                                    | 503 authorization_unavailable
+the same where Envoy lets errors pass                    | open    | GET /read ; host: off.test                                    | 503 authorization_unavailable
+the same with a key that has the scope                   | default | GET /read ; host: off.test ; x-api-key: {reader}              | 503 authorization_unavailable
+a virtual host that is off, a route that asks for a feature | default | GET /images ; host: off.test                                | 503 authorization_unavailable
+a route that is off and has its price                    | default | GET /contradiction                                            | 503 authorization_unavailable
+a virtual host that is off, a route without a price      | default | GET /free ; host: off.test                                    | 200 ; anonymous
+a virtual host that is off                               | default | GET /other ; host: off.test                                   | 200 ; anonymous
+a virtual host that is off, a route that has its own mode | default | GET /optional-export ; host: off.test                        | 401 missing_api_key
 extensions of another product mean nothing here          | default | GET /other ; x-api-key: {live}                                | 200 ; up x-tenant-id: acme
 extensions of another product do not open a route        | default | GET /other                                                    | 401 missing_api_key
 a feature over the Unix socket                           | socket  | GET /export ; x-api-key: {live}                               | 403 feature_not_enabled

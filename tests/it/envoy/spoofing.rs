@@ -38,6 +38,16 @@ underscores do not hide a key name                       | default | GET /orders
 underscores do not hide a name nobody knows              | default | GET /orders ; x-api-key: {live} ; x_tenant_evil: evil         | 200 ; up no x_tenant_evil
 underscores do not hide metadata                         | default | GET /orders ; x-api-key: {live} ; x_tenant_meta_foo: evil     | 200 ; up no x_tenant_meta_foo
 underscores do not hide a name, raw                      | raw     | GET /orders ; x-api-key: {live} ; x_tenant_id: evil           | 200 ; up x-tenant-id: acme ; up no x_tenant_id
+dots do not hide a name                                  | default | GET /orders ; x-api-key: {live} ; x.tenant.id: evil           | 200 ; up x-tenant-id: acme ; up no x.tenant.id
+bangs do not hide a name                                 | default | GET /orders ; x-api-key: {live} ; x!tenant!id: evil           | 200 ; up x-tenant-id: acme ; up no x!tenant!id
+tildes do not hide a name                                | default | GET /orders ; x-api-key: {live} ; x~tenant~plan: evil         | 200 ; up no x~tenant~plan
+signs of many kinds do not hide a name                   | default | GET /orders ; x-api-key: {live} ; X^api`key*owner: evil ; x+tenant'meta&x: evil ; x#tenant$name: evil ; x%api.key_id: evil | 200 ; up x-api-key-owner: alice ; up no x^api`key*owner ; up no x+tenant'meta&x
+dots do not hide a name, raw                             | raw     | GET /orders ; x-api-key: {live} ; x.tenant.id: evil           | 200 ; up no x.tenant.id
+dots do not hide a name, validated                       | strict  | GET /orders ; x-api-key: {live} ; x.tenant.id: evil ; x!tenant!evil: evil | 200 ; up x-tenant-id: acme ; up no x.tenant.id
+dots do not hide a name on a route that is off           | default | GET /off ; x.tenant.id: evil ; x~api~key~id: evil             | 200 ; anonymous
+dots do not hide a name that Keystile cannot see         | blind   | GET /orders ; x-api-key: {live} ; x.tenant.id: evil ; x!tenant!plan: evil ; x~api~key~owner: evil | 200 ; up no x.tenant.id ; up no x!tenant!plan
+dots do not hide a connection's nominee                  | default | GET /orders ; x-api-key: {live} ; connection: upgrade, x.tenant.id ; upgrade: websocket | 400 ambiguous_request
+another sign in the key's header goes no further         | default | GET /orders ; x-api-key: {live} ; x.api.key: {second}         | 200 ; up no x.api.key
 underscores do not hide a name that Keystile cannot see  | few     | GET /orders ; x-api-key: {live} ; x_tenant_id: evil           | 200 ; up x-tenant-id: acme ; up no x_tenant_id
 a forged tenant that Keystile cannot see                 | blind   | GET /orders ; x-api-key: {live} ; x-tenant-id: evil           | 200 ; up x-tenant-id: acme
 a forged plan that Keystile cannot see                   | blind   | GET /orders ; x-api-key: {bare} ; x-tenant-plan: evil         | 200 ; up no x-tenant-plan

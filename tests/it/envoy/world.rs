@@ -1,4 +1,4 @@
-//! What every table is asked against: six Keystiles with one seed, one upstream, one Envoy.
+//! What every table is asked against: seven Keystiles with one seed, one upstream, one Envoy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,7 +48,20 @@ const ROUTES: &str = r#"
   - {path: "/v1/{*rest}", scopes: [admin], shadow: true}
   - {host: "*.open.test", mode: optional}
   - {path: "/v1/{*rest}", scopes: [read]}
-  - {path: "/off", features: [export]}"#;
+  - {path: "/off", features: [export]}
+  - {path: "/costly", scopes: [admin]}
+  - {path: "/free", scopes: [admin]}
+  - {path: "/export/{*rest}", mode: off}"#;
+
+/// The rules of the instance `wary`, which takes no other spelling for a path.
+const WARY: &str = r#"
+  path_variants: refuse
+  routes:
+  - {path: "/public/{*rest}", mode: off}
+  - {methods: [GET], path: "/v1/reports", mode: optional}
+  - {path: "/v1/reports", scopes: [write]}
+  - {path: "/v1/admin/{*rest}", scopes: [admin]}
+  - {path: "/v1/{*rest}", mode: off}"#;
 
 /// Name, settings, reserved prefixes.
 const INSTANCES: &[(&str, Settings, &[&str])] = &[
@@ -80,6 +93,14 @@ const INSTANCES: &[(&str, Settings, &[&str])] = &[
         "routed",
         Settings {
             authz: ROUTES,
+            more: "",
+        },
+        STANDARD,
+    ),
+    (
+        "wary",
+        Settings {
+            authz: WARY,
             more: "",
         },
         STANDARD,
@@ -317,6 +338,8 @@ fn listeners() -> Vec<Listener> {
         filter("places-raw", "places", json!({"encode_raw_headers": true})),
         plain("renamed", "renamed"),
         plain("routed", "routed"),
+        filter("routed-raw", "routed", json!({"encode_raw_headers": true})),
+        plain("wary", "wary"),
         Listener {
             authz: "routed",
             ..manager(
@@ -380,6 +403,10 @@ fn routes() -> Value {
         route("/read", &json!({"keystile.scopes": "read"})),
         route("/change", &json!({"keystile.scopes": "read,write"})),
         route("/other", &json!({"product": "unrelated"})),
+        route(
+            "/contradiction",
+            &json!({"keystile.mode": "off", "keystile.cost": "2"})
+        ),
         route("/free", &json!({"keystile.cost": "0"})),
         route("/costly", &json!({"keystile.cost": "3"})),
         // For `routed`: Keystile's own rules say what these need.

@@ -183,7 +183,16 @@ fn listener(listener: &Listener, routes: &Value, log: &Path) -> Value {
         "normalize_path": false,
         "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
         "access_log": [access_log(log)],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        "route_config": {"virtual_hosts": [
+            {"name": "all", "domains": ["*"], "routes": routes},
+            // Envoy merges what a virtual host says with what its routes say.
+            {
+                "name": "off",
+                "domains": ["off.test"],
+                "routes": routes,
+                "typed_per_filter_config": told(&json!({"keystile.mode": "off"})),
+            },
+        ]},
         "http_filters": [
             {"name": "envoy.filters.http.ext_authz", "typed_config": filter},
             {"name": "envoy.filters.http.router", "typed_config":
@@ -282,21 +291,22 @@ fn with_type(name: &str, mut value: Value) -> Value {
 
 /// A route to the upstream, with what its `ext_authz` is told.
 pub(crate) fn route(prefix: &str, context: &Value) -> Value {
-    let per_route = if context.is_null() {
-        json!({"disabled": true})
-    } else {
-        json!({"check_settings": {"context_extensions": context}})
-    };
     let mut route = match prefix {
         "CONNECT" => json!({"match": {"connect_matcher": {}}}),
         _ => json!({"match": {"prefix": prefix}}),
     };
     route["route"] = json!({"cluster": "upstream"});
-    route["typed_per_filter_config"] = json!({
-        "envoy.filters.http.ext_authz": with_type(
-            "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
-            per_route,
-        ),
-    });
+    route["typed_per_filter_config"] = told(context);
     route
+}
+
+/// What `ext_authz` is told for one route, or for all of a virtual host.
+fn told(context: &Value) -> Value {
+    let settings = if context.is_null() {
+        json!({"disabled": true})
+    } else {
+        json!({"check_settings": {"context_extensions": context}})
+    };
+    let name = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute";
+    json!({"envoy.filters.http.ext_authz": with_type(name, settings)})
 }
