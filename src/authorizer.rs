@@ -43,7 +43,10 @@ impl Outage {
     pub fn is_of_the_store(&self) -> bool {
         match self {
             Self::Key(LoadError::Store(_) | LoadError::Timeout(_)) => true,
-            Self::Key(LoadError::Record(_) | LoadError::Rollback { .. }) | Self::Limits(_) => false,
+            Self::Key(
+                LoadError::Damaged(_) | LoadError::Record(_) | LoadError::Rollback { .. },
+            )
+            | Self::Limits(_) => false,
         }
     }
 }

@@ -73,6 +73,10 @@ pub enum LoadError {
     /// The store did not answer, or not in time.
     #[error("the store could not be asked")]
     Store(#[source] Arc<StoreError>),
+    /// What lies in the key's or the tenant's place is nothing that we write. No outage: whoever can write to the
+    /// store could bring it about.
+    #[error("a stored entry cannot be used")]
+    Damaged(#[source] Arc<StoreError>),
     /// What it answered cannot be used.
     #[error("a stored record cannot be used")]
     Record(#[source] Arc<RecordError>),

@@ -8,6 +8,7 @@ mod admin_auth;
 mod authz;
 mod cache;
 mod connection;
+mod damage;
 mod file_watch;
 pub mod files;
 pub mod fleet;
@@ -147,7 +148,7 @@ pub async fn run(
         start_notes(&parts, &metrics, &ops_tasks, &ops_stop);
         start_rotations(&parts, &metrics, &tasks, &stop);
     }
-    let ops = ops::router(&health, &metrics, signing.as_ref());
+    let ops = ops::router(&health, &metrics, &parts.store, signing.as_ref());
     serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
 
     drop(starting);

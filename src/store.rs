@@ -11,6 +11,7 @@
 
 pub mod budgets;
 pub mod codec;
+pub mod damage;
 pub mod records;
 pub mod redb;
 pub mod redis;
@@ -27,6 +28,7 @@ use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use budgets::{Settle, Settled};
+use damage::Damage;
 
 /// A store's answer, to be awaited.
 pub type StoreFuture<'a, T, E = StoreError> =
@@ -161,7 +163,7 @@ pub enum CountChange {
         /// The most live keys of all tenants together, if limited.
         total: Option<u64>,
     },
-    /// One less. Where none is counted the store is [`StoreError::Damaged`].
+    /// One less. Where none is counted it stays so: counts that were lost keep nobody from revoking a key.
     Remove,
 }
 
@@ -239,6 +241,9 @@ pub trait Watcher: Send + Sync + 'static {
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What and where it is.
     fn info(&self) -> StoreInfo;
+
+    /// The damage that was met in it.
+    fn damage(&self) -> &Damage;
 
     /// Remembers which keyring the store is sealed with at first use, and compares ever after.
     /// Answers the id that it remembers.

@@ -11,6 +11,7 @@ use crate::crypto::envelope::OpenError;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
+use crate::store::damage::Entry;
 use crate::store::records::{self, RecordError};
 
 /// What a load of a key ends in, shared by all who waited for it.
@@ -41,6 +42,9 @@ impl From<RecordError> for Failure {
 impl From<Failure> for LoadError {
     fn from(failure: Failure) -> Self {
         match failure {
+            Failure::Store(error) if matches!(*error, StoreError::Damaged(_)) => {
+                Self::Damaged(error)
+            }
             Failure::Store(error) => Self::Store(error),
             Failure::Record(error) => Self::Record(error),
             Failure::Rollback { found, seen } => Self::Rollback { found, seen },
@@ -68,7 +72,7 @@ impl Cache {
             LoadError::Store(_) | LoadError::Timeout(_) => {
                 self.stale(id, old, now).map(Some).ok_or(error)
             }
-            LoadError::Record(_) | LoadError::Rollback { .. } => Err(error),
+            LoadError::Damaged(_) | LoadError::Record(_) | LoadError::Rollback { .. } => Err(error),
         }
     }
 
@@ -133,10 +137,14 @@ impl Cache {
     ) -> KeyResult {
         // What is in memory now, which may be newer than what this check saw there.
         let old = self.keys.peek(&id).or_else(|| old.cloned());
-        let Some(row) = self.store.index(id).await? else {
+        let damage = self.store.damage();
+        let found = self.store.index(id).await;
+        let found = found.inspect_err(|error| damage.read(Entry::Index, None, error));
+        let Some(row) = found? else {
             return Ok(None);
         };
-        let claimed = records::claimed_tenant(&row)?;
+        let claimed = records::claimed_tenant(&row);
+        let claimed = claimed.inspect_err(|error| damage.met(Entry::Index, None, error))?;
         let Some(tenant) = self.tenant(&claimed, now).await? else {
             return Ok(None);
         };
@@ -146,7 +154,7 @@ impl Cache {
                 source: OpenError::OtherDataKey,
                 ..
             }) => return Ok(None),
-            opened => opened?,
+            opened => opened.inspect_err(|error| damage.unopened(&claimed, error))?,
         };
         // Another key in the same place, of a tenant that was deleted meanwhile, is not a state of the old one.
         let old = old.filter(|old| old.is_of(&access));
@@ -197,10 +205,14 @@ impl Cache {
         now: Timestamp,
         old: Option<Arc<CachedTenant>>,
     ) -> TenantResult {
-        let Some(row) = self.store.tenant(id).await? else {
+        let damage = self.store.damage();
+        let found = self.store.tenant(id).await;
+        let found = found.inspect_err(|error| damage.read(Entry::Tenant, Some(id), error));
+        let Some(row) = found? else {
             return Ok(None);
         };
-        let (tenant, data_key) = records::open_tenant(&self.keyring, &row)?;
+        let opened = records::open_tenant(&self.keyring, &row);
+        let (tenant, data_key) = opened.inspect_err(|error| damage.unopened(id, error))?;
         let same = old.filter(|old| old.data_key.id() == data_key.id());
         if let Some(old) = same.filter(|old| tenant.version < old.access().version) {
             return Err(Failure::Rollback {

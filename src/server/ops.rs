@@ -11,6 +11,8 @@ use http::{StatusCode, header};
 use crate::crypto::signing::MAX_AGE;
 use crate::server::health::Health;
 use crate::server::signing::SigningKeys;
+use crate::store::Store;
+use crate::store::damage::Damage;
 use crate::telemetry::metrics::Metrics;
 
 /// For who expected keys: a bare 404 could be a wrong port.
@@ -21,11 +23,13 @@ const NO_JWKS: &str =
 struct Ops {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
 }
 
 pub(super) fn router(
     health: &Arc<Health>,
     metrics: &Arc<Metrics>,
+    store: &Arc<dyn Store>,
     signing: Option<&SigningKeys>,
 ) -> Router {
     let router = Router::new()
@@ -35,6 +39,7 @@ pub(super) fn router(
         .with_state(Ops {
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
+            store: Arc::clone(store),
         });
     let jwks = match signing {
         Some(signing) => get(jwks).with_state(signing.clone()),
@@ -58,12 +63,26 @@ async fn jwks(State(signing): State<SigningKeys>) -> Response {
 async fn readyz(State(ops): State<Ops>) -> (StatusCode, String) {
     let waiting = ops.health.waiting_for();
     if waiting.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        (
+            StatusCode::OK,
+            format!("ready\n{}", degraded(ops.store.damage())),
+        )
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not ready: {}\n", waiting.join(", ")),
         )
+    }
+}
+
+/// What is not as it should be and no reason to send requests elsewhere: no other process has a better store. Whose
+/// records they are is in the log: who asks here need not be an operator.
+fn degraded(damage: &Damage) -> String {
+    match damage.unhealed() {
+        0 => String::new(),
+        count => format!(
+            "degraded: changes of {count} tenants with damaged records wait for the index (`keystile store check`)\n"
+        ),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::limiter::Limiter;
 use crate::registry::{self, Registry};
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
-use crate::server::{abuse, cache, fleet, limits};
+use crate::server::{abuse, cache, damage, fleet, limits};
 use crate::store::redb::{EmbeddedStore, Facts};
 use crate::store::redis::Access;
 use crate::store::{Store, StoreError};
@@ -189,6 +189,7 @@ impl Parts {
 
     /// Shows how the store is.
     pub(super) fn observe_store(&self, metrics: &Metrics) {
+        damage::observe(metrics, &self.store);
         if let Some(Redis { running, .. }) = &self.redis {
             running.observe(metrics);
         }

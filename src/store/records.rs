@@ -10,6 +10,7 @@ use crate::domain::key::{Generation, Key, LookupId};
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::tenant::Tenant;
 use crate::store::codec::{self, DecodeError, Done};
+use crate::store::damage::Entry;
 use crate::store::{IndexRow, KeyRow, TenantRow};
 
 /// Why a stored record cannot be used. For the operator; a client hears nothing of it.
@@ -46,6 +47,24 @@ pub enum RecordError {
         /// The number outside.
         stored: u64,
     },
+}
+
+impl RecordError {
+    /// Which kind of record it is.
+    pub fn entry(&self) -> Entry {
+        let what = match self {
+            Self::DataKey { .. } => return Entry::Tenant,
+            Self::Seal { what, .. } | Self::Version { what, .. } => what,
+            Self::Content(error) => error.what,
+        };
+        match what {
+            "tenant" => Entry::Tenant,
+            "index" | "access record" => Entry::Index,
+            "request" => Entry::Request,
+            "audit" => Entry::Audit,
+            _ => Entry::Key,
+        }
+    }
 }
 
 fn seal_error(what: &'static str) -> impl Fn(OpenError) -> RecordError {
@@ -98,6 +117,10 @@ pub fn open_tenant(keyring: &Keyring, row: &TenantRow) -> Result<(Tenant, DataKe
             tenant: row.id.clone(),
             source,
         })?;
+    // In clear beside it, and what changes are held against: one that is not the data key's own would keep revocations out.
+    if data_key.id() != row.dek_id {
+        return Err(seal_error("tenant")(OpenError::OtherDataKey));
+    }
     let plain = envelope::open(&data_key, &tenant_place(&row.id), &row.body)
         .map_err(seal_error("tenant"))?;
     let tenant = codec::decode_tenant(&row.id, data_key.id(), &plain)?;

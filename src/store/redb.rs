@@ -27,6 +27,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::budgets::{Settle, Settled};
+use crate::store::damage::Damage;
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -45,6 +46,7 @@ pub struct EmbeddedStore {
     writer: Writer,
     database: Arc<Database>,
     budgets: Budgets,
+    damage: Damage,
 }
 
 impl fmt::Debug for EmbeddedStore {
@@ -109,6 +111,7 @@ impl EmbeddedStore {
             writer: Writer::start(Arc::clone(&database))?,
             database,
             budgets: Budgets::default(),
+            damage: Damage::default(),
         })
     }
 
@@ -138,6 +141,10 @@ impl Store for EmbeddedStore {
             kind: "embedded",
             location: self.location.clone(),
         }
+    }
+
+    fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {

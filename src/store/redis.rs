@@ -19,6 +19,7 @@ mod index;
 mod keyspace;
 mod link;
 mod mark;
+mod mend;
 mod outbox;
 mod read;
 mod scripts;
@@ -40,6 +41,7 @@ use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::budgets::{Settle, Settled};
+use crate::store::damage::Damage;
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -50,7 +52,7 @@ use ears::{Ears, Watchers};
 use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
-use read::{hget, key_row, lex_after, number};
+use read::{check_place, hget, key_row, lex_after, number};
 pub use settings::{Address, Login, Settings, Tls, Topology};
 
 /// The most changes that wait; who comes next waits for a place.
@@ -76,6 +78,7 @@ pub struct RedisStore {
     ears: Ears,
     questions: Arc<Questions>,
     member: SetOnce<Member>,
+    damage: Damage,
     queue: mpsc::Sender<Job>,
     // Taken by `run`.
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
@@ -121,6 +124,7 @@ impl RedisStore {
             ears: Ears::new(names.clone(), Arc::clone(&watchers), Arc::clone(&questions)),
             questions,
             member: SetOnce::new(),
+            damage: Damage::default(),
             names,
             access,
             link: Link::new(settings),
@@ -174,7 +178,18 @@ impl RedisStore {
     }
 
     async fn change(&self, job: Job) {
-        let result = match &job.request {
+        let mut result = self.attempt(&job.request).await;
+        if let Err(CommitError::Store(StoreError::Damaged(met))) = &result
+            && self.make_room(&job.request, met).await
+        {
+            result = self.attempt(&job.request).await;
+        }
+        // Nobody waits any more when the caller's future was dropped; the change stands.
+        drop(job.answer.send(result));
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<(), CommitError> {
+        match request {
             Request::Tenant(commit) => self.change_tenant(commit).await,
             Request::Key(commit) => self.change_key(commit).await,
             Request::DeleteTenant {
@@ -188,9 +203,7 @@ impl RedisStore {
                 after,
                 entries,
             } => self.continue_audit(tenant, *dek_id, *after, entries).await,
-        };
-        // Nobody waits any more when the caller's future was dropped; the change stands.
-        drop(job.answer.send(result));
+        }
     }
 
     async fn submit(&self, request: Request) -> Result<(), CommitError> {
@@ -212,6 +225,10 @@ impl Store for RedisStore {
         }
     }
 
+    fn damage(&self) -> &Damage {
+        &self.damage
+    }
+
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
         Box::pin(self.root(id_if_new))
     }
@@ -224,10 +241,14 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut get = cmd("HMGET");
             get.arg(self.names.index(lookup_id)).arg("v").arg("b");
-            let (version, body): (Option<Vec<u8>>, Option<Vec<u8>>) = self.link.ask(&get).await?;
-            let (Some(version), Some(body)) = (version, body) else {
+            get.arg(["t", "k", "d"].as_slice());
+            let [version, body, place @ ..]: [Option<Vec<u8>>; 5] = self.link.ask(&get).await?;
+            // Without a body it is a claim, or what is left of an entry that was removed.
+            let Some(body) = body else {
                 return Ok(None);
             };
+            let version = version.ok_or_else(|| damaged("an index entry without a version"))?;
+            check_place(&body, &place)?;
             Ok(Some(IndexRow {
                 lookup_id,
                 version: number(&version, "an index entry's version")?,
@@ -269,7 +290,11 @@ impl Store for RedisStore {
             let names = self.names.of_tenant(tenant);
             let from = lex_after(after.map(KeyId::as_str));
             let limit = limit.to_string();
-            let args = [from.as_bytes(), limit.as_bytes()];
+            let may_write: &[u8] = match self.access {
+                Access::Read => b"0",
+                Access::Write => b"1",
+            };
+            let args = [from.as_bytes(), limit.as_bytes(), may_write];
             let keys = [names.ids(), names.keys()];
             let page: Vec<Vec<u8>> = self.link.run(&scripts::PAGE, &keys, &args).await?;
             page.chunks_exact(2)

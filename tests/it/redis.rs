@@ -2,6 +2,7 @@
 
 mod confirm;
 mod crash;
+mod damage;
 mod fleet;
 mod load;
 mod rotation;

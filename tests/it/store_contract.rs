@@ -145,7 +145,7 @@ for_each_store! {
     counts::the_total_limit_holds_over_tenants,
     counts::a_revoked_key_makes_room,
     counts::an_owner_is_counted_within_its_tenant,
-    counts::a_count_does_not_go_below_none,
+    counts::a_key_that_is_not_counted_can_be_revoked_and_no_count_goes_below_none,
     deletion::a_deleted_tenant_leaves_nothing_and_can_be_made_again,
     deletion::a_deleted_tenant_takes_nothing_of_a_neighbour,
     deletion::what_was_sealed_for_a_deleted_tenant_does_not_reach_its_successor,

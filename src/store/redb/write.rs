@@ -264,13 +264,7 @@ impl<'txn> Tables<'txn> {
                 expect_room(CountScope::Total, total_max.unwrap_or(u64::MAX), total)?;
                 Ok(Some((of_owner + 1, total + 1)))
             }
-            CountChange::Remove => match (of_owner.checked_sub(1), total.checked_sub(1)) {
-                (Some(of_owner), Some(total)) => Ok(Some((of_owner, total))),
-                _ => Err(Stop::Refused(
-                    StoreError::Damaged("fewer live keys are counted than there are".to_owned())
-                        .into(),
-                )),
-            },
+            CountChange::Remove => Ok(Some((of_owner.saturating_sub(1), total.saturating_sub(1)))),
         }
     }
 

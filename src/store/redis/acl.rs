@@ -51,6 +51,7 @@ const WRITE: &[&str] = &[
     "hlen",
     "hvals",
     "persist",
+    "type",
     "unlink",
     "rename",
     "decrby",

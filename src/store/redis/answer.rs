@@ -58,7 +58,7 @@ pub(super) fn read(
                 .unwrap_or(0),
         },
         "uncounted" => {
-            let problem = "no live key is counted for the owner of a live key";
+            let problem = "the tenant has keys, and no count of them";
             return Err(StoreError::Damaged(problem.to_owned()));
         }
         "late" => {

@@ -28,11 +28,14 @@ impl RedisStore {
     pub(super) async fn blocks_of(&self, part: u8) -> Result<Vec<Block>, StoreError> {
         let mut get = cmd("HGETALL");
         get.arg(self.names.blocks(part));
-        let stored: BTreeMap<String, String> = self.link.ask(&get).await?;
+        let stored: BTreeMap<Vec<u8>, Vec<u8>> = self.link.ask(&get).await?;
         // What nobody of us has written is no block.
         Ok(stored
             .iter()
-            .filter_map(|(source, times)| block(source, times))
+            .filter_map(|(source, times)| {
+                let [source, times] = [source, times].map(|text| std::str::from_utf8(text));
+                block(source.ok()?, times.ok()?)
+            })
             .collect())
     }
 

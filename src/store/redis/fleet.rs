@@ -148,11 +148,12 @@ impl RedisStore {
 
     pub(super) async fn live_sidecars(&self) -> Result<Vec<Sidecar>, StoreError> {
         let keys = [self.names.fleet_live(), self.names.fleet_says()];
-        let live: Vec<(String, String, u64)> =
+        let live: Vec<(Vec<u8>, Vec<u8>, i64)> =
             self.link.run(&scripts::FLEET, &keys, &[LIVE_MS]).await?;
         let mut all: Vec<Sidecar> = live
             .into_iter()
             .filter_map(|(id, says, silent_ms)| {
+                let [id, says] = [id, says].map(|text| String::from_utf8_lossy(&text).into_owned());
                 // One that says nonsense must not hide the others, nor be waited for.
                 let report = SidecarReport::decode(&says);
                 if report.is_none() {
@@ -161,7 +162,7 @@ impl RedisStore {
                 Some(Sidecar {
                     id,
                     report: report?,
-                    silent_for: Duration::from_millis(silent_ms),
+                    silent_for: Duration::from_millis(u64::try_from(silent_ms).unwrap_or(0)),
                 })
             })
             .collect();

@@ -24,13 +24,14 @@ scripts! {
     DROP_INDEX = ["drop_index"];
     COMMIT_KEY = ["common", "keys", "commit_key"];
     FINISH_REVOKE = ["common", "keys", "finish_revoke"];
-    CONFIRM = ["confirm"];
+    CONFIRM = ["common", "confirm"];
     COMMIT_TENANT = ["common", "commit_tenant"];
     APPEND_AUDIT = ["common", "append_audit"];
     DELETE_TENANT = ["delete_tenant"];
+    MEND = ["mend"];
     LEASE = ["lease"];
-    PENDING = ["pending"];
-    STATE = ["state"];
+    PENDING = ["common", "pending"];
+    STATE = ["common", "state"];
     PAGE = ["page"];
     SETTLE = ["settle"];
     HEARTBEAT = ["heartbeat"];

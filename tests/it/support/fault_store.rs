@@ -9,6 +9,7 @@ use std::time::Duration;
 use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
 use keystile::store::budgets::{Settle, Settled};
+use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
@@ -239,6 +240,10 @@ impl FaultStore {
 impl Store for FaultStore {
     fn info(&self) -> StoreInfo {
         self.inner.info()
+    }
+
+    fn damage(&self) -> &Damage {
+        self.inner.damage()
     }
 
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {

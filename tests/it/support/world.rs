@@ -207,7 +207,9 @@ impl World {
                 TenantStatus::Suspended => Seen::Suspended,
             },
             Err(LoadError::Store(_) | LoadError::Timeout(_)) => Seen::Outage,
-            Err(LoadError::Record(_) | LoadError::Rollback { .. }) => Seen::Refused,
+            Err(LoadError::Damaged(_) | LoadError::Record(_) | LoadError::Rollback { .. }) => {
+                Seen::Refused
+            }
         }
     }
 

@@ -5,12 +5,11 @@
 if redis.call('HGET', KEYS[1], 'd') ~= ARGV[1] then
   return {'gone'}
 end
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
-local number = last[1] and tonumber(string.match(last[1][1], '^%d+')) or 0
-if number ~= tonumber(ARGV[2]) then
+local number, there = last_number(KEYS[3], KEYS[2])
+if there ~= tonumber(ARGV[2]) then
   return {'conflict'}
 end
 for at = 3, #ARGV do
-  number = append(KEYS[3], ARGV[at])
+  number = append(KEYS[3], ARGV[at], KEYS[2])
 end
-return {'ok', number, tonumber(redis.call('HGET', KEYS[2], '*') or '0')}
+return {'ok', number, whole(redis.call('HGET', KEYS[2], '*')) or 0}

@@ -6,7 +6,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[2] ~= '' then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-  local live = tonumber(redis.call('GET', KEYS[2]) or '0')
+  -- A place is held for a while from now at most: one beyond that was not held by a change.
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '(' .. string.format('%.0f', now + ARGV[3]), '+inf')
+  local live = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
   local taken = live + redis.call('ZCARD', KEYS[3])
   if taken >= tonumber(ARGV[2]) then
     return {'total', taken, live}

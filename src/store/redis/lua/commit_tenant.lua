@@ -20,4 +20,4 @@ if is_late(ARGV[12], ARGV[13]) then
 end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3], 'k', ARGV[4], 'w', ARGV[5], 'b', ARGV[6])
 remember(KEYS[4], KEYS[5], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
-return {'ok', append(KEYS[3], ARGV[7]), tonumber(redis.call('HGET', KEYS[2], '*') or '0')}
+return {'ok', append(KEYS[3], ARGV[7], KEYS[2]), whole(redis.call('HGET', KEYS[2], '*')) or 0}

@@ -7,7 +7,7 @@ if redis.call('HGET', KEYS[1], 'd') ~= ARGV[1] then
 end
 for at = 2, #ARGV, 2 do
   local waiting = redis.call('HGET', KEYS[2], ARGV[at])
-  local write = waiting and cmsgpack.unpack(waiting)
+  local write = waiting and unpacked(waiting, 4)
   if write and tonumber(write[1]) <= tonumber(ARGV[at + 1]) then
     redis.call('HDEL', KEYS[2], ARGV[at])
     if write[3] == '' then

@@ -14,5 +14,9 @@ redis.call('DEL', KEYS[1])
 if redis.call('EXISTS', KEYS[7]) == 1 then
   redis.call('RENAME', KEYS[7], KEYS[11])
 end
+for at = 2, 10 do
+  -- What was moved aside because it was damaged.
+  redis.call('UNLINK', KEYS[at] .. ':damaged')
+end
 redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8], KEYS[9], KEYS[10])
 return {'ok'}

@@ -15,13 +15,15 @@ if ARGV[5] ~= '' then
 end
 local before = 0
 local told = redis.call('HGET', KEYS[4], ARGV[2])
-if told then
-  local number, count = string.match(told, '^(%d+):(%d+)$')
+local number, count = string.match(told or '', '^(%d+):(%d+)$')
+if number then
   if tonumber(number) >= tonumber(ARGV[3]) then
     return 0
   end
   before = tonumber(count)
 end
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[3] .. ':' .. ARGV[4])
-redis.call('INCRBY', KEYS[2], ARGV[4] - before)
+-- A sum that is no number is begun anew; `store check` finds that it is wrong.
+local total = (tonumber(redis.call('GET', KEYS[2]) or '0') or 0) + ARGV[4] - before
+redis.call('SET', KEYS[2], string.format('%.0f', math.max(total, 0)))
 return 1

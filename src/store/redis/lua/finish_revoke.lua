@@ -8,8 +8,8 @@ local packed = redis.call('HGET', KEYS[10], ARGV[1])
 if not packed then
   return {'done'}
 end
-local change = cmsgpack.unpack(packed)
-if change[15] ~= ARGV[2] then
+local change = unpacked(packed, 15)
+if not change or change[15] ~= ARGV[2] then
   return {'done'}
 end
 redis.call('HDEL', KEYS[10], ARGV[1])

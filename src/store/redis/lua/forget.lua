@@ -10,6 +10,8 @@ redis.call('ZADD', KEYS[5], now, ARGV[1])
 local told = redis.call('HGET', KEYS[4], ARGV[1])
 if told then
   redis.call('HDEL', KEYS[4], ARGV[1])
-  redis.call('DECRBY', KEYS[2], string.match(told, ':(%d+)$'))
+  local count = string.match(told, ':(%d+)$') or 0
+  local total = (tonumber(redis.call('GET', KEYS[2]) or '0') or 0) - count
+  redis.call('SET', KEYS[2], string.format('%.0f', math.max(total, 0)))
 end
 return 1

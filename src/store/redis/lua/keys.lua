@@ -6,6 +6,35 @@
 -- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
 -- from 16, three each: lookup id, version, sealed index entry or '' to remove it
 
+-- How many live keys are counted; what is no number is taken as none.
+local function counted(tag)
+  return whole(redis.call('HGET', KEYS[4], tag)) or 0
+end
+
+-- Counts one more or one less. Never below none: counts can be lost while the keys are not, and then a key must still
+-- be revocable.
+local function count(tag, change)
+  local live = math.max(counted(tag) + change, 0)
+  if live == 0 and tag ~= '*' then
+    redis.call('HDEL', KEYS[4], tag)
+  else
+    redis.call('HSET', KEYS[4], tag, string.format('%.0f', live))
+  end
+end
+
+-- A change that is kept in a hash, or nil if that holds anything else: then it is taken away.
+local function kept_revocation(change)
+  local packed = redis.call('HGET', KEYS[10], change[3])
+  if not packed then
+    return nil
+  end
+  local revocation = unpacked(packed, 15)
+  if revocation and revocation[1] == change[1] and revocation[3] == change[3] then
+    return revocation
+  end
+  redis.call('HDEL', KEYS[10], change[3])
+end
+
 -- What speaks against a change, or nil.
 local function objection(change)
   if redis.call('HGET', KEYS[1], 'd') ~= change[1] then
@@ -14,9 +43,9 @@ local function objection(change)
   if is_repeated(KEYS[9], change[10], change[11]) then
     return {'repeated'}
   end
-  local revoking = redis.call('HGET', KEYS[10], change[3])
+  local revoking = kept_revocation(change)
   if revoking then
-    return {'revoking', cmsgpack.unpack(revoking)}
+    return {'revoking', revoking}
   end
   local stored = redis.call('HGET', KEYS[2], change[3])
   if change[2] == 'new' then
@@ -28,12 +57,14 @@ local function objection(change)
   elseif string.match(stored, '^%d+') ~= change[2] then
     return {'conflict'}
   end
-  if change[6] ~= '' then
-    local live = tonumber(redis.call('HGET', KEYS[4], change[8]) or '0')
-    if change[6] == 'add' and live >= tonumber(change[7]) then
-      return {'owner', live}
-    elseif change[6] == 'remove' and live < 1 then
+  if change[6] == 'add' then
+    -- A tenant that has or had keys has a count of all of them, if only of none.
+    if redis.call('HLEN', KEYS[2]) > 0 and not whole(redis.call('HGET', KEYS[4], '*')) then
       return {'uncounted'}
+    end
+    local live = counted(change[8])
+    if live >= tonumber(change[7]) then
+      return {'owner', live}
     end
   end
 end
@@ -43,14 +74,10 @@ end
 local function apply(change, is_index_written)
   redis.call('HSET', KEYS[2], change[3], change[4] .. '\n' .. change[5])
   redis.call('ZADD', KEYS[3], 0, change[3])
-  if change[6] == 'add' then
-    redis.call('HINCRBY', KEYS[4], change[8], 1)
-    redis.call('HINCRBY', KEYS[4], '*', 1)
-  elseif change[6] == 'remove' then
-    if redis.call('HINCRBY', KEYS[4], change[8], -1) == 0 then
-      redis.call('HDEL', KEYS[4], change[8])
-    end
-    redis.call('HINCRBY', KEYS[4], '*', -1)
+  local step = change[6] == 'add' and 1 or change[6] == 'remove' and -1 or 0
+  if step ~= 0 then
+    count(change[8], step)
+    count('*', step)
   end
   for at = 16, #change, 3 do
     redis.call('SADD', KEYS[7], change[at])
@@ -60,6 +87,7 @@ local function apply(change, is_index_written)
     end
   end
   remember(KEYS[8], KEYS[9], change[10], change[11], change[12], change[13])
-  local number = append(KEYS[6], change[9])
-  return number, tonumber(redis.call('HGET', KEYS[4], '*') or '0')
+  redis.call('HSETNX', KEYS[4], '*', '0')
+  local number = append(KEYS[6], change[9], KEYS[4])
+  return number, counted('*')
 end

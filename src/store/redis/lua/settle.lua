@@ -108,6 +108,21 @@ local function hear(name, b)
   add(b, newly)
 end
 
+-- All of a bucket. One that cannot be read is begun anew: whoever could make it so could have removed it as well, and
+-- a limit that nobody can count would be none.
+local function open(name, b)
+  local function all_of_it()
+    read(name, b)
+    sweep(name, b)
+    hear(name, b)
+  end
+  if not pcall(all_of_it) then
+    redis.call('DEL', name)
+    b.lease, b.listened = nil, nil
+    all_of_it()
+  end
+end
+
 local function available(b)
   local room = math.max(0, b.burst * b.period - b.level)
   return math.max(0, math.floor(room / b.period) - b.held)
@@ -197,9 +212,7 @@ end
 local charged = true
 for at, name in ipairs(KEYS) do
   local b = all[at]
-  read(name, b)
-  sweep(name, b)
-  hear(name, b)
+  open(name, b)
   b.fits = available(b) >= cost
   charged = charged and (b.fits or b.shadow)
 end

@@ -5,6 +5,5 @@
 if redis.call('HGET', KEYS[1], 'd') ~= ARGV[1] then
   return {'gone'}
 end
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
-local number = last[1] and tonumber(string.match(last[1][1], '^%d+')) or 0
-return {'ok', number, tonumber(redis.call('HGET', KEYS[2], '*') or '0')}
+local number = last_number(KEYS[3], KEYS[2])
+return {'ok', number, whole(redis.call('HGET', KEYS[2], '*')) or 0}

@@ -1,0 +1,94 @@
+//! What is of another type than ours is moved aside: somebody wrote something else there, and what was there is lost
+//! either way, but changes (revocations above all) need the place.
+
+use super::scripts;
+use super::{RedisStore, Request};
+use crate::domain::block::Source;
+use crate::domain::key::LookupId;
+use crate::domain::name::TenantId;
+use crate::store::StoreError;
+use crate::store::damage::Entry;
+
+/// The types of what [`super::keyspace::OfTenant::for_keys`] names, the tenant's record apart.
+const OF_TENANT: [&[u8]; 9] = [
+    b"hash", b"zset", b"hash", b"hash", b"stream", b"set", b"hash", b"zset", b"hash",
+];
+/// The types of what [`RedisStore::of_all`] names.
+const OF_ALL: [&[u8]; 6] = [b"zset", b"string", b"zset", b"hash", b"zset", b"zset"];
+
+impl Request {
+    fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Tenant(commit) => &commit.row.id,
+            Self::Key(commit) => &commit.tenant,
+            Self::DeleteTenant { tenant, .. } | Self::AppendAudit { tenant, .. } => tenant,
+        }
+    }
+
+    fn lookup_ids(&self) -> Vec<LookupId> {
+        let Self::Key(commit) = self else {
+            return Vec::new();
+        };
+        let written = commit.index.iter().map(|entry| entry.lookup_id);
+        written.chain(commit.drop.iter().copied()).collect()
+    }
+}
+
+impl RedisStore {
+    /// Makes room for a change that met damage. Answers whether it is worth trying again.
+    pub(super) async fn make_room(&self, request: &Request, met: &str) -> bool {
+        let tenant = request.tenant();
+        self.damage.met(Entry::Lists, Some(tenant), &met);
+        match self.mend(tenant, &request.lookup_ids()).await {
+            Ok(moved) => moved > 0,
+            Err(_) => false,
+        }
+    }
+
+    /// Moves aside what has the wrong type of a tenant, of what is kept of all together, and of these index entries.
+    /// Answers how many names that were. The record of a tenant stays: without it nothing of it opens, so there is
+    /// nothing to make room for.
+    pub(super) async fn mend(
+        &self,
+        tenant: &TenantId,
+        lookup_ids: &[LookupId],
+    ) -> Result<usize, StoreError> {
+        let of_tenant = &self.names.of_tenant(tenant).for_keys()[1..];
+        let mut moved = self.mend_names(b"keep", of_tenant, &OF_TENANT).await?;
+        moved += self.mend_shared().await?;
+        for id in lookup_ids {
+            let name = [self.names.index(*id)];
+            moved += self.mend_names(b"drop", &name, &[b"hash"]).await?;
+        }
+        Ok(moved)
+    }
+
+    /// The same of what is kept of all tenants together, and of what sidecars write.
+    pub(super) async fn mend_shared(&self) -> Result<usize, StoreError> {
+        let mut moved = self.mend_names(b"keep", &self.of_all(), &OF_ALL).await?;
+        let fleet = [self.names.fleet_live(), self.names.fleet_says()];
+        moved += self
+            .mend_names(b"drop", &fleet, &[b"zset", b"hash"])
+            .await?;
+        let blocks: Vec<String> = (0..Source::PARTS)
+            .map(|part| self.names.blocks(part))
+            .collect();
+        let types = vec![&b"hash"[..]; blocks.len()];
+        moved += self.mend_names(b"drop", &blocks, &types).await?;
+        Ok(moved)
+    }
+
+    async fn mend_names(
+        &self,
+        mode: &[u8],
+        names: &[String],
+        types: &[&[u8]],
+    ) -> Result<usize, StoreError> {
+        let args: Vec<&[u8]> = [mode].into_iter().chain(types.iter().copied()).collect();
+        let moved: Vec<String> = self.link.run(&scripts::MEND, names, &args).await?;
+        for name in &moved {
+            tracing::error!(%name, "an entry in Redis had another type than ours and was moved aside");
+        }
+        Ok(moved.len())
+    }
+}

@@ -1,0 +1,169 @@
+//! A control plane, a sidecar and somebody else on one Redis; tenants to be damaged, and one that must not notice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{Cmd, FromRedisValue, cmd};
+use keystile::cache::{Cache, Settings};
+use keystile::clock::{Clock, ManualClock, SystemClock};
+use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::domain::change::Actor;
+use keystile::domain::key::LookupId;
+use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
+use keystile::domain::role::Role;
+use keystile::registry::{self, NewKey, NewTenant, Registry};
+use keystile::store::Store;
+use keystile::store::redis::Topology;
+use tokio::time::sleep;
+
+use super::super::fleet::{Process, start};
+use crate::harness::PATIENCE;
+use crate::harness::redis::RedisServer;
+use crate::store_contract::redis_address;
+
+pub(super) struct World {
+    pub(super) control: Arc<dyn Store>,
+    pub(super) registry: Registry,
+    pub(super) clock: Arc<ManualClock>,
+    keyring: Arc<Keyring>,
+    lookup: Arc<keystile::crypto::digest::LookupKey>,
+    sidecar: Arc<dyn Store>,
+    somebody: MultiplexedConnection,
+    _processes: [Process; 2],
+    _server: RedisServer,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) id: KeyId,
+    pub(super) lookup: LookupId,
+}
+
+/// A tenant with a key that works and one that is revoked.
+pub(super) struct Tenant {
+    pub(super) id: TenantId,
+    pub(super) live: Made,
+    pub(super) revoked: Made,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let server = RedisServer::start();
+        let topology = Topology::Standalone(redis_address(server.port()));
+        let control = start(topology.clone(), "ks:", None).await;
+        let sidecar = start(topology, "ks:", Some("one")).await;
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let keyring = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
+        let lookup = Arc::new(keyring.lookup_key().unwrap());
+        let store: Arc<dyn Store> = control.store.clone();
+        store.keyring_id(keyring.id()).await.unwrap();
+        let registry = Registry::new(
+            Arc::clone(&store),
+            Arc::clone(&keyring),
+            None,
+            Arc::clone(&lookup),
+            Arc::clone(&clock) as _,
+            registry::Settings::default(),
+        );
+        registry.set_key_rules(crate::support::generous_rules());
+        let client = ::redis::Client::open(server.url()).unwrap();
+        Self {
+            control: store,
+            registry,
+            clock,
+            keyring,
+            lookup,
+            sidecar: sidecar.store.clone(),
+            somebody: client.get_multiplexed_async_connection().await.unwrap(),
+            _processes: [control, sidecar],
+            _server: server,
+        }
+    }
+
+    /// As somebody who can reach Redis and is none of us.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        let answer = command.query_async(&mut self.somebody.clone()).await;
+        answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    pub(super) async fn tenant(&self, id: &str) -> Tenant {
+        let id = TenantId::parse(id).unwrap();
+        let new = NewTenant::named(id.clone(), DisplayName::parse("A tenant").unwrap());
+        let made = self.registry.create_tenant(&Actor::Operator, new).await;
+        made.unwrap();
+        let [live, revoked] = [self.key(&id).await, self.key(&id).await];
+        self.revoke(&id, &revoked.id).await.unwrap();
+        Tenant { id, live, revoked }
+    }
+
+    pub(super) async fn key(&self, tenant: &TenantId) -> Made {
+        self.try_key(tenant).await.unwrap()
+    }
+
+    pub(super) async fn try_key(&self, tenant: &TenantId) -> Result<Made, String> {
+        let owner = Owner::parse("alice").unwrap();
+        let new = NewKey::named(DisplayName::parse("ci").unwrap(), owner, Role::User);
+        let made = self.registry.create_key(&Actor::Operator, tenant, new);
+        let made = made.await.map_err(|error| format!("{error:?}"))?;
+        Ok(Made {
+            id: made.key.id.clone(),
+            lookup: self.lookup.digest(made.token.expose()).lookup_id(),
+        })
+    }
+
+    pub(super) async fn revoke(&self, tenant: &TenantId, key: &KeyId) -> Result<(), String> {
+        let reason = Description::parse("").unwrap();
+        let revoked = self
+            .registry
+            .revoke_key(&Actor::Operator, tenant, key, None, &reason);
+        revoked
+            .await
+            .map(drop)
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    /// A sidecar that has seen nothing yet.
+    pub(super) fn fresh(&self) -> Arc<Cache> {
+        let settings = Settings::default();
+        let keyring = Arc::clone(&self.keyring);
+        Cache::new(&self.sidecar, keyring, BTreeMap::new(), settings)
+    }
+
+    /// Whether a Check with the key's token would be let pass.
+    pub(super) async fn passes(&self, cache: &Cache, key: &Made) -> bool {
+        let found = cache.get(key.lookup, self.clock.now(), PATIENCE).await;
+        matches!(found, Ok(Some(found)) if !found.key.is_revoked())
+    }
+
+    /// Makes it look as if a change of the tenant had been interrupted long ago. The name to ask for afterwards.
+    pub(super) async fn interrupt(&self, tenant: &TenantId, dek_id: &str) -> String {
+        let mark = format!("{tenant}/{dek_id}/interrupted");
+        let mut add = cmd("ZADD");
+        let _: u64 = self
+            .ask(add.arg("ks:{ks:tenants}:begun").arg(1).arg(&mark))
+            .await;
+        mark
+    }
+
+    pub(super) async fn dek_id(&self, tenant: &TenantId) -> String {
+        let mut get = cmd("HGET");
+        self.ask(get.arg(format!("ks:t:{{{tenant}}}")).arg("d"))
+            .await
+    }
+
+    /// Waits until a control plane has done what was left to do.
+    pub(super) async fn until_healed(&self, what: &str, mark: &str) {
+        let mut score = cmd("ZSCORE");
+        score.arg("ks:{ks:tenants}:begun").arg(mark);
+        let begun = Instant::now();
+        while self.ask::<Option<f64>>(&score).await.is_some() {
+            assert!(
+                begun.elapsed() < 3 * PATIENCE,
+                "{what}: {mark} is not healed"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
