@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::output::Out;
+use crate::domain::text::printable_lines;
 use crate::telemetry;
 
 const EXIT_FAILED: u8 = 1;
@@ -203,7 +204,7 @@ fn finish(done: Result<(), Failure>, tell: fn(&str)) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    tell(&format!("error: {error:#}"));
+    tell(&printable_lines(&format!("error: {error:#}")));
     ExitCode::from(code)
 }
 
@@ -233,7 +234,7 @@ fn start_code(error: &anyhow::Error) -> u8 {
 
 fn tell(line: &str) {
     // Nobody can be told that telling failed.
-    writeln!(io::stderr(), "{line}").ok();
+    writeln!(io::stderr(), "{}", printable_lines(line)).ok();
 }
 
 /// Something to know, while the command goes on.

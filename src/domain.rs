@@ -18,3 +18,4 @@ pub mod role;
 pub mod route;
 pub mod san;
 pub mod tenant;
+pub mod text;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, Config, ConfigError, Loaded};
+use crate::domain::text::{escape_json, printable_lines};
 use crate::server::files;
 
 /// `EX_CONFIG` of sysexits.h.
@@ -137,10 +138,10 @@ fn run_with(
 
 /// The error and its causes; for mistakes, one line each.
 fn refuse(wrong: &ConfigError, err: &mut impl Write) -> io::Result<()> {
-    writeln!(err, "{wrong}")?;
+    writeln!(err, "{}", printable_lines(&wrong.to_string()))?;
     let mut cause = std::error::Error::source(wrong);
     while let Some(inner) = cause {
-        writeln!(err, "  because: {inner}")?;
+        writeln!(err, "  because: {}", printable_lines(&inner.to_string()))?;
         cause = inner.source();
     }
     Ok(())
@@ -166,7 +167,7 @@ fn refuse_files(source: &FileArg, mistakes: &[String], err: &mut impl Write) -> 
     let plural = if count == 1 { "" } else { "s" };
     mistakes
         .iter()
-        .try_for_each(|mistake| writeln!(err, "{mistake}"))?;
+        .try_for_each(|mistake| writeln!(err, "{}", printable_lines(mistake)))?;
     writeln!(
         err,
         "{count} mistake{plural} in files that {name} names: correct the above and try again, or leave them out with --no-files"
@@ -177,8 +178,12 @@ fn show(loaded: &Loaded, form: Form, sources: bool, out: &mut impl Write) -> io:
     let effective = &loaded.effective;
     match (form, sources) {
         (Form::Yaml, _) => write!(out, "{}", effective.to_yaml(sources)),
-        (Form::Json, false) => writeln!(out, "{:#}", effective.value),
-        (Form::Json, true) => writeln!(out, "{:#}", with_sources(loaded)),
+        (Form::Json, false) => writeln!(out, "{}", escape_json(&format!("{:#}", effective.value))),
+        (Form::Json, true) => writeln!(
+            out,
+            "{}",
+            escape_json(&format!("{:#}", with_sources(loaded)))
+        ),
     }
 }
 

@@ -13,6 +13,9 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::{Serialize, Serializer};
 
 use crate::cli::Failure;
+use crate::domain::text::escape_json;
+/// Of what a server sends, that we do not trust.
+pub(super) use crate::domain::text::printable;
 use crate::proto::FILE_DESCRIPTOR_SET;
 use crate::proto::admin as pb;
 
@@ -205,7 +208,8 @@ pub(super) fn document(out: &mut Out, form: Form, value: &impl Serialize) -> Res
     let text = zeroize::Zeroizing::new(match form {
         Form::Yaml => crate::config::yaml(&serde_json::to_value(value).map_err(Failure::failed)?),
         Form::Json | Form::Table | Form::Name => {
-            serde_json::to_string_pretty(value).map_err(Failure::failed)?
+            let plain = serde_json::to_string_pretty(value).map_err(Failure::failed)?;
+            escape_json(&zeroize::Zeroizing::new(plain))
         }
     });
     out.line(text.trim_end())
@@ -299,16 +303,6 @@ fn cell(out: &Out, text: &str) -> Cell {
         "suspended" | "revoked" | "expired" | "deny" if out.colours => cell.fg(Color::Red),
         _ => cell,
     }
-}
-
-/// The text without what could confuse a terminal. A server that we do not trust may have sent it.
-pub(super) fn printable(text: &str) -> String {
-    let safe = |c: char| match c {
-        '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' => '\u{FFFD}',
-        c if c.is_control() => '\u{FFFD}',
-        c => c,
-    };
-    text.chars().map(safe).collect()
 }
 
 #[cfg(test)]

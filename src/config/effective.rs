@@ -9,6 +9,7 @@ use super::env::Override;
 use super::mistake::{is_within, join};
 use super::quantity::HumanDuration;
 use crate::domain::governance::Origin;
+use crate::domain::text::escape_yaml;
 
 /// The whole configuration in the shape of the file. Holds no secret: keys are named, never quoted.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,5 +251,5 @@ fn scalar_text(text: &str) -> String {
         return text.to_owned();
     }
     // A JSON string is a YAML string.
-    Value::from(text).to_string()
+    escape_yaml(&Value::from(text).to_string())
 }

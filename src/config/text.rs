@@ -10,6 +10,7 @@ use std::str::FromStr;
 use crate::domain::limit::{Quota, Rate};
 use crate::domain::route::{HostPattern, PathTemplate};
 use crate::domain::san::SanPattern;
+use crate::domain::text::{is_printable, is_visible};
 
 /// Longest piece of a wrong value that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -131,9 +132,9 @@ checked_text!(
 checked_text!(
     /// A value of a claim.
     pub(super) ClaimValue, "claim-value", "^.{1,255}$",
-    |text| match (1..=255).contains(&text.len()) && !text.chars().any(char::is_control) {
+    |text| match (1..=255).contains(&text.len()) && is_visible(text) {
         true => Ok(text.to_owned()),
-        false => Err(not_allowed(text, "a value of a claim (1 to 255 bytes, without control characters)")),
+        false => Err(not_allowed(text, "a value of a claim (1 to 255 bytes, without control or invisible characters)")),
     }
 );
 checked_text!(
@@ -309,7 +310,7 @@ fn keep(
 
 fn parse_claim_name(text: &str) -> Result<String, String> {
     let allowed = "a claim's name or path (1 to 255 bytes without blanks), such as `roles` or `realm_access.roles`";
-    let legal = |c: char| !c.is_whitespace() && !c.is_control();
+    let legal = |c: char| !c.is_whitespace() && is_printable(c);
     let whole = text.contains("://") || text.split('.').all(|part| !part.is_empty());
     match whole && (1..=255).contains(&text.len()) && text.chars().all(legal) {
         true => Ok(text.to_owned()),

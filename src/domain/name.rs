@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::domain::text::is_visible;
+
 /// Why a name was refused: `value` is never repeated, because it may be hostile or huge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {rule}")]
@@ -140,7 +142,7 @@ name!(
     /// Text that people read: a display name. Printable, so that no terminal or log is confused by it.
     DisplayName,
     "display name",
-    "1 to 128 characters without control or text-direction characters, no space at either end",
+    "1 to 128 characters without control, text-direction or invisible characters, no space at either end",
     |text| is_text(text, 1, 128)
 );
 
@@ -148,7 +150,7 @@ name!(
     /// Text that people read: a description or a metadata value.
     Description,
     "text",
-    "at most 256 characters without control or text-direction characters, no space at either end",
+    "at most 256 characters without control, text-direction or invisible characters, no space at either end",
     |text| is_text(text, 0, 256)
 );
 
@@ -164,17 +166,36 @@ fn is_label(text: &str) -> bool {
 }
 
 fn is_text(text: &str, min: usize, max: usize) -> bool {
-    // The byte bound first: a megabyte must not be walked to learn that it is too long.
-    text.len() <= max * 4
-        && (min..=max).contains(&text.chars().count())
-        && text.trim() == text
-        && !text.chars().any(|c| c.is_control() || is_direction_mark(c))
+    is_bounded(text, min, max) && text.trim() == text && is_visible(text)
 }
 
-/// Invisible characters that reorder or hide text (Unicode bidirectional controls, zero-width marks, BOM).
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{061C}')
+/// The byte bound first: a megabyte must not be walked to learn that it is too long.
+fn is_bounded(text: &str, min: usize, max: usize) -> bool {
+    text.len() <= max * 4 && (min..=max).contains(&text.chars().count())
 }
+
+/// Text of a record that was stored, perhaps under a wider rule than today's: a record that opens must not become
+/// unreadable because a later version refuses such names. What shows it makes it printable.
+macro_rules! stored {
+    ($type:ident, $what:literal, $min:literal, $max:literal) => {
+        impl $type {
+            /// The text of a record, which an earlier version may have let in.
+            pub fn stored(text: &str) -> Result<Self, InvalidName> {
+                if is_bounded(text, $min, $max) {
+                    Ok(Self(Arc::from(text)))
+                } else {
+                    Err(InvalidName {
+                        what: $what,
+                        rule: Self::RULE,
+                    })
+                }
+            }
+        }
+    };
+}
+
+stored!(DisplayName, "display name", 1, 128);
+stored!(Description, "text", 0, 256);
 
 #[cfg(test)]
 mod tests {
@@ -212,9 +233,25 @@ mod tests {
             "a\u{202E}b",
             "a\u{200B}b",
             "\u{7f}",
+            "a\u{AD}b",
+            "a\u{180E}b",
+            "a\u{206A}b",
+            "a\u{FFF9}b",
+            "a\u{E0041}b",
+            "\u{3164}",
         ] {
             assert!(DisplayName::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_record_of_a_version_that_let_a_name_in_stays_readable() {
+        let old = "a\u{AD}b";
+        assert!(DisplayName::parse(old).is_err() && Description::parse(old).is_err());
+        assert_eq!(DisplayName::stored(old).unwrap().as_str(), old);
+        assert_eq!(Description::stored(old).unwrap().as_str(), old);
+        assert!(DisplayName::stored("").is_err());
+        assert!(Description::stored(&"a".repeat(257)).is_err());
     }
 
     #[test]

@@ -289,13 +289,13 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
     let metadata = stored.metadata.iter().map(|(name, value)| {
         Ok((
             read.name(MetadataName::parse, name)?,
-            read.name(Description::parse, value)?,
+            read.name(Description::stored, value)?,
         ))
     });
     Ok(Tenant {
         id: id.clone(),
         making,
-        display_name: read.name(DisplayName::parse, &stored.display_name)?,
+        display_name: read.name(DisplayName::stored, &stored.display_name)?,
         status: if stored.suspended {
             TenantStatus::Suspended
         } else {
@@ -417,7 +417,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
     if stored.generations.is_empty() {
         return Err(read.fail("no generation"));
     }
-    let reason = read.name(Description::parse, &stored.revoke_reason)?;
+    let reason = read.name(Description::stored, &stored.revoke_reason)?;
     let generations = stored
         .generations
         .iter()
@@ -427,8 +427,8 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
     Ok(Key {
         tenant: tenant.clone(),
         id: id.clone(),
-        display_name: read.name(DisplayName::parse, &stored.display_name)?,
-        description: read.name(Description::parse, &stored.description)?,
+        display_name: read.name(DisplayName::stored, &stored.display_name)?,
+        description: read.name(Description::stored, &stored.description)?,
         owner: read.name(Owner::parse, &stored.owner)?,
         role: read.role(stored.role)?,
         kind: match stored.kind {

@@ -153,6 +153,28 @@ fn what_could_move_a_cursor_is_not_printed() {
 }
 
 #[test]
+fn programs_get_the_whole_text_and_a_terminal_nothing_that_it_acts_on() {
+    let text = "a\u{9b}2Jb\u{202e}c\u{61c}\u{feff}\u{e0041}";
+    let hostile = pb::Tenant {
+        display_name: text.into(),
+        metadata: [(text.to_owned(), text.to_owned())].into(),
+        ..tenant()
+    };
+    let json = shown(|out| one(out, Form::Json, &hostile));
+    let yaml = shown(|out| one(out, Form::Yaml, &hostile));
+    let table = shown(|out| one(out, Form::Table, &hostile));
+    for shown in [&json, &yaml, &table] {
+        let visible = |c| c == '\n' || crate::domain::text::is_printable(c);
+        assert!(shown.chars().all(visible), "{shown:?}");
+    }
+    let yaml: Value = serde_saphyr::from_str(&yaml).unwrap();
+    for found in [parsed(&json), yaml] {
+        assert_eq!(found["display_name"], text);
+        assert_eq!(found["metadata"][text], text);
+    }
+}
+
+#[test]
 fn a_narrow_terminal_breaks_neither_ids_nor_headers() {
     let (out, _) = Out::stdout().page();
     let row = [

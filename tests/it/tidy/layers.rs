@@ -39,7 +39,11 @@ const ANY: Crates = AllBut(&[]);
 const LAYERS: &[(&str, &[&str], Crates)] = &[
     // vocabulary
     ("clock", &[], Only(&["jiff", "thiserror"])),
-    ("domain", &["clock"], Only(&["ipnet", "thiserror"])),
+    (
+        "domain",
+        &["clock"],
+        Only(&["ipnet", "thiserror", "unicode_properties"]),
+    ),
     // mechanisms
     ("crypto", &["clock", "domain"], Only(CRYPTO)),
     (
