@@ -26,6 +26,7 @@ mod serve;
 mod store;
 mod target;
 mod tenant;
+mod text_file;
 mod tls;
 mod tokens;
 mod watch;

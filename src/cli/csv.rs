@@ -1,17 +1,19 @@
 //! Tables that people make in other programs: read whole, and every mistake named, before anything is done.
 
 pub(super) mod cells;
+pub(super) mod damage;
+pub(super) mod formulas;
+mod source;
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use csv::{ReaderBuilder, StringRecord};
 
 use crate::cli::Failure;
 use crate::config;
+use source::Source;
 
 /// A table that does not fit is cut into files, not read into memory.
 const ROWS_MAX: usize = 1_000_000;
@@ -74,6 +76,27 @@ impl Row<'_> {
         texts
     }
 
+    /// Whether it has the cells of the columns and no others; `count` is with the empty ones at its end.
+    fn has_every_cell(&mut self, count: usize) -> bool {
+        let named = self.header.len();
+        let right = count >= named && self.cells.len() <= named;
+        if !right {
+            let problem = format!("has {count} cells, but the first line names {named} columns");
+            self.mistakes.push(format!("line {}: {problem}", self.line));
+        }
+        right
+    }
+
+    /// What a spreadsheet has changed was never meant.
+    fn check_damage(&mut self) {
+        let damaged = self.header.iter().zip(self.cells);
+        let damaged = damaged.filter_map(|(name, cell)| Some((name, damage::of_cell(cell)?)));
+        for (name, problem) in damaged {
+            self.mistakes
+                .push(format!("line {}: {name} {problem}", self.line));
+        }
+    }
+
     /// Remembers what is wrong with a cell. The cell itself is not repeated: it may be a token.
     pub(super) fn mistake(&mut self, column: &str, problem: impl Display) {
         self.mistakes
@@ -85,40 +108,70 @@ impl Row<'_> {
 pub(super) fn read<T>(
     path: &Path,
     columns: &Columns,
-    mut row: impl FnMut(&mut Row<'_>) -> Option<T>,
+    row: impl FnMut(&mut Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, Failure> {
-    let shown = path.display();
-    let from: Box<dyn io::Read> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        let file = File::open(path).with_context(|| format!("cannot read {shown}"));
-        Box::new(file.map_err(Failure::Failed)?)
-    };
-    let mut table = ReaderBuilder::new().trim(csv::Trim::All).from_reader(from);
-    let header = table.headers().cloned();
-    let header = header.map_err(|error| unreadable(path, &error))?;
-    check_header(path, &header, columns)?;
-    let (mut all, mut mistakes) = (Vec::new(), Vec::new());
-    for cells in table.records() {
-        let cells = cells.map_err(|error| unreadable(path, &error))?;
-        if all.len() == ROWS_MAX {
-            return Err(Failure::failed(anyhow!(
-                "{shown} has more than {ROWS_MAX} rows\nhint: cut it into several files"
-            )));
-        }
-        let line = cells.position().map_or(0, csv::Position::line);
-        all.extend(row(&mut Row {
-            line,
-            header: &header,
-            cells: &cells,
-            mistakes: &mut mistakes,
-        }));
-    }
+    let source = Source::read(path)?;
+    let (all, mistakes) = rows(path, &source, columns, row)?;
     if mistakes.is_empty() {
         Ok(all)
     } else {
         Err(refuse(path, &mistakes))
     }
+}
+
+/// What is made of each row, and every mistake.
+fn rows<T>(
+    path: &Path,
+    source: &Source,
+    columns: &Columns,
+    mut row: impl FnMut(&mut Row<'_>) -> Option<T>,
+) -> Result<(Vec<T>, Vec<String>), Failure> {
+    let mut table = ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .delimiter(source.separator)
+        // Said by us, with the other mistakes.
+        .flexible(true)
+        .from_reader(source.table());
+    let header = table.headers().map(without_empty_end);
+    let header = header.map_err(|error| unreadable(path, &error))?;
+    check_header(path, &header, columns)?;
+    let mut lines = source.lines();
+    let (mut all, mut mistakes) = (Vec::new(), Vec::new());
+    for cells in table.records() {
+        let cells = cells.map_err(|error| unreadable(path, &error))?;
+        if cells.iter().all(str::is_empty) {
+            continue;
+        }
+        if all.len() == ROWS_MAX {
+            return Err(Failure::failed(anyhow!(
+                "{} has more than {ROWS_MAX} rows\nhint: cut it into several files",
+                path.display()
+            )));
+        }
+        let mut found = Row {
+            line: lines.of(cells.position().map_or(0, csv::Position::byte)),
+            header: &header,
+            cells: &without_empty_end(&cells)
+                .iter()
+                .map(formulas::restore)
+                .collect(),
+            mistakes: &mut mistakes,
+        };
+        if found.has_every_cell(cells.len()) {
+            found.check_damage();
+            all.extend(row(&mut found));
+        }
+    }
+    Ok((all, mistakes))
+}
+
+/// Without the cells at the end that programs add to every row.
+fn without_empty_end(cells: &StringRecord) -> StringRecord {
+    let filled = (0..cells.len()).rfind(|at| !cells[*at].is_empty());
+    cells
+        .iter()
+        .take(filled.map_or(0, |last| last + 1))
+        .collect()
 }
 
 fn refuse(path: &Path, mistakes: &[String]) -> Failure {

@@ -1,5 +1,6 @@
 //! `keystile key`: API keys on a control plane.
 
+mod digests;
 mod import;
 mod revoke;
 mod revoke_all;
@@ -42,6 +43,8 @@ enum KeyCommand {
   rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
   expires_at    for example 2027-01-31T00:00:00Z; never if empty
+The cells are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (1.2E+31, ####,
+#REF!) is refused; a ' before = + - @, as in files of ours, is left out.
 The whole table is checked before anything is sent. What was interrupted is gone on with by doing it again within a
 day: a key that the same caller made of the same tenant, name and owner is given again with its token.
 
@@ -171,7 +174,7 @@ struct CreateArgs {
         conflicts_with_all = ["name", "test", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs", "rate", "quota"]
     )]
     csv: Option<PathBuf>,
-    /// File to make for the tokens of the table's keys, a table with mode 0600; it must not be there yet
+    /// File to make for the tokens of the table's keys, a table with mode 0600, with a ' before what a spreadsheet would calculate; it must not be there yet
     #[arg(long, value_name = "FILE", requires = "csv")]
     tokens_file: Option<PathBuf>,
     #[command(flatten)]

@@ -7,13 +7,15 @@ use anyhow::anyhow;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, text_file};
 use crate::crypto::token::TOKEN_LEN_MAX;
 use crate::oidc::JWT_LEN_MAX;
 
 /// What a terminal sends for Ctrl-C, Ctrl-D and the erase keys while it does not interpret them.
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
+/// Bytes of a file beside its credential: a byte order mark and the end of a line.
+const BEYOND_MAX: usize = 5;
 const ERASE: [u8; 2] = [0x08, 0x7f];
 
 /// Goes on only when somebody types `word`, or `yes` says that nobody has to be asked.
@@ -52,33 +54,41 @@ pub(super) fn credential_from(path: &Path) -> Result<Zeroizing<String>, Failure>
 fn line_from(path: &Path, len_max: usize) -> Result<Zeroizing<String>, Failure> {
     let (shown, read) = if path == Path::new("-") {
         let shown = "standard input".to_owned();
-        (shown, read_line_of(io::stdin().lock(), len_max))
+        (shown, read_bounded(io::stdin().lock(), len_max))
     } else {
         let shown = path.display().to_string();
         let file = std::fs::File::open(path);
-        (shown, file.and_then(|file| read_line_of(file, len_max)))
+        (shown, file.and_then(|file| read_bounded(file, len_max)))
     };
-    let text = read.map_err(|error| {
+    let bytes = read.map_err(|error| {
         let error = anyhow::Error::new(error);
         Failure::Failed(error.context(format!("cannot read the API key from {shown}")))
     })?;
-    text.ok_or_else(|| {
-        Failure::failed(anyhow!(
-            "{shown} does not hold an API key: it must have one line of at most {len_max} characters"
-        ))
-    })
+    credential(&bytes, len_max).map_err(|problem| Failure::failed(anyhow!("{shown} {problem}")))
 }
 
-/// One line of at most that length; none if it is something else.
-fn read_line_of(from: impl io::Read, len_max: usize) -> io::Result<Option<Zeroizing<String>>> {
-    // Room for a line end; more than that is another file.
-    let limit = len_max + 2;
-    let mut text = Zeroizing::new(Vec::with_capacity(limit + 1));
-    from.take(u64::try_from(limit + 1).unwrap_or(u64::MAX))
-        .read_to_end(&mut text)?;
-    let line = std::str::from_utf8(&text).unwrap_or_default().trim();
-    let fits = text.len() <= limit && !line.is_empty() && !line.contains(['\n', '\r']);
-    Ok(fits.then(|| Zeroizing::new(line.to_owned())))
+/// As much as says whether it is a credential of at most that length: a byte order mark and a line end may be around it.
+fn read_bounded(from: impl io::Read, len_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let limit = len_max + BEYOND_MAX + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    from.take(u64::try_from(limit).unwrap_or(u64::MAX))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The one line of what was read, or what is wrong with it.
+fn credential(bytes: &[u8], len_max: usize) -> Result<Zeroizing<String>, String> {
+    let text = text_file::utf8(bytes).map_err(|problem| problem.to_string())?;
+    let line = text.trim();
+    if bytes.len() > len_max + BEYOND_MAX || line.is_empty() || line.contains(['\n', '\r']) {
+        return Err(format!(
+            "does not hold an API key: it must have one line of at most {len_max} characters"
+        ));
+    }
+    match text_file::mistaken_for_credential(line) {
+        Some(problem) => Err(problem.to_owned()),
+        None => Ok(Zeroizing::new(line.to_owned())),
+    }
 }
 
 /// A credential that somebody types or pastes, without showing it; from a pipe, its first line.

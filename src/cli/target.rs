@@ -9,6 +9,7 @@ use crate::cli::Failure;
 use crate::cli::client::{Address, ClientArgs};
 use crate::cli::context::file::{Context, Contexts};
 use crate::cli::prompt;
+use crate::cli::text_file::mistaken_for_credential;
 use crate::cli::tls::{TlsArgs, TlsFiles};
 use crate::config;
 
@@ -31,7 +32,7 @@ impl Target {
             address: args.addr.clone(),
             key_file: args.api_key_file.as_deref(),
             address_variable: parsed_variable()?,
-            key_variable: variable(KEY_VARIABLE),
+            key_variable: key_variable()?,
             context_flag: args.context.is_some(),
             certificate: args.tls.identifies_us(),
         };
@@ -54,6 +55,15 @@ impl Target {
 /// An environment variable that is set to something.
 fn variable(name: &str) -> Option<Zeroizing<String>> {
     config::variable(name).filter(|value| !value.is_empty())
+}
+
+fn key_variable() -> Result<Option<Zeroizing<String>>, Failure> {
+    let key = variable(KEY_VARIABLE);
+    let problem = key.as_ref().and_then(|key| mistaken_for_credential(key));
+    match problem {
+        Some(problem) => Err(Failure::usage(format!("{KEY_VARIABLE} {problem}"))),
+        None => Ok(key),
+    }
 }
 
 fn parsed_variable() -> Result<Option<Address>, Failure> {

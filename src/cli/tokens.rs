@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::Failure;
+use crate::cli::csv::formulas;
 use crate::proto::admin as pb;
 
 const HEADER: [&str; 5] = ["tenant", "key_id", "name", "owner", "token"];
@@ -71,8 +72,9 @@ impl TokensFile {
     }
 
     fn write(&mut self, cells: [&str; 5]) -> Result<(), Failure> {
+        // Names are other people's words: nothing in the file may be calculated, beside tokens least of all.
         self.table
-            .write_record(cells)
+            .write_record(cells.map(|cell| formulas::defuse(cell).into_owned()))
             .with_context(|| format!("cannot write {}", self.path.display()))
             .map_err(Failure::Failed)
     }

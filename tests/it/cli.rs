@@ -7,6 +7,7 @@ mod import;
 mod keys;
 mod limits;
 mod manual;
+mod tables;
 mod watch;
 pub(crate) mod world;
 

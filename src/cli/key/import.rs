@@ -7,15 +7,15 @@ use anyhow::anyhow;
 use prost::Message as _;
 use serde_json::json;
 
-use super::FactArgs;
+use super::{FactArgs, digests};
 use crate::cli::batches::{self, Refused};
 use crate::cli::client::Client;
 use crate::cli::csv::cells::{KeyColumns, rule};
-use crate::cli::csv::{self, Columns, Row};
+use crate::cli::csv::{self, Columns, Row, damage};
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tenant::name_of;
-use crate::cli::{Failure, prompt, request_id};
+use crate::cli::{Failure, prompt, request_id, tell_hint};
 use crate::clock::Timestamp;
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
 use crate::domain::name::TenantId;
@@ -24,6 +24,8 @@ use crate::proto::admin::import_key_result::Result as Outcome;
 
 const TOKEN_RULE: &str = "must be 16 to 512 characters of A-Z a-z 0-9 - . _ ~ + / with = at its end, \
                           and one of ours must be whole";
+
+const HASH_RULE: &str = "is the hash of a password or token, not what clients send";
 
 const COLUMNS: Columns = Columns {
     known: &[
@@ -54,6 +56,12 @@ const COLUMNS: Columns = Columns {
   rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
   expires_at    for example 2027-01-31T00:00:00Z; never if empty
+A token is what clients send, character by character: 16 to 512 of A-Z a-z 0-9 - . _ ~ + / with = at its end. A hash
+or an encoding of it, as databases and Kubernetes Secrets hold it, is not the token: imported, it would be a working
+key for everybody who has seen a dump. Tokens that look so are refused unless --tokens-are-plain is given.
+
+The cells of a table are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (a number
+such as 1.2E+31, ####, #REF!) is refused; a ' before = + - @, as in files of ours, is left out.
 The whole table is checked before anything is sent. Doing it again is safe: a token that is there already is
 reported and left as it is.
 
@@ -79,6 +87,9 @@ pub(super) struct ImportArgs {
         conflicts_with_all = ["name", "token_file", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs"]
     )]
     csv: Option<PathBuf>,
+    /// Import tokens although they look like hashes or base64: they are what clients send
+    #[arg(long)]
+    tokens_are_plain: bool,
     #[command(flatten)]
     facts: FactArgs,
 }
@@ -109,6 +120,9 @@ impl ImportArgs {
             }
             Some((row.line, request))
         })?;
+        if !self.tokens_are_plain {
+            refuse_digests(rows.iter().map(|(_, request)| request.token.as_str()))?;
+        }
         Ok(Work {
             parent,
             rows,
@@ -119,6 +133,12 @@ impl ImportArgs {
     fn one(&self) -> Result<pb::ImportKeyRequest, Failure> {
         let path = self.token_file.as_deref();
         let token = prompt::token_from(path.unwrap_or_else(|| "-".as_ref()))?;
+        if let Some(problem) = never_a_token(&token) {
+            return Err(Failure::failed(anyhow!("the token {problem}")));
+        }
+        if !self.tokens_are_plain {
+            refuse_digests(std::iter::once(token.as_str()))?;
+        }
         let name = self.name.as_deref().unwrap_or_default();
         Ok(pb::ImportKeyRequest {
             key: Some(self.facts.key(name)),
@@ -157,10 +177,43 @@ impl ImportArgs {
 
 fn token(row: &mut Row<'_>) -> String {
     let token = row.cell("token").to_owned();
-    if PresentedToken::parse(token.as_bytes(), &TokenPrefixes::default()).is_err() {
+    if let Some(problem) = never_a_token(&token) {
+        row.mistake("token", problem);
+    } else if PresentedToken::parse(token.as_bytes(), &TokenPrefixes::default()).is_err() {
         row.mistake("token", TOKEN_RULE);
     }
     token
+}
+
+/// Why a text is no token though it may look like one.
+fn never_a_token(text: &str) -> Option<&'static str> {
+    let hash = || digests::is_password_hash(text).then_some(HASH_RULE);
+    damage::of_token(text).or_else(hash)
+}
+
+/// Refuses tokens that all look like what a system keeps of its tokens; of some among others, it only warns.
+fn refuse_digests<'a>(tokens: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let (mut all, mut alike, mut first) = (0, 0, None);
+    for token in tokens {
+        all += 1;
+        let found = digests::resembles(token);
+        alike += usize::from(found.is_some());
+        first = first.or(found);
+    }
+    let Some(kind) = first else { return Ok(()) };
+    if alike < all {
+        tell_hint(&format!(
+            "{alike} of {all} tokens look like hashes or encodings of tokens (the first like {kind}): if they are, whoever has seen them holds working keys"
+        ));
+        return Ok(());
+    }
+    let whose = match all {
+        1 => "the token looks".to_owned(),
+        all => format!("all {all} tokens look"),
+    };
+    Err(Failure::failed(anyhow!(
+        "{whose} like {kind}, not like what clients send; nothing was sent\nhint: import the tokens themselves; if these are, add --tokens-are-plain"
+    )))
 }
 
 /// What became of it all.

@@ -89,6 +89,8 @@ const KEY: KeyColumns = KeyColumns {
   key_rate, key_quota   limits of the key's own
   key_description  for people
   key_expires_at   for example 2027-01-31T00:00:00Z; never if empty
+The cells are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (1.2E+31, ####,
+#REF!) is refused; a ' before = + - @, as in files of ours, is left out.
 The whole table is checked before anything is sent. Doing it again is safe: a tenant that is there
 already is left as it is, and so is a first key of the same name and owner. The token of one that
 the same caller made less than 12 hours ago is given again: an import that was interrupted is gone
@@ -106,7 +108,7 @@ pub(super) struct ImportArgs {
     /// Make a first key of this name for each tenant whose row does not name one
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// File to make for the tokens of the keys, a table with mode 0600; it must not be there yet
+    /// File to make for the tokens of the keys, a table with mode 0600, with a ' before what a spreadsheet would calculate; it must not be there yet
     #[arg(long, value_name = "FILE")]
     tokens_file: Option<PathBuf>,
 }

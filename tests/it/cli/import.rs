@@ -69,7 +69,7 @@ fn every_mistake_of_a_table_is_named_and_nothing_is_sent() {
              good,no blanks,aaaaaaaaaaaaaaaaaaaa,,,soon,,careful\n",
             "error: keys.csv: 10 mistakes; nothing was sent\n  \
              line 2: tenant is not careful, which the command names\n  \
-             line 2: name must be 1 to 128 characters without control or text-direction characters, no space at either end\n  \
+             line 2: name must be 1 to 128 characters without control, text-direction or invisible characters, no space at either end\n  \
              line 2: role must be user, tenant_admin or global_admin\n  \
              line 2: scopes must be 1 to 64 visible ASCII characters except \" \\ and comma\n  \
              line 2: networks must be networks such as 10.0.0.0/8\n  \
@@ -98,7 +98,7 @@ fn every_mistake_of_a_table_is_named_and_nothing_is_sent() {
     }
     account.file("keys.csv", "name,token\na,b,c\n");
     let uneven = account.run("key import careful --csv keys.csv");
-    assert!(uneven.err.contains("line: 2"), "{uneven:?}");
+    assert!(uneven.err.contains("line 2: has 3 cells"), "{uneven:?}");
     assert_eq!(account.done("key list careful"), "no keys\n");
 }
 
