@@ -51,6 +51,10 @@ impl Default for Settings {
     }
 }
 
+/// So many /64s of one /48 must have failed as often as leads to a block, or more of them less often, until all of it is
+/// blocked. One host cannot bring that about: it has one /64, which counts once.
+const SITE_FACTOR: u32 = 16;
+
 /// How many locks there are: workers seldom meet at one.
 const SHARDS: usize = 64;
 
@@ -79,6 +83,13 @@ struct Shard {
 struct Tally {
     since: Timestamp,
     failures: u32,
+}
+
+/// What leads to a block: so many failures in so long.
+#[derive(Clone, Copy)]
+struct Most {
+    failures: u32,
+    window: Duration,
 }
 
 /// A block, live or over.
@@ -136,13 +147,47 @@ impl Blocks {
         if self.remembered.load(Ordering::Relaxed) == 0 {
             return None;
         }
+        let wait = |source| self.wait_of(source, now);
+        wait(source).max(source.site().and_then(wait))
+    }
+
+    fn wait_of(&self, source: Source, now: Timestamp) -> Option<Duration> {
         let block = self.shard(source).lock().blocks.get(&source).copied()?;
         (now < block.until).then(|| block.until.since(now))
     }
 
-    /// Counts a failure, and blocks the source if it was one too many.
+    /// Counts a failure, and blocks the source, or the site that it belongs to, if it was one too many.
     pub fn failed(&self, source: Source, now: Timestamp) {
-        let made = self.shard(source).lock().failed(source, now, self);
+        let settings = self.settings();
+        let most = Most {
+            failures: settings.max_failures,
+            window: settings.window,
+        };
+        // One that was blocked before has had its share in the site's failures.
+        let of_site = source.site().filter(|_| !self.is_remembered(source, now));
+        self.count(source, most, now);
+        if let Some(site) = of_site {
+            let of_site = Most {
+                failures: most.failures.saturating_mul(SITE_FACTOR),
+                // No longer than a block is remembered, or one host could fail often enough by itself.
+                window: most.window.min(settings.block_max),
+            };
+            self.count(site, of_site, now);
+        }
+    }
+
+    /// Whether a source is blocked, or was not long ago.
+    fn is_remembered(&self, source: Source, now: Timestamp) -> bool {
+        if self.remembered.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let block = self.shard(source).lock().blocks.get(&source).copied();
+        let memory = self.settings().block_max;
+        block.is_some_and(|block| now < block.until.plus(memory))
+    }
+
+    fn count(&self, source: Source, most: Most, now: Timestamp) {
+        let made = self.shard(source).lock().failed(source, most, now, self);
         let Some(block) = made else {
             return;
         };
@@ -214,7 +259,7 @@ impl Blocks {
 }
 
 impl Shard {
-    fn failed(&mut self, source: Source, now: Timestamp, of: &Blocks) -> Option<Block> {
+    fn failed(&mut self, source: Source, most: Most, now: Timestamp, of: &Blocks) -> Option<Block> {
         if self
             .blocks
             .get(&source)
@@ -222,14 +267,14 @@ impl Shard {
         {
             return None;
         }
-        if self.count(source, now, of) < of.settings().max_failures {
+        if self.count(source, most.window, now, of) < most.failures {
             return None;
         }
         self.failing.remove(&source);
         self.block(source, now, of)
     }
 
-    fn count(&mut self, source: Source, now: Timestamp, of: &Blocks) -> u32 {
+    fn count(&mut self, source: Source, window: Duration, now: Timestamp, of: &Blocks) -> u32 {
         // Half for the newer ones, half for the older: when the newer half is full, the older is forgotten.
         if self.failing.len() >= of.shard_max().div_ceil(2) && !self.failing.contains_key(&source) {
             std::mem::swap(&mut self.failing, &mut self.failed);
@@ -241,7 +286,7 @@ impl Shard {
         };
         let before = self.failed.remove(&source).unwrap_or(fresh);
         let tally = self.failing.entry(source).or_insert(before);
-        if now.since(tally.since) >= of.settings().window {
+        if now.since(tally.since) >= window {
             *tally = fresh;
         }
         tally.failures = tally.failures.saturating_add(1);

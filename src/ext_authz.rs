@@ -21,6 +21,8 @@ mod wire;
 
 pub use service::CheckService;
 
+use crate::domain::block::nat64::Nat64Prefix;
+
 /// What the protocol needs to know of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -36,6 +38,8 @@ pub struct Settings {
     pub defer_on_outage: bool,
     /// How many entries of `x-forwarded-for`, from its end, proxies that we trust have written; 0: none is read.
     pub trusted_hops: u8,
+    /// Prefixes of addresses that stand for an IPv4 address, beside those that do everywhere.
+    pub nat64_prefixes: Vec<Nat64Prefix>,
     /// The rules of the configuration; what a route's own context extensions name goes before them.
     pub routes: routes::RouteSettings,
     /// The signed token that upstreams get, if any.
@@ -54,6 +58,7 @@ impl Default for Settings {
             max_message_bytes: 4 << 20,
             defer_on_outage: false,
             trusted_hops: 0,
+            nat64_prefixes: Vec::new(),
             routes: routes::RouteSettings::default(),
             signed_context: None,
         }

@@ -88,6 +88,45 @@ fn a_holder_of_a_64_is_one_source() {
     assert_eq!(blocks.wait(source("2001:db8:0:8::1"), NOON), None);
 }
 
+/// The /64 number `number` of one /48.
+fn host(number: u32) -> Source {
+    source(&format!("2001:db8:7:{number:x}::1"))
+}
+
+#[test]
+fn who_rotates_through_the_64s_of_a_48_is_blocked_with_all_of_it() {
+    // Each /64 is given up before it would be blocked.
+    let blocks = blocks(SETTINGS);
+    let most = SETTINGS.max_failures * SITE_FACTOR;
+    for number in 0..most {
+        let before = blocks.wait(host(9_999), at(1));
+        assert_eq!(before, None, "after {number} failures");
+        blocks.failed(host(number / 2), at(1));
+    }
+    for address in ["2001:db8:7:9999::1", "2001:db8:7::"] {
+        assert!(blocks.wait(source(address), at(1)).is_some(), "{address}");
+    }
+    assert_eq!(blocks.wait(source("2001:db8:8::1"), at(1)), None);
+    let made = blocks.in_memory();
+    let made: Vec<String> = made.iter().map(|block| block.source.to_string()).collect();
+    assert_eq!(made, ["2001:db8:7::/48"]);
+    assert_eq!(blocks.wait(host(1), at(61)), None, "it ends");
+}
+
+#[test]
+fn one_bad_host_never_blocks_the_48_around_it() {
+    let blocks = blocks(Settings {
+        window: Duration::from_secs(86_400),
+        ..SETTINGS
+    });
+    for second in 0..86_400 {
+        for _ in 0..SETTINGS.max_failures {
+            blocks.failed(host(1), at(second));
+        }
+        assert_eq!(blocks.wait(host(2), at(second)), None, "{second}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_cleared_begins_anew() {
     let blocks = blocks(SETTINGS);

@@ -39,7 +39,7 @@ enum BlocksCommand {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct ClearArgs {
-    /// An IP address, or the first 64 bits of one as 2001:db8::/64
+    /// An IP address, or the first 64 or 48 bits of one as 2001:db8::/64
     source: Option<String>,
     /// Every source
     #[arg(long)]

@@ -5,6 +5,10 @@ use std::time::Duration;
 use super::KnownKeys;
 use super::mistake::Mistake;
 use super::raw::RawAbuse;
+use super::text::text_serde;
+use crate::domain::block::nat64::Nat64Prefix;
+
+text_serde!(Nat64Prefix, "nat64-prefix", "^.+/(32|40|48|56|64|96)$");
 
 /// When a source that fails is blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct AbuseConfig {
     pub block_max: Duration,
     /// Entries of `x-forwarded-for`, from its end, that trusted proxies write.
     pub trusted_hops: u8,
+    /// Prefixes of translators, behind which IPv4 addresses stand.
+    pub nat64_prefixes: Vec<Nat64Prefix>,
     pub known_keys: KnownKeys,
     pub max_sources: usize,
 }
@@ -26,6 +32,7 @@ pub(super) fn config(raw: &RawAbuse) -> AbuseConfig {
         block: raw.block.0,
         block_max: raw.block_max.0,
         trusted_hops: raw.trusted_hops,
+        nat64_prefixes: raw.nat64_prefixes.clone(),
         known_keys: raw.known_keys,
         max_sources: raw.max_sources,
     }

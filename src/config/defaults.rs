@@ -214,6 +214,7 @@ impl Default for RawAbuse {
             block: seconds(60),
             block_max: seconds(3600),
             trusted_hops: 0,
+            nat64_prefixes: Vec::new(),
             known_keys: super::KnownKeys::Pass,
             max_sources: 1_000_000,
         }

@@ -1,5 +1,7 @@
 //! Sources of requests that failed too often.
 
+pub mod nat64;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -10,7 +12,11 @@ use crate::clock::Timestamp;
 /// Marks an IPv4 address: as the beginning of an IPv6 address it would be in `::/8`, which nobody has.
 const IPV4: u64 = 1 << 32;
 
-/// Whom failures are counted against: one IPv4 address, or the /64 of an IPv6 address, of which one holder has all.
+/// Marks the first 48 bits of an IPv6 address, which stand behind it: that is in `::/8` too.
+const SITE: u64 = 0x0030 << 48;
+
+/// Whom failures are counted against: one IPv4 address, or the /64 of an IPv6 address, of which one holder has all; or the
+/// site around it, a /48, of which one holder may have all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u64);
 
@@ -18,15 +24,29 @@ impl Source {
     /// How many parts all sources are divided into.
     pub const PARTS: u8 = 64;
 
-    /// The source that an address belongs to. `::ffff:192.0.2.1` is 192.0.2.1.
+    /// The source that an address belongs to. `::ffff:192.0.2.1` is 192.0.2.1, as is every other way to write that.
     pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match nat64::canonical(address, &[]) {
             IpAddr::V4(address) => Self(IPV4 | u64::from(address.to_bits())),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments().map(u64::from);
                 Self(a << 48 | b << 32 | c << 16 | d)
             }
         }
+    }
+
+    /// The /48 around a /64.
+    pub fn site(self) -> Option<Self> {
+        let is_64 = self.ipv4().is_none() && !self.is_site();
+        is_64.then_some(Self(SITE | self.0 >> 16))
+    }
+
+    fn is_site(self) -> bool {
+        self.0 >> 48 == SITE >> 48
+    }
+
+    fn ipv4(self) -> Option<Ipv4Addr> {
+        u32::try_from(self.0 ^ IPV4).ok().map(Ipv4Addr::from_bits)
     }
 
     /// The part that it is in, below [`Self::PARTS`]; neighbours are in different ones. Stored: may never change.
@@ -39,9 +59,11 @@ impl Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match u32::try_from(self.0 ^ IPV4) {
-            Ok(address) => write!(f, "{}", Ipv4Addr::from_bits(address)),
-            Err(_) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(self.0) << 64)),
+        let net = |bits: u64| Ipv6Addr::from_bits(u128::from(bits) << 64);
+        match self.ipv4() {
+            Some(address) => write!(f, "{address}"),
+            None if self.is_site() => write!(f, "{}/48", net(self.0 << 16)),
+            None => write!(f, "{}/64", net(self.0)),
         }
     }
 }
@@ -54,18 +76,22 @@ impl fmt::Debug for Source {
 
 /// A text that names no source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be an IP address, or the first 64 bits of one such as 2001:db8::/64")]
+#[error("must be an IP address, or the first 64 or 48 bits of one such as 2001:db8::/64")]
 pub struct NotASource;
 
 impl FromStr for Source {
     type Err = NotASource;
 
     fn from_str(text: &str) -> Result<Self, NotASource> {
+        let net = |text: &str| text.parse::<Ipv6Addr>().map_err(|_| NotASource);
+        if let Some(text) = text.strip_suffix("/48") {
+            return Self::of(IpAddr::V6(net(text)?)).site().ok_or(NotASource);
+        }
         let address = match text.strip_suffix("/64") {
-            Some(net) => net.parse::<Ipv6Addr>().map(IpAddr::V6),
-            None => text.parse(),
+            Some(text) => IpAddr::V6(net(text)?),
+            None => text.parse().map_err(|_| NotASource)?,
         };
-        address.map(Self::of).map_err(|_| NotASource)
+        Ok(Self::of(address))
     }
 }
 
@@ -105,7 +131,27 @@ mod tests {
             assert_eq!(shown.parse(), Ok(source(address)), "{shown}");
         }
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-        for bad in ["", "x", "192.0.2.1/64", "2001:db8::/48", "192.0.2.1:80"] {
+        for (address, site) in [
+            ("2001:db8:1:2::1", "2001:db8:1::/48"),
+            ("2001:db8:1:ffff::", "2001:db8:1::/48"),
+            ("ffff:ffff:ffff:1::", "ffff:ffff:ffff::/48"),
+            ("::1", "::/48"),
+        ] {
+            let around = source(address).site().unwrap();
+            assert_eq!(around.to_string(), site);
+            assert_eq!(site.parse(), Ok(around));
+            assert_eq!(around.site(), None, "nothing is around a site");
+        }
+        assert_eq!(source("192.0.2.1").site(), None);
+        for bad in [
+            "",
+            "x",
+            "192.0.2.1/64",
+            "2001:db8::/47",
+            "192.0.2.1/48",
+            "::ffff:192.0.2.1/48",
+            "192.0.2.1:80",
+        ] {
             assert_eq!(bad.parse::<Source>(), Err(NotASource), "{bad}");
         }
     }

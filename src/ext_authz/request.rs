@@ -10,6 +10,7 @@ use std::time::Duration;
 use prost::DecodeError;
 
 use crate::domain::block;
+use crate::domain::block::nat64::canonical;
 use crate::domain::request::{AccessRequest, Charge, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Finder, Source};
@@ -42,8 +43,8 @@ pub struct Incoming<'a> {
     /// What was found in the configured rules, if they were asked.
     pub(super) matched: Option<Matched<usize>>,
     source: Option<IpAddr>,
-    /// Whom trusted proxies name as the caller.
-    forwarded_for: Option<IpAddr>,
+    /// Whom a failure is counted against: whom trusted proxies name as the caller, else the connection's address.
+    failing: Option<block::Source>,
     ambiguity: Option<&'static str>,
     pub(super) target: Target<'a>,
     /// What of the request asks upstreams for another method or path.
@@ -114,7 +115,7 @@ impl<'a> Incoming<'a> {
             credential: self.finder.credential(),
             ambiguity: self.ambiguity,
             source: self.source,
-            caller: self.caller_source(),
+            caller: self.failing,
             time_left,
             charge: if self.dry_run {
                 Charge::Look
@@ -155,12 +156,6 @@ impl<'a> Incoming<'a> {
         self.request_id = self
             .request_id
             .filter(|id| !holds_token(id.as_bytes()) && !finder.found_in(id.as_bytes()));
-    }
-
-    /// Whom a failure is counted against. A rehearsal counts nothing.
-    fn caller_source(&self) -> Option<block::Source> {
-        let address = self.forwarded_for.or(self.source);
-        address.filter(|_| !self.dry_run).map(block::Source::of)
     }
 
     /// Where a credential was found, in words.
@@ -233,7 +228,11 @@ impl<'a> Incoming<'a> {
         self.filtered = !scan.method_seen;
         self.source = scan.peer.ip();
         self.read_own_rule(&scan.extensions);
-        self.forwarded_for = forwarded::caller(&scan.forwarded, settings.trusted_hops);
+        let forwarded_for = forwarded::caller(&scan.forwarded, settings.trusted_hops);
+        self.failing = forwarded_for
+            .or(self.source)
+            .filter(|_| !self.dry_run)
+            .map(|address| block::Source::of(canonical(address, &settings.nat64_prefixes)));
         if self.request_id.is_none() {
             self.request_id = harmless_id(scan.stream_id);
         }

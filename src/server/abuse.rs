@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::abuse::{Blocks, Settings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, KnownKeys};
+use crate::domain::block::nat64::Nat64Prefix;
 use crate::telemetry::metrics::Metrics;
 
 pub(super) fn settings(config: &Config) -> Settings {
@@ -22,6 +23,12 @@ pub(super) fn settings(config: &Config) -> Settings {
         known_keys_pass: abuse.known_keys == KnownKeys::Pass,
         max_sources: abuse.max_sources,
     }
+}
+
+/// Behind which IPv6 addresses IPv4 addresses stand.
+pub(super) fn nat64_prefixes(config: &Config) -> Vec<Nat64Prefix> {
+    let abuse = config.abuse.as_ref();
+    abuse.map_or_else(Vec::new, |abuse| abuse.nat64_prefixes.clone())
 }
 
 /// Shares blocks with other processes until `stop`, if this one counts failures.

@@ -417,6 +417,7 @@ fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_aut
         max_message_bytes: authz.max_message_bytes,
         defer_on_outage,
         trusted_hops: config.abuse.as_ref().map_or(0, |abuse| abuse.trusted_hops),
+        nat64_prefixes: abuse::nat64_prefixes(config),
         routes: route_settings(authz),
         signed_context: authz
             .signed_context

@@ -3,6 +3,7 @@
 mod abuse;
 mod connections;
 mod drain;
+mod guesses;
 mod logs;
 mod plain_http;
 mod reload;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::KnownKeys;
 use crate::config::quantity::HumanDuration;
+use crate::domain::block::nat64::Nat64Prefix;
 
 section! {
     #[serde(default)]
@@ -26,6 +27,10 @@ section! {
         /// address, or there are fewer, the connection's address is counted.
         #[schemars(range(max = 16))]
         pub trusted_hops: u8,
+        /// Prefixes under which translators of your own (NAT64) put IPv4 addresses into IPv6 ones, such as `64:ff9b:1::/48`:
+        /// then the IPv4 address is counted. Without asking this is done for `64:ff9b::/96`, 6to4, Teredo and `::ffff:0:0/96`.
+        #[schemars(length(max = 16))]
+        pub nat64_prefixes: Vec<Nat64Prefix>,
         /// What a blocked source may still do: `pass`, use keys that this sidecar has in memory, so that valid keys behind
         /// one address with somebody who guesses keep working; `block`, nothing with a key.
         pub known_keys: KnownKeys,
