@@ -100,7 +100,7 @@ impl World {
         let mut delete = cmd("DEL");
         delete.arg(name);
         match harm {
-            Harm::Deleted => self.ask(&delete).await,
+            Harm::Deleted => drop(self.ask::<Value>(&delete).await),
             Harm::Cut => self.cut(name).await,
             Harm::Garbage => self.spoil(name).await,
             Harm::OtherType => {
@@ -110,11 +110,12 @@ impl World {
                     "string" => hset.arg(name).arg("a").arg("b"),
                     _ => set.arg(name).arg("something else"),
                 };
-                self.ask(other).await
+                self.ask::<Value>(other).await;
             }
             Harm::Foreign => {
                 let mut copy = cmd("COPY");
-                self.ask(copy.arg(foreign.0).arg(name).arg("REPLACE")).await
+                self.ask::<Value>(copy.arg(foreign.0).arg(name).arg("REPLACE"))
+                    .await;
             }
         }
     }
@@ -165,7 +166,7 @@ impl World {
         let all: Vec<Vec<u8>> = self.ask(&all).await;
         let mut half = cmd(remove);
         half.arg(name).arg(GARBAGE).arg(&all[..all.len() / 2]);
-        self.ask(&half).await
+        self.ask::<Value>(&half).await;
     }
 
     /// Puts garbage into an entry, over all that it has where that can be.
@@ -198,7 +199,7 @@ impl World {
                 add.arg(name).arg(GARBAGE);
             }
         }
-        self.ask(&add).await
+        self.ask::<Value>(&add).await;
     }
 }
 

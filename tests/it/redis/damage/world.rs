@@ -15,7 +15,7 @@ use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
 use keystile::registry::{self, NewKey, NewTenant, Registry};
 use keystile::store::Store;
-use keystile::store::redis::Topology;
+use keystile::store::redis::{RedisStore, Topology};
 use tokio::time::sleep;
 
 use super::super::fleet::{Process, start};
@@ -57,7 +57,7 @@ impl World {
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let keyring = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
         let lookup = Arc::new(keyring.lookup_key().unwrap());
-        let store: Arc<dyn Store> = control.store.clone();
+        let store: Arc<dyn Store> = Arc::<RedisStore>::clone(&control.store);
         store.keyring_id(keyring.id()).await.unwrap();
         let registry = Registry::new(
             Arc::clone(&store),
@@ -75,7 +75,7 @@ impl World {
             clock,
             keyring,
             lookup,
-            sidecar: sidecar.store.clone(),
+            sidecar: Arc::<RedisStore>::clone(&sidecar.store),
             somebody: client.get_multiplexed_async_connection().await.unwrap(),
             _processes: [control, sidecar],
             _server: server,
