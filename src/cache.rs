@@ -30,8 +30,9 @@ use crate::crypto::keyring::Keyring;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::domain::plan::Plans;
+use crate::domain::version::Version;
 use crate::store::records::RecordError;
-use crate::store::{Store, StoreError, Watcher};
+use crate::store::{Refuses, Store, StoreError, Watcher};
 
 use entry::TenantSlot;
 pub use entry::{CachedKey, CachedTenant};
@@ -80,15 +81,16 @@ pub enum LoadError {
     /// What it answered cannot be used.
     #[error("a stored record cannot be used")]
     Record(#[source] Arc<RecordError>),
-    /// An older state than the one that was seen before: somebody put an old record back.
+    /// A suspended tenant is active in an older state than the one that was seen before: the store has fallen back, or
+    /// somebody put an old record back.
     #[error(
         "the store answered with version {found} of a record whose version {seen} was seen before"
     )]
     Rollback {
         /// The version found.
-        found: u64,
+        found: Version,
         /// The version seen before.
-        seen: u64,
+        seen: Version,
     },
     /// No answer within the time that the check has.
     #[error("no answer within {0:?}")]
@@ -168,6 +170,8 @@ pub struct Cache {
     next_hearing: AtomicU32,
 }
 
+/// How long a look at an entry that was revoked waits for the store.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
 /// Changes go unheard: nothing that is read now may be used again without asking.
 const DEAF: u32 = 0;
 
@@ -264,7 +268,8 @@ impl Cache {
     }
 
     fn is_current(&self, key: &CachedKey, tenant: &CachedTenant, now: Timestamp) -> bool {
-        !key.is_suspect()
+        key.belongs_to(tenant)
+            && !key.is_suspect()
             && self.is_beyond_doubt(key.heard_in())
             && now.since(key.loaded_at()) < self.settings.ttl
             && self.is_tenant_current(tenant, now)
@@ -324,6 +329,15 @@ impl Watcher for Ears {
         }
     }
 
+    fn refuses(&self, lookup_id: LookupId, now: Timestamp) -> Refuses<'_> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(cache) => cache.refuses(lookup_id, now).await,
+                None => true,
+            }
+        })
+    }
+
     fn deaf(&self) {
         if let Some(cache) = self.0.upgrade() {
             cache.hearing.store(DEAF, Ordering::Release);
@@ -363,6 +377,15 @@ impl Cache {
             .fetch_add(1, Ordering::Relaxed)
             .max(DEAF + 1);
         self.hearing.store(next, Ordering::Release);
+    }
+
+    /// Takes what the store has of a key into memory, unless it is there and current, and answers whether the key is
+    /// refused. A revocation that is in memory is final, whatever the store says later.
+    async fn refuses(&self, lookup_id: LookupId, now: Timestamp) -> bool {
+        match self.get(lookup_id, now, CONFIRM_PATIENCE).await {
+            Ok(found) => found.is_none_or(|found| found.key.is_revoked()),
+            Err(_) => false,
+        }
     }
 
     fn index_changed(&self, lookup_id: LookupId) {

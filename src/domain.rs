@@ -19,3 +19,4 @@ pub mod route;
 pub mod san;
 pub mod tenant;
 pub mod text;
+pub mod version;

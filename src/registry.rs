@@ -6,6 +6,7 @@
 mod etag;
 mod fleet;
 mod import;
+mod indexed;
 mod journal;
 mod key_changes;
 mod key_rules;
@@ -281,6 +282,7 @@ fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
         CommitError::Exists => RegistryError::AlreadyExists { what },
         // Where a repeated request can be answered it was, before we came here.
         CommitError::Repeated => RegistryError::Conflict { what },
+        CommitError::Revoked => RegistryError::KeyRevoked,
         CommitError::NotFound => RegistryError::NotFound { what },
         // Only who makes a key asks for room, and says itself for which.
         CommitError::CountLimit { .. } => {

@@ -27,6 +27,7 @@ use crate::clock::Timestamp;
 use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::version::Version;
 use budgets::{Settle, Settled};
 use damage::Damage;
 
@@ -66,6 +67,10 @@ pub enum CommitError {
     /// The request was done before; see [`RequestRow`].
     #[error("the request was done before")]
     Repeated,
+    /// An index entry of the key is revoked, and this change would not be a revocation: the key's own record is of an
+    /// earlier state. Whoever tries revokes the key again, so that both agree.
+    #[error("the key is revoked")]
+    Revoked,
     /// The tenant or key is not there (any more).
     #[error("the record does not exist")]
     NotFound,
@@ -89,8 +94,8 @@ pub enum CommitError {
 pub struct TenantRow {
     /// Whose.
     pub id: TenantId,
-    /// Counts changes from 1.
-    pub version: u64,
+    /// The change that it comes from.
+    pub version: Version,
     /// The id of its data key; a tenant made again under an old name has another.
     pub dek_id: u64,
     /// The data key, wrapped by the `data` keyring.
@@ -106,8 +111,8 @@ pub struct TenantRow {
 pub struct KeyRow {
     /// Which.
     pub id: KeyId,
-    /// Counts changes from 1.
-    pub version: u64,
+    /// The change that it comes from.
+    pub version: Version,
     /// The sealed key.
     pub body: Vec<u8>,
 }
@@ -118,7 +123,10 @@ pub struct IndexRow {
     /// Where it is found.
     pub lookup_id: LookupId,
     /// The version of the key it was derived from.
-    pub version: u64,
+    pub version: Version,
+    /// Whether the key is revoked, for who cannot open the record. It is believed when it says so: then the key is
+    /// refused, whatever the record says.
+    pub revoked: bool,
     /// The sealed access record.
     pub body: Vec<u8>,
 }
@@ -147,8 +155,8 @@ pub enum Expected {
     New,
     /// For a key: nothing, and the tenant has never had a key (for `keystile bootstrap`).
     FirstOfTenant,
-    /// This version.
-    Version(u64),
+    /// This version, of the same change.
+    Version(Version),
 }
 
 /// How a commit changes the number of live keys.
@@ -195,7 +203,9 @@ pub struct KeyCommit {
     pub expected: Expected,
     /// What shall be there.
     pub row: KeyRow,
-    /// Index entries to write. One that is there with a newer version stays as it is.
+    /// Index entries to write. *Revoked* is final: a revoked entry is written over whatever is there of the key, and
+    /// an entry that is not does not take the place of one that is: [`CommitError::Revoked`]. Else one that is there
+    /// with a greater order stays as it is.
     /// For a new key an entry that is there already, under any tenant, is [`CommitError::Exists`]; so is an
     /// entry of another key, always.
     pub index: Vec<IndexRow>,
@@ -212,6 +222,40 @@ pub struct KeyCommit {
     pub request: Option<RequestRow>,
 }
 
+impl KeyCommit {
+    /// Whether it revokes the key, or repeats that it is revoked.
+    pub fn is_revocation(&self) -> bool {
+        !self.index.is_empty() && self.index.iter().all(|entry| entry.revoked)
+    }
+}
+
+/// What becomes of an index entry that is to be written where one of the same key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// It is written.
+    Written,
+    /// A later one is there and stays.
+    Later,
+    /// A revoked one is there and stays.
+    Revoked,
+}
+
+impl IndexRow {
+    /// What becomes of this entry where there is one of the same tenant, key and data key with that version. Every
+    /// backend decides so; `lua/write_index.lua` is the same in Lua.
+    pub fn succeeds(&self, there: Version, is_revoked_there: bool) -> Succession {
+        if self.revoked {
+            Succession::Written
+        } else if is_revoked_there {
+            Succession::Revoked
+        } else if there.order > self.version.order {
+            Succession::Later
+        } else {
+            Succession::Written
+        }
+    }
+}
+
 /// Facts about the store itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreInfo {
@@ -223,12 +267,20 @@ pub struct StoreInfo {
 
 pub use sidecar::{Sidecar, SidecarReport};
 
+/// Whether a key is refused, to be awaited.
+pub type Refuses<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
 /// Is told of every change, before the commit returns.
 pub trait Watcher: Send + Sync + 'static {
     /// An index entry was written or removed.
     fn index_changed(&self, lookup_id: LookupId);
     /// A tenant was written or removed.
     fn tenant_changed(&self, tenant: &TenantId);
+    /// Looks at once at an index entry that may have changed, and answers whether its key is refused from now on,
+    /// whatever becomes of the store. Who keeps nothing has nothing to look at.
+    fn refuses(&self, _lookup_id: LookupId, _now: Timestamp) -> Refuses<'_> {
+        Box::pin(std::future::ready(true))
+    }
     /// Blocks of this part of all sources were written or removed.
     fn blocks_changed(&self, _part: u8) {}
     /// From now on changes may go unheard.
@@ -331,14 +383,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         &'a self,
         tenant: &'a TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> StoreFuture<'a, (), CommitError>;
 
     /// The other processes that live and check requests from this store, in the order of their ids.
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>>;
 
-    /// Waits until every live sidecar has applied what was committed of these index entries before the call, for
-    /// `within` at most; answers the ids of those that have not by then.
+    /// Waits until every live sidecar has looked at these index entries and refuses their keys from then on, for `within`
+    /// at most; answers the ids of those that have not said so by then.
     fn late<'a>(
         &'a self,
         lookup_ids: &'a [LookupId],

@@ -208,7 +208,7 @@ mod tests {
             forgotten: Vec::new(),
             created_at: now,
             updated_at: now,
-            version: 1,
+            version: 1.into(),
         }
     }
 

@@ -168,7 +168,7 @@ mod tests {
                 limits: Default::default(),
                 plan_in_shadow: false,
                 metadata: BTreeMap::new(),
-                version: 1,
+                version: 1.into(),
             };
             let key = KeyFacts {
                 revoked: is(0),

@@ -31,7 +31,8 @@ pub struct CachedKey {
     /// What few keys have.
     narrowing: Option<Box<Narrowing>>,
     expires_at: i64,
-    version: u64,
+    /// The id of the data key that its record was sealed under: of which making of the tenant it is.
+    making: u64,
     loaded_at: AtomicI64,
     /// In which time of hearing all changes it was loaded.
     heard_in: AtomicU32,
@@ -77,7 +78,13 @@ impl fmt::Debug for CachedKey {
 }
 
 impl CachedKey {
-    pub(super) fn new(access: KeyAccess, tenant: Arc<TenantSlot>, now: Timestamp) -> Self {
+    /// `making` is the id of the data key that has opened `access`.
+    pub(super) fn new(
+        access: KeyAccess,
+        making: u64,
+        tenant: Arc<TenantSlot>,
+        now: Timestamp,
+    ) -> Self {
         let mut text = format!("{}{}", access.key, access.owner);
         for (at, scope) in access.scopes.iter().enumerate() {
             if at > 0 {
@@ -104,7 +111,7 @@ impl CachedKey {
                 })
             }),
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
-            version: access.version,
+            making,
             loaded_at: AtomicI64::new(now.as_millis()),
             heard_in: AtomicU32::new(DEAF),
             generation: access.generation,
@@ -188,9 +195,10 @@ impl CachedKey {
             .map_or(&UNLIMITED, |narrowing| &narrowing.limits)
     }
 
-    /// Whether this is a state of the same generation of the same key.
-    pub(super) fn is_of(&self, access: &KeyAccess) -> bool {
-        *self.tenant() == access.tenant
+    /// Whether this is a state of the same generation of the same key of the same making of the tenant.
+    pub(super) fn is_of(&self, access: &KeyAccess, making: u64) -> bool {
+        self.making == making
+            && *self.tenant() == access.tenant
             && self.key() == access.key.as_str()
             && self.generation == access.generation
     }
@@ -199,8 +207,9 @@ impl CachedKey {
         &self.tenant
     }
 
-    pub(super) fn version(&self) -> u64 {
-        self.version
+    /// Whether the tenant is the one whose key it is, not one that was made again under its name.
+    pub(super) fn belongs_to(&self, tenant: &CachedTenant) -> bool {
+        self.making == tenant.making()
     }
 
     pub(super) fn loaded_at(&self) -> Timestamp {
@@ -244,6 +253,8 @@ pub struct CachedTenant {
     /// From which its access is derived again when the plans change.
     overrides: Overrides,
     pub(super) data_key: Arc<DataKey>,
+    /// The id of `data_key`: compared at each use of a key, so it is at hand.
+    making: u64,
     pub(super) loaded_at: AtomicI64,
     /// In which time of hearing all changes it was loaded.
     pub(super) heard_in: AtomicU32,
@@ -277,6 +288,7 @@ impl CachedTenant {
         Self {
             access,
             overrides,
+            making: data_key.id(),
             data_key: Arc::new(data_key),
             loaded_at: AtomicI64::new(now.as_millis()),
             heard_in: AtomicU32::new(DEAF),
@@ -297,12 +309,18 @@ impl CachedTenant {
                 ..self.access.clone()
             },
             overrides: self.overrides.clone(),
+            making: self.making,
             data_key: Arc::clone(&self.data_key),
             loaded_at: AtomicI64::new(self.loaded_at.load(Ordering::Relaxed)),
             heard_in: AtomicU32::new(self.heard_in.load(Ordering::Relaxed)),
             suspect: AtomicBool::new(self.suspect.load(Ordering::Acquire)),
             rendered: OnceLock::new(),
         }
+    }
+
+    /// The id of its data key: one that was made again under the same name has another.
+    pub fn making(&self) -> u64 {
+        self.making
     }
 
     /// What a decision rests on.

@@ -10,6 +10,8 @@ use crate::clock::Timestamp;
 use crate::crypto::envelope::OpenError;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::domain::tenant::{Tenant, TenantStatus};
+use crate::domain::version::Version;
 use crate::store::StoreError;
 use crate::store::damage::Entry;
 use crate::store::records::{self, RecordError};
@@ -24,7 +26,7 @@ pub(super) type TenantResult = Result<Option<Arc<CachedTenant>>, Failure>;
 pub(super) enum Failure {
     Store(Arc<StoreError>),
     Record(Arc<RecordError>),
-    Rollback { found: u64, seen: u64 },
+    Rollback { found: Version, seen: Version },
 }
 
 impl From<StoreError> for Failure {
@@ -93,6 +95,7 @@ impl Cache {
         };
         // Again, though the load has read it: the tenant may have changed since that load began.
         let tenant = self.tenant(key.tenant(), now).await?;
+        let tenant = tenant.filter(|tenant| key.belongs_to(tenant));
         Ok(tenant.map(|tenant| Found { key, tenant }))
     }
 
@@ -101,6 +104,7 @@ impl Cache {
         // Somebody else may have loaded a newer state since this check looked.
         let key = self.keys.peek(&id).or(old)?;
         let tenant = key.slot().state.load_full()?;
+        let tenant = Some(tenant).filter(|tenant| key.belongs_to(tenant))?;
         let loaded_at = key.loaded_at().min(Timestamp::from_millis(
             tenant.loaded_at.load(Ordering::Relaxed),
         ));
@@ -156,20 +160,16 @@ impl Cache {
             }) => return Ok(None),
             opened => opened.inspect_err(|error| damage.unopened(&claimed, error))?,
         };
-        // Another key in the same place, of a tenant that was deleted meanwhile, is not a state of the old one.
-        let old = old.filter(|old| old.is_of(&access));
-        match old {
-            Some(old) if access.version < old.version() => Err(Failure::Rollback {
-                found: access.version,
-                seen: old.version(),
-            }),
-            Some(old) if access.version == old.version() => Ok(Some(old)),
-            Some(_) | None => Ok(Some(Arc::new(CachedKey::new(
-                access,
-                self.slot(&claimed),
-                now,
-            )))),
+        // Another key in the same place, or one of a tenant that was deleted meanwhile, is not a state of the old one.
+        let making = tenant.making();
+        let old = old.filter(|old| old.is_of(&access, making));
+        // What was just opened holds, whatever its version: a store that has fallen back goes on from there. But a
+        // revocation that was seen is final.
+        if let Some(old) = old.filter(|old| old.is_revoked()) {
+            return Ok(Some(old));
         }
+        let slot = self.slot(&claimed);
+        Ok(Some(Arc::new(CachedKey::new(access, making, slot, now))))
     }
 
     /// A tenant, from memory if it is there and current, else from the store.
@@ -213,8 +213,8 @@ impl Cache {
         };
         let opened = records::open_tenant(&self.keyring, &row);
         let (tenant, data_key) = opened.inspect_err(|error| damage.unopened(id, error))?;
-        let same = old.filter(|old| old.data_key.id() == data_key.id());
-        if let Some(old) = same.filter(|old| tenant.version < old.access().version) {
+        let same = old.filter(|old| old.making() == data_key.id());
+        if let Some(old) = same.filter(|old| revives(old, &tenant)) {
             return Err(Failure::Rollback {
                 found: tenant.version,
                 seen: old.access().version,
@@ -232,4 +232,11 @@ impl Cache {
             tenant, &plans, data_key, now,
         ))))
     }
+}
+
+/// Whether a state of a suspended tenant is one of before its suspension: nobody has resumed it.
+fn revives(suspended: &CachedTenant, tenant: &Tenant) -> bool {
+    suspended.access().status == TenantStatus::Suspended
+        && tenant.status != TenantStatus::Suspended
+        && tenant.version.order < suspended.access().version.order
 }

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
+use crate::domain::key::LookupId;
 use crate::domain::limit::Limits;
 use crate::domain::name::{
     Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
 };
 use crate::domain::role::Role;
 use crate::domain::tenant::TenantStatus;
+use crate::domain::version::Version;
 
 /// What a Check needs of one generation of a key: the content of an index record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +26,13 @@ pub struct KeyAccess {
     /// The whole HMAC of the token.
     pub digest: [u8; 32],
     /// The key's version at the time the record was derived.
-    pub version: u64,
+    pub version: Version,
+    /// Where the key's other generations are found: if the key's own record is lost, they are known here.
+    pub others: Vec<LookupId>,
     /// Revoked is final.
     pub revoked: bool,
+    /// Only this generation is revoked: the key remembers nothing of it but where it was.
+    pub forgotten: bool,
     /// The earlier of the key's expiry and the generation's grace.
     pub expires_at: Option<Timestamp>,
     /// The user it belongs to.
@@ -63,5 +69,5 @@ pub struct TenantAccess {
     /// Facts for upstreams.
     pub metadata: BTreeMap<MetadataName, Description>,
     /// The tenant record's version.
-    pub version: u64,
+    pub version: Version,
 }

@@ -12,6 +12,7 @@ use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::plan::Rotation;
 use crate::domain::role::Role;
+use crate::domain::version::Version;
 
 /// The most scopes a key may have.
 pub const SCOPES_MAX: usize = 64;
@@ -149,14 +150,19 @@ pub struct Key {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Counts changes; the etag is made of it.
-    pub version: u64,
+    /// The change that it comes from; the etag is made of it.
+    pub version: Version,
 }
 
 impl Key {
     /// Whether it counts against its owner's limit: not revoked. An expired key still counts, since it can be renewed.
     pub fn is_live(&self) -> bool {
         matches!(self.status, KeyStatus::Active)
+    }
+
+    /// Whether it never works again.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self.status, KeyStatus::Revoked { .. })
     }
 
     /// The generation in use.

@@ -7,6 +7,7 @@ use crate::domain::governance::KeyLimits;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::plan::Overrides;
+use crate::domain::version::Version;
 
 /// The most features a tenant may have of its own.
 pub const FEATURES_MAX: usize = 64;
@@ -51,8 +52,8 @@ pub struct Tenant {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Counts changes; the etag is made of it.
-    pub version: u64,
+    /// The change that it comes from; the etag is made of it.
+    pub version: Version,
 }
 
 impl Tenant {

@@ -10,6 +10,7 @@ use super::{Copied, MigrateError, Migration, Mode, PAGE, Stop};
 use crate::crypto::envelope::DataKey;
 use crate::domain::key::Key;
 use crate::domain::name::KeyId;
+use crate::domain::version::Version;
 use crate::store::records;
 use crate::store::{
     CommitError, CountChange, Expected, IndexRow, KeyCommit, KeyRow, TenantCommit, TenantRow,
@@ -239,12 +240,15 @@ impl<'a> Copying<'a> {
         entries
             .into_iter()
             .map(|entry| {
-                settled(entry).ok_or_else(|| {
+                let entry = settled(entry).ok_or_else(|| {
                     Stop::Tenant(format!(
                         "a change of key {} is not complete at the source: run a control plane on it for ten seconds, stop it, and run this again",
                         key.id
                     ))
-                })
+                })?;
+                // Entries of earlier versions do not say so beside their seal.
+                let revoked = entry.revoked || key.is_revoked();
+                Ok(IndexRow { revoked, ..entry })
             })
             .chain(forgotten)
             .collect()
@@ -307,7 +311,9 @@ fn refused(what: &str, error: CommitError) -> Stop {
         CommitError::Conflict | CommitError::NotFound => {
             "changed there while it was copied: stop what writes to the destination"
         }
-        CommitError::Repeated | CommitError::CountLimit { .. } => "is refused",
+        CommitError::Repeated | CommitError::Revoked | CommitError::CountLimit { .. } => {
+            "is refused"
+        }
     };
     Stop::Tenant(format!("{what} {says}"))
 }
@@ -325,7 +331,7 @@ fn compare_keys(here: &KeyRow, there: &KeyRow) -> Result<(), Stop> {
     compare(&what, here.version, there.version, here == there)
 }
 
-fn compare(what: &str, here: u64, there: u64, is_same: bool) -> Result<(), Stop> {
+fn compare(what: &str, here: Version, there: Version, is_same: bool) -> Result<(), Stop> {
     if is_same {
         return Ok(());
     }

@@ -69,12 +69,13 @@ impl World {
 async fn a_change_that_is_not_complete_at_the_source_is_named_and_waited_for() {
     let world = World::new().await;
     let mut key = world.keys[0].clone();
-    key.version += 1;
+    let before = key.version;
+    key.version.order += 1;
     let source = &world.migration.source;
     let tenant = source.tenant(&key.tenant).await.unwrap().unwrap();
     let (_, data_key) = records::open_tenant(&world.migration.keyring, &tenant).unwrap();
     let row = records::seal_key(&data_key, &key, &mut rand::rng());
-    let behind = world.commit(Expected::Version(1), row.clone(), Vec::new());
+    let behind = world.commit(Expected::Version(before), row.clone(), Vec::new());
     source.commit_key(behind.await).await.unwrap();
 
     let (copied, findings) = world.copy().await;
@@ -86,7 +87,7 @@ async fn a_change_that_is_not_complete_at_the_source_is_named_and_waited_for() {
     );
 
     let index = records::seal_index(&data_key, &key, &mut rand::rng());
-    let whole = world.commit(Expected::Version(2), row, index);
+    let whole = world.commit(Expected::Version(key.version), row, index);
     source.commit_key(whole.await).await.unwrap();
     let (copied, findings) = world.copy().await;
     assert_eq!((copied.tenants, copied.keys), (0, 1));

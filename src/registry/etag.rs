@@ -4,13 +4,17 @@ use std::fmt;
 
 use crate::domain::key::Key;
 use crate::domain::tenant::Tenant;
+use crate::domain::version::Version;
 use crate::registry::RegistryError;
 
-/// A state of one record: opaque to who holds it. It names the version and the making, so that the etag of a
-/// deleted tenant does not fit one that was made again under its id.
+/// A state of one record, opaque to who holds it.
+///
+/// It names the change that led there, so that the etag of a change that
+/// the store has lost fits no other, and the making, so that the etag of a deleted tenant does not fit one that was made
+/// again under its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Etag {
-    version: u64,
+    version: Version,
     making: u64,
 }
 
@@ -33,10 +37,15 @@ impl Etag {
 
     /// The etag of that text, written as we write it.
     pub fn parse(text: &str) -> Option<Self> {
-        let (version, making) = text.split_once('-')?;
+        let (version, making) = text.rsplit_once('-')?;
+        let (order, change) = version.split_once('-').unwrap_or((version, "0"));
+        let number = |text| u64::from_str_radix(text, 16).ok();
         let etag = Self {
-            version: u64::from_str_radix(version, 16).ok()?,
-            making: u64::from_str_radix(making, 16).ok()?,
+            version: Version {
+                order: number(order)?,
+                change: number(change)?,
+            },
+            making: number(making)?,
         };
         (etag.to_string() == text).then_some(etag)
     }
@@ -44,7 +53,11 @@ impl Etag {
 
 impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}", self.version, self.making)
+        let Version { order, change } = self.version;
+        match change {
+            0 => write!(f, "{order:x}-{:x}", self.making),
+            change => write!(f, "{order:x}-{change:x}-{:x}", self.making),
+        }
     }
 }
 
@@ -66,19 +79,37 @@ mod tests {
 
     #[test]
     fn an_etag_fits_one_version_of_one_making() {
-        let current = Etag {
-            version: 3,
+        let old = Etag {
+            version: 3.into(),
             making: 0xabc,
         };
+        assert_eq!(Etag::parse("3-abc"), Some(old));
+        let current = Etag {
+            version: Version {
+                order: 3,
+                change: 7,
+            },
+            making: 0xabc,
+        };
+        assert_eq!(current.to_string(), "3-7-abc");
         assert_eq!(Etag::parse(&current.to_string()), Some(current));
         assert!(check("tenant", None, current).is_ok());
         assert!(check("tenant", Some(current), current).is_ok());
-        for other in ["2-abc", "3-abd"] {
+        for other in ["2-7-abc", "3-7-abd", "3-8-abc", "3-abc"] {
             let other = Etag::parse(other).unwrap();
             assert!(check("tenant", Some(other), current).is_err(), "{other}");
         }
         for forged in [
-            "", "3", "3-", "-abc", "+3-abc", "03-abc", "3-ABC", "3-abc-1",
+            "",
+            "3",
+            "3-",
+            "-abc",
+            "+3-abc",
+            "03-abc",
+            "3-ABC",
+            "3-0-abc",
+            "3--abc",
+            "3-7-abc-1",
         ] {
             assert_eq!(Etag::parse(forged), None, "{forged}");
         }

@@ -12,8 +12,8 @@ impl Registry {
         Ok(self.store.sidecars().await?)
     }
 
-    /// Waits until every live sidecar decides by what was committed of the key before the call, whichever of its
-    /// tokens it is asked about, for `within` at most. Answers the ids of those that have not confirmed it by then.
+    /// Waits until every live sidecar refuses a key that was revoked, whichever of its tokens it is asked about, for
+    /// `within` at most. Answers the ids of those that have not confirmed it by then.
     pub async fn unconfirmed(
         &self,
         key: &Key,

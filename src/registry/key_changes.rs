@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Generation, Key, KeyStatus};
 use crate::domain::name::{Description, KeyId, TenantId};
+use crate::registry::indexed::Indexed;
 use crate::registry::keys::check_sizes;
 use crate::registry::requests::Tagged;
 use crate::registry::{
@@ -73,7 +74,8 @@ impl Registry {
         }
     }
 
-    /// Makes a key stop working for good, all its generations. Revoking a revoked key changes nothing.
+    /// Makes a key stop working for good, all its generations. It is done when every index entry has been seen revoked;
+    /// revoking a revoked key sees to that again, and changes nothing where it is so.
     pub async fn revoke_key(
         &self,
         actor: &Actor,
@@ -112,40 +114,34 @@ impl Registry {
     where
         F: Fn(&Opened, &mut Key, Timestamp) -> Result<T, RegistryError> + Send + Sync,
     {
-        for attempt in 1.. {
+        for _ in 0..ATTEMPTS_MAX {
             let opened = self.open(tenant).await?;
             let current = self.open_key(&opened, id).await?;
-            if !current.is_live() {
+            let indexed = self.indexed(&opened, &current).await?;
+            if current.is_revoked() {
+                let current = self.see_arrive(&opened, current).await?;
                 return Ok(Outcome::Revoked(current));
+            }
+            if indexed.is_revoked() && edit.action != Action::KeyRevoked {
+                self.revoke_as_indexed(&current).await?;
+                continue;
             }
             etag::check("key", edit.etag, Etag::of_key(&current))?;
             let at = self.now();
             let mut key = current.clone();
             let made = (edit.change)(&opened, &mut key, at)?;
-            if key == current {
+            if key == current && indexed.is_of(current.version) {
                 return Ok(Outcome::Same(key));
             }
-            check_sizes(&key.scopes, key.features.as_ref(), &key.networks)?;
-            key.updated_at = at;
-            key.version += 1;
-            let entry = Entry {
-                actor: edit.actor,
-                action: edit.action,
-                at,
-                key: Some(id),
-                note: notes::of_key_change(&edit.note, &current, &key),
-            };
-            let expected = Expected::Version(current.version);
-            let mut commit = KeyCommit {
-                request: edit
-                    .request
-                    .map(|request| request.row(&opened, Some(&key), at)),
-                ..self.key_commit(&opened, &key, expected, edit.count, entry)
-            };
-            commit.index.extend(forgotten(&opened, &current, &key));
+            let commit = self.edited(&opened, &current, &mut key, &indexed, (&edit, at))?;
             match self.store.commit_key(commit).await {
-                Ok(()) => return Ok(Outcome::Changed(key, made)),
-                Err(CommitError::Conflict) if edit.etag.is_none() && attempt < ATTEMPTS_MAX => {}
+                Ok(()) => {
+                    let key = self.see_arrive(&opened, key).await?;
+                    return Ok(Outcome::Changed(key, made));
+                }
+                Err(CommitError::Conflict) if edit.etag.is_none() => {}
+                // Somebody has revoked it: the next look at the index shows it.
+                Err(CommitError::Revoked) => {}
                 Err(CommitError::Repeated) => {
                     return Err(RegistryError::AlreadyExists { what: "key" });
                 }
@@ -153,6 +149,47 @@ impl Registry {
             }
         }
         Err(RegistryError::Conflict { what: "key" })
+    }
+
+    /// The commit of an edit that has made `key` of `current`.
+    fn edited<F>(
+        &self,
+        opened: &Opened,
+        current: &Key,
+        key: &mut Key,
+        indexed: &Indexed,
+        (edit, at): (&Edit<'_, F>, Timestamp),
+    ) -> Result<KeyCommit, RegistryError> {
+        check_sizes(&key.scopes, key.features.as_ref(), &key.networks)?;
+        key.updated_at = at;
+        key.version = indexed.next_version(current.version, at);
+        let entry = Entry {
+            actor: edit.actor,
+            action: edit.action,
+            at,
+            key: Some(&key.id),
+            note: notes::of_key_change(&edit.note, current, key),
+        };
+        let expected = Expected::Version(current.version);
+        let request = edit
+            .request
+            .map(|request| request.row(opened, Some(key), at));
+        let commit = KeyCommit {
+            request,
+            ..self.key_commit(opened, key, expected, edit.count, entry)
+        };
+        let mut commit = Self::with_strays(opened, key, commit, &indexed.strays);
+        commit.index.extend(forgotten(opened, current, key));
+        Ok(commit)
+    }
+
+    /// Revokes a key that the index has revoked: its own record has fallen back to before that.
+    async fn revoke_as_indexed(&self, key: &Key) -> Result<(), RegistryError> {
+        tracing::warn!(tenant = %key.tenant, key = %key.id, "the key is revoked in the index and not in its record: it stays revoked");
+        let reason = "it was revoked before: its record had fallen back to an earlier state";
+        let reason = Description::parse(reason).expect("a short text is a description");
+        let revoked = self.revoke_key(&Actor::Keystile, &key.tenant, &key.id, None, &reason);
+        Box::pin(revoked).await.map(drop)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::{FEATURES_MAX, Tenant};
+use crate::domain::version::Version;
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
 use crate::store::records;
@@ -316,7 +317,7 @@ impl Registry {
             forgotten: Vec::new(),
             created_at: now,
             updated_at: now,
-            version: 1,
+            version: Version::after(0, now, rand::random()),
         };
         let first = self.generation(opened, &key, 1, token, hint, now)?;
         key.generations.push(first);

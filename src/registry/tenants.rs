@@ -8,6 +8,7 @@ use crate::domain::governance::KeyLimits;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
+use crate::domain::version::Version;
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{
     ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, etag, notes, refused,
@@ -118,7 +119,7 @@ impl Registry {
             metadata: new.metadata,
             created_at: now,
             updated_at: now,
-            version: 1,
+            version: Version::after(0, now, rand::random()),
         };
         check_sizes(&tenant)?;
         self.check_plan(&tenant, None)?;
@@ -253,7 +254,7 @@ impl Registry {
             self.check_plan(&tenant, opened.tenant.plan.as_ref())?;
             let at = self.now();
             tenant.updated_at = at;
-            tenant.version += 1;
+            tenant.version = Version::after(opened.tenant.version.order, at, rand::random());
             let entry = Entry {
                 actor,
                 action,

@@ -35,6 +35,10 @@ impl Registry {
         let tenant = records::claimed_tenant(&row)?;
         let found = async {
             let opened = self.open(&tenant).await?;
+            if !records::is_sealed_under(&opened.data_key, &row) {
+                // Left behind by a tenant of that name that was deleted.
+                return Err(RegistryError::NotFound { what: "key" });
+            }
             let access = records::open_access(&opened.data_key, &tenant, &row)?;
             let key = self.open_key(&opened, &access.key).await?;
             Ok((opened.tenant, key, access))

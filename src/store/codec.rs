@@ -20,6 +20,7 @@ use crate::domain::name::{
 };
 use crate::domain::role::Role;
 use crate::domain::tenant::{Tenant, TenantStatus};
+use crate::domain::version::Version;
 
 use key_limits::StoredKeyLimits;
 
@@ -63,6 +64,9 @@ struct StoredTenant {
     /// Absent: none was set at run time.
     #[prost(message, optional, tag = "12")]
     key_limits: Option<StoredKeyLimits>,
+    /// The change that `version` is the order of; 0 in records of before there were ids.
+    #[prost(fixed64, tag = "30")]
+    change: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -96,6 +100,14 @@ struct StoredAccess {
     rate: String,
     #[prost(string, tag = "11")]
     quota: String,
+    /// The change that `version` is the order of; 0 in records of before there were ids.
+    #[prost(fixed64, tag = "30")]
+    change: u64,
+    /// Lookup ids of the key's other generations.
+    #[prost(bytes = "vec", repeated, tag = "31")]
+    others: Vec<Vec<u8>>,
+    #[prost(bool, tag = "32")]
+    forgotten: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -159,6 +171,9 @@ struct StoredKey {
     /// 16 bytes each.
     #[prost(bytes = "vec", repeated, tag = "20")]
     forgotten: Vec<Vec<u8>>,
+    /// The change that `version` is the order of; 0 in records of before there were ids.
+    #[prost(fixed64, tag = "30")]
+    change: u64,
 }
 
 /// Reads the fields of one record and names the one that is wrong.
@@ -233,6 +248,10 @@ impl Reader {
     }
 }
 
+fn version(order: u64, change: u64) -> Version {
+    Version { order, change }
+}
+
 fn role_number(role: Role) -> u32 {
     match role {
         Role::User => 1,
@@ -274,7 +293,8 @@ pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
         metadata: metadata.collect(),
         created_at: tenant.created_at.as_millis(),
         updated_at: tenant.updated_at.as_millis(),
-        version: tenant.version,
+        version: tenant.version.order,
+        change: tenant.version.change,
         rate: tenant.rate.to_string(),
         quota: tenant.quota.to_string(),
         key_limits: StoredKeyLimits::of(&tenant.key_limits),
@@ -312,7 +332,7 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
         metadata: metadata.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),
-        version: stored.version,
+        version: version(stored.version, stored.change),
     })
 }
 
@@ -320,8 +340,11 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
 pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
     StoredAccess {
         digest: access.digest.to_vec(),
-        version: access.version,
+        version: access.version.order,
+        change: access.version.change,
+        others: access.others.iter().map(|id| id.0.to_vec()).collect(),
         revoked: access.revoked,
+        forgotten: access.forgotten,
         expires_at: access.expires_at.map(Timestamp::as_millis),
         owner: access.owner.to_string(),
         role: role_number(access.role),
@@ -343,13 +366,17 @@ pub fn decode_access(
 ) -> Result<KeyAccess, DecodeError> {
     let read = Reader("access record");
     let stored: StoredAccess = read.message(bytes)?;
+    let others = stored.others.iter();
+    let others = others.map(|id| Ok(LookupId(read.array(id)?)));
     Ok(KeyAccess {
         tenant: tenant.clone(),
         key: key.clone(),
         generation,
         digest: read.array(&stored.digest)?,
-        version: stored.version,
+        version: version(stored.version, stored.change),
+        others: others.collect::<Result<_, _>>()?,
         revoked: stored.revoked,
+        forgotten: stored.forgotten,
         expires_at: stored.expires_at.map(Timestamp::from_millis),
         owner: read.name(Owner::parse, &stored.owner)?,
         role: read.role(stored.role)?,
@@ -385,7 +412,8 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         generations: key.generations.iter().map(stored_generation).collect(),
         created_at: key.created_at.as_millis(),
         updated_at: key.updated_at.as_millis(),
-        version: key.version,
+        version: key.version.order,
+        change: key.version.change,
         rate: text(key.limits.rate),
         quota: text(key.limits.quota),
         forgotten: key.forgotten.iter().map(|id| id.0.to_vec()).collect(),
@@ -453,7 +481,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         forgotten: forgotten.collect::<Result<_, _>>()?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),
-        version: stored.version,
+        version: version(stored.version, stored.change),
     })
 }
 

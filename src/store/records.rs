@@ -9,6 +9,7 @@ use crate::domain::change::Change;
 use crate::domain::key::{Generation, Key, LookupId};
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::tenant::Tenant;
+use crate::domain::version::Version;
 use crate::store::codec::{self, DecodeError, Done};
 use crate::store::damage::Entry;
 use crate::store::{IndexRow, KeyRow, TenantRow};
@@ -42,10 +43,10 @@ pub enum RecordError {
     Version {
         /// Which kind of record.
         what: &'static str,
-        /// The number inside.
-        sealed: u64,
-        /// The number outside.
-        stored: u64,
+        /// The one inside.
+        sealed: Version,
+        /// The one outside.
+        stored: Version,
     },
 }
 
@@ -71,7 +72,7 @@ fn seal_error(what: &'static str) -> impl Fn(OpenError) -> RecordError {
     move |source| RecordError::Seal { what, source }
 }
 
-fn check_version(what: &'static str, sealed: u64, stored: u64) -> Result<(), RecordError> {
+fn check_version(what: &'static str, sealed: Version, stored: Version) -> Result<(), RecordError> {
     if sealed == stored {
         Ok(())
     } else {
@@ -185,6 +186,11 @@ pub fn claimed_tenant(row: &IndexRow) -> Result<TenantId, RecordError> {
     TenantId::parse(header.tenant).map_err(|_| seal_error("index")(OpenError::Malformed))
 }
 
+/// Whether an index record claims to be sealed under that data key.
+pub fn is_sealed_under(data_key: &DataKey, row: &IndexRow) -> bool {
+    envelope::header(&row.body).is_ok_and(|(header, _)| header.dek_id == data_key.id())
+}
+
 /// Opens an index record at the lookup id where it was found.
 pub fn open_access(
     data_key: &DataKey,
@@ -200,8 +206,9 @@ pub fn open_access(
         ..key_place(tenant, &key)
     };
     let plain = envelope::open(data_key, &place, &row.body).map_err(seal_error("index"))?;
-    let access = codec::decode_access(tenant, &key, header.generation, &plain)?;
+    let mut access = codec::decode_access(tenant, &key, header.generation, &plain)?;
     check_version("index", access.version, row.version)?;
+    access.revoked |= row.revoked;
     Ok(access)
 }
 
@@ -231,6 +238,7 @@ pub fn seal_forgotten(
 ) -> IndexRow {
     let access = KeyAccess {
         revoked: true,
+        forgotten: true,
         scopes: Default::default(),
         features: None,
         networks: Vec::new(),
@@ -246,7 +254,9 @@ fn access(key: &Key, generation: &Generation) -> KeyAccess {
         generation: generation.number,
         digest: generation.digest,
         version: key.version,
-        revoked: !key.is_live(),
+        others: others(key, generation),
+        revoked: key.is_revoked(),
+        forgotten: false,
         expires_at: [key.expires_at, generation.retires_at]
             .into_iter()
             .flatten()
@@ -277,8 +287,15 @@ fn seal_row(
     IndexRow {
         lookup_id: generation.lookup_id,
         version: access.version,
+        revoked: key.is_revoked(),
         body,
     }
+}
+
+/// Where the generations of a key are found beside that one.
+fn others(key: &Key, generation: &Generation) -> Vec<LookupId> {
+    let all = key.generations.iter().map(|one| one.lookup_id);
+    all.filter(|id| *id != generation.lookup_id).collect()
 }
 
 /// Seals a token under the vault data key, so that only the control plane can ever show it again.

@@ -13,6 +13,7 @@ mod budgets;
 mod open;
 mod overlay;
 mod requests;
+mod stamp;
 mod tables;
 mod write;
 mod writer;
@@ -26,6 +27,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::{
@@ -264,7 +266,7 @@ impl Store for EmbeddedStore {
         &'a self,
         tenant: &'a TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
         let delete = Request::DeleteTenant {
             tenant: tenant.clone(),

@@ -40,6 +40,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::{
@@ -52,7 +53,7 @@ use ears::{Ears, Watchers};
 use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
-use read::{check_place, hget, key_row, lex_after, number};
+use read::{check_place, hget, key_row, lex_after, version_of};
 pub use settings::{Address, Login, Settings, Tls, Topology};
 
 /// The most changes that wait; who comes next waits for a place.
@@ -90,7 +91,7 @@ enum Request {
     DeleteTenant {
         tenant: TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     },
     AppendAudit {
         tenant: TenantId,
@@ -240,18 +241,20 @@ impl Store for RedisStore {
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
         Box::pin(async move {
             let mut get = cmd("HMGET");
-            get.arg(self.names.index(lookup_id)).arg("v").arg("b");
-            get.arg(["t", "k", "d"].as_slice());
-            let [version, body, place @ ..]: [Option<Vec<u8>>; 5] = self.link.ask(&get).await?;
+            get.arg(self.names.index(lookup_id));
+            get.arg(["v", "n", "r", "b", "t", "k", "d"].as_slice());
+            let fields: [Option<Vec<u8>>; 7] = self.link.ask(&get).await?;
+            let [order, change, revoked, body, place @ ..] = fields;
             // Without a body it is a claim, or what is left of an entry that was removed.
             let Some(body) = body else {
                 return Ok(None);
             };
-            let version = version.ok_or_else(|| damaged("an index entry without a version"))?;
+            let order = order.ok_or_else(|| damaged("an index entry without a version"))?;
             check_place(&body, &place)?;
             Ok(Some(IndexRow {
                 lookup_id,
-                version: number(&version, "an index entry's version")?,
+                version: version_of(&order, change.as_deref(), "an index entry's version")?,
+                revoked: revoked.is_some(),
                 body,
             }))
         })
@@ -374,7 +377,7 @@ impl Store for RedisStore {
         &'a self,
         tenant: &'a TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
         Box::pin(self.submit(Request::DeleteTenant {
             tenant: tenant.clone(),

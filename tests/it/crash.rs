@@ -123,7 +123,10 @@ async fn write_forever(store: Arc<dyn Store>, round: u64, worker: u64) {
         }
         if number % 2 == 0 {
             tell(&format!("deleting {id}"));
-            store.delete_tenant(&tenant(&id), DEK, 1).await.unwrap();
+            store
+                .delete_tenant(&tenant(&id), DEK, 1.into())
+                .await
+                .unwrap();
             tell(&format!("deleted {id}"));
         }
     }

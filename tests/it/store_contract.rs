@@ -10,6 +10,7 @@ mod deletion;
 mod load;
 mod reading;
 mod requests;
+mod revocation;
 mod rotation;
 mod watching;
 pub(crate) mod world;
@@ -163,6 +164,9 @@ for_each_store! {
     requests::an_expired_request_can_be_done_again_and_goes_in_time,
     requests::a_request_of_another_tenant_is_another_request,
     requests::a_refused_commit_does_not_use_its_request_up,
+    revocation::a_revocation_is_written_over_whatever_is_there,
+    revocation::no_change_takes_the_place_of_a_revoked_entry,
+    revocation::the_same_order_of_another_change_is_a_conflict,
     rotation::a_rotation_adds_an_entry_and_removes_those_it_names,
     rotation::what_belongs_to_another_key_is_not_removed,
     rotation::a_refused_rotation_writes_and_removes_nothing,

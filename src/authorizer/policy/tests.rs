@@ -27,7 +27,7 @@ fn tenant(status: TenantStatus) -> TenantAccess {
         limits: Limits::default(),
         plan_in_shadow: false,
         metadata: BTreeMap::new(),
-        version: 1,
+        version: 1.into(),
     }
 }
 

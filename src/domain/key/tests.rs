@@ -39,7 +39,7 @@ fn key(expires_at: Option<Duration>) -> Key {
         forgotten: Vec::new(),
         created_at: at(Duration::ZERO),
         updated_at: at(Duration::ZERO),
-        version: 1,
+        version: 1.into(),
     }
 }
 

@@ -7,6 +7,7 @@ use redb::{ReadTransaction, TableDefinition};
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::{InvalidName, KeyId, TenantId};
+use crate::store::redb::stamp;
 use crate::store::{IndexRow, KeyRow, RequestRow, StoreError, TenantRow};
 
 /// The version of what is below.
@@ -17,6 +18,8 @@ pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("m
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_KEYRING: &str = "keyring_id";
 
+/// Bodies have the change's id before them: [`stamp`]. A version is its order here.
+///
 /// version, data key id, wrapped data key, wrapped vault data key, sealed body
 pub(super) type TenantValue = (u64, u64, &'static [u8], &'static [u8], &'static [u8]);
 pub(super) const TENANTS: TableDefinition<'_, &str, TenantValue> = TableDefinition::new("tenants");
@@ -111,17 +114,20 @@ pub(super) fn index(
 ) -> Result<Option<IndexRow>, StoreError> {
     let value = txn.open_table(INDEX)?.get(&lookup_id.0)?;
     Ok(value.map(|value| {
-        let (_, _, version, body) = value.value();
+        let (_, _, order, body) = value.value();
+        let (version, revoked, body) = stamp::read(order, body);
         IndexRow {
             lookup_id,
             version,
+            revoked,
             body: body.to_vec(),
         }
     }))
 }
 
 fn tenant_row(id: TenantId, value: (u64, u64, &'_ [u8], &'_ [u8], &'_ [u8])) -> TenantRow {
-    let (version, dek_id, data_dek, vault_dek, body) = value;
+    let (order, dek_id, data_dek, vault_dek, body) = value;
+    let (version, _, body) = stamp::read(order, body);
     TenantRow {
         id,
         version,
@@ -168,7 +174,8 @@ pub(super) fn key(
     Ok(value.map(|value| key_row(id.clone(), value.value())))
 }
 
-fn key_row(id: KeyId, (version, body): (u64, &[u8])) -> KeyRow {
+fn key_row(id: KeyId, (order, body): (u64, &[u8])) -> KeyRow {
+    let (version, _, body) = stamp::read(order, body);
     KeyRow {
         id,
         version,

@@ -8,11 +8,14 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::domain::version::Version;
 use crate::store::redb::budgets::QuotaRow;
 use crate::store::redb::requests::Requests;
+use crate::store::redb::stamp;
 use crate::store::redb::tables as t;
 use crate::store::{
-    CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, TenantCommit,
+    CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, Succession,
+    TenantCommit,
 };
 
 /// What the writer is asked to do.
@@ -23,7 +26,7 @@ pub(super) enum Request {
     DeleteTenant {
         tenant: TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     },
     AppendAudit {
         tenant: TenantId,
@@ -156,7 +159,7 @@ impl<'txn> Tables<'txn> {
         self.requests
             .check(row.id.as_str(), commit.request.as_ref())?;
         let current = self.tenant_version(&row.id)?;
-        // A tenant made again under an old name starts at version 1 too: only its data key tells them apart.
+        // The data key tells a tenant from one that was made again under its name.
         let same = current.filter(|(_, dek_id)| *dek_id == row.dek_id);
         match commit.expected {
             Expected::New | Expected::FirstOfTenant => expect_none(current.is_some())?,
@@ -164,12 +167,13 @@ impl<'txn> Tables<'txn> {
                 expect_version(version, same.map(|(version, _)| version))?;
             }
         }
+        let body = stamp::put(row.version, false, &row.body);
         let value = (
-            row.version,
+            row.version.order,
             row.dek_id,
             row.data_dek.as_slice(),
             row.vault_dek.as_slice(),
-            row.body.as_slice(),
+            body.as_slice(),
         );
         self.tenants.insert(row.id.as_str(), value)?;
         self.requests
@@ -187,10 +191,9 @@ impl<'txn> Tables<'txn> {
         let stale = self.check_index(commit)?;
         let counts = self.counts_after(commit)?;
 
-        self.keys.insert(
-            (tenant, row.id.as_str()),
-            (row.version, row.body.as_slice()),
-        )?;
+        let body = stamp::put(row.version, false, &row.body);
+        let value = (row.version.order, body.as_slice());
+        self.keys.insert((tenant, row.id.as_str()), value)?;
         let fresh = commit.index.iter().zip(stale).filter(|(_, stale)| !stale);
         let mut touched = Touched::default();
         for (entry, _) in fresh {
@@ -214,10 +217,11 @@ impl<'txn> Tables<'txn> {
         let tenant = commit.tenant.as_str();
         self.expect_data_key(&commit.tenant, commit.dek_id)?;
         self.requests.check(tenant, commit.request.as_ref())?;
-        let current = self
-            .keys
-            .get((tenant, commit.row.id.as_str()))?
-            .map(|value| value.value().0);
+        let current = self.keys.get((tenant, commit.row.id.as_str()))?;
+        let current = current.map(|value| {
+            let (order, body) = value.value();
+            stamp::read(order, body).0
+        });
         match commit.expected {
             Expected::New => expect_none(current.is_some()),
             Expected::FirstOfTenant => expect_none(self.has_keys(tenant)?),
@@ -241,10 +245,15 @@ impl<'txn> Tables<'txn> {
                 let Some(current) = self.index.get(&entry.lookup_id.0)? else {
                     return Ok(false);
                 };
-                let (tenant, key, version, _) = current.value();
+                let (tenant, key, order, body) = current.value();
                 let update = matches!(commit.expected, Expected::Version(_));
                 expect_none(!update || (tenant, key) != ours)?;
-                Ok(version > entry.version)
+                let (there, is_revoked, _) = stamp::read(order, body);
+                match entry.succeeds(there, is_revoked) {
+                    Succession::Written => Ok(false),
+                    Succession::Later => Ok(true),
+                    Succession::Revoked => Err(CommitError::Revoked.into()),
+                }
             })
             .collect()
     }
@@ -281,7 +290,8 @@ impl<'txn> Tables<'txn> {
 
     fn write_index(&mut self, commit: &KeyCommit, entry: &IndexRow) -> Result<(), Stop> {
         let (tenant, key) = (commit.tenant.as_str(), commit.row.id.as_str());
-        let value = (tenant, key, entry.version, entry.body.as_slice());
+        let body = stamp::put(entry.version, entry.revoked, &entry.body);
+        let value = (tenant, key, entry.version.order, body.as_slice());
         self.index.insert(&entry.lookup_id.0, value)?;
         self.index_of.insert((tenant, &entry.lookup_id.0), ())?;
         Ok(())
@@ -306,7 +316,7 @@ impl<'txn> Tables<'txn> {
         &mut self,
         tenant: &TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> Result<Touched, Stop> {
         let current = self.tenant_version(tenant)?;
         let same = current.filter(|(_, current)| *current == dek_id);
@@ -390,11 +400,11 @@ impl<'txn> Tables<'txn> {
         }
     }
 
-    fn tenant_version(&self, tenant: &TenantId) -> Result<Option<(u64, u64)>, Stop> {
+    fn tenant_version(&self, tenant: &TenantId) -> Result<Option<(Version, u64)>, Stop> {
         let value = self.tenants.get(tenant.as_str())?;
         Ok(value.map(|value| {
-            let (version, dek_id, ..) = value.value();
-            (version, dek_id)
+            let (order, dek_id, _, _, body) = value.value();
+            (stamp::read(order, body).0, dek_id)
         }))
     }
 
@@ -411,7 +421,7 @@ fn expect_none(found: bool) -> Result<(), Stop> {
     Ok(())
 }
 
-fn expect_version(expected: u64, current: Option<u64>) -> Result<(), Stop> {
+fn expect_version<V: Copy + PartialEq>(expected: V, current: Option<V>) -> Result<(), Stop> {
     match current {
         None => Err(CommitError::NotFound.into()),
         Some(current) if current != expected => Err(CommitError::Conflict.into()),

@@ -4,7 +4,8 @@ use redis::{Value, cmd};
 
 use super::answer::{Answer, read};
 use super::change::damaged;
-use super::{RedisStore, number, scripts};
+use super::read::number;
+use super::{RedisStore, scripts};
 use crate::domain::name::TenantId;
 use crate::store::{CommitError, StoreError};
 

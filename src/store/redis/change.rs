@@ -4,6 +4,7 @@ use redis::Value;
 
 use crate::domain::key::LookupId;
 use crate::domain::name::KeyId;
+use crate::domain::version::Version;
 use crate::store::{CountChange, Expected, KeyCommit, RequestRow, StoreError};
 
 /// Where the index entries begin.
@@ -17,7 +18,8 @@ pub(super) struct Change(Vec<Vec<u8>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IndexWrite {
     pub(super) lookup_id: LookupId,
-    pub(super) version: Vec<u8>,
+    /// Version, and whether it revokes.
+    pub(super) stamp: Vec<u8>,
     pub(super) key: Vec<u8>,
     /// Empty: the entry is to be removed. A sealed one never is.
     pub(super) body: Vec<u8>,
@@ -31,6 +33,32 @@ fn number(number: impl Into<i128>) -> Vec<u8> {
 
 pub(super) fn damaged(what: &str) -> StoreError {
     StoreError::Damaged(format!("{what} is not what this version writes"))
+}
+
+/// A version as the scripts take and compare it: its order and, after a space, the id of the change.
+pub(super) fn version_text(version: Version) -> String {
+    match version.change {
+        0 => version.order.to_string(),
+        change => format!("{} {change}", version.order),
+    }
+}
+
+/// The version of such a text.
+pub(super) fn parse_version(text: &[u8]) -> Option<Version> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (order, change) = text.split_once(' ').unwrap_or((text, "0"));
+    Some(Version {
+        order: order.parse().ok()?,
+        change: change.parse().ok()?,
+    })
+}
+
+/// The same of an index entry, and whether it revokes.
+fn stamp(version: Version, is_revoked: bool) -> Vec<u8> {
+    match is_revoked {
+        true => format!("{} {} r", version.order, version.change).into_bytes(),
+        false => version_text(version).into_bytes(),
+    }
 }
 
 /// The four texts of a request.
@@ -53,7 +81,7 @@ impl Change {
         let expected = match commit.expected {
             Expected::New => b"new".to_vec(),
             Expected::FirstOfTenant => b"first".to_vec(),
-            Expected::Version(version) => number(version),
+            Expected::Version(version) => version_text(version).into_bytes(),
         };
         let (count, per_owner) = match commit.count {
             CountChange::None => ("", 0),
@@ -65,7 +93,7 @@ impl Change {
             number(commit.dek_id),
             expected,
             commit.row.id.as_str().as_bytes().to_vec(),
-            number(commit.row.version),
+            version_text(commit.row.version).into_bytes(),
             commit.row.body.clone(),
             count.as_bytes().to_vec(),
             number(per_owner),
@@ -81,12 +109,13 @@ impl Change {
         for entry in &commit.index {
             list.extend([
                 entry.lookup_id.0.to_vec(),
-                number(entry.version),
+                stamp(entry.version, entry.revoked),
                 entry.body.clone(),
             ]);
         }
         for lookup_id in &commit.drop {
-            list.extend([lookup_id.0.to_vec(), number(commit.row.version), Vec::new()]);
+            let version = version_text(commit.row.version).into_bytes();
+            list.extend([lookup_id.0.to_vec(), version, Vec::new()]);
         }
         Self(list)
     }
@@ -113,6 +142,10 @@ impl Change {
         &self.0[2]
     }
 
+    pub(super) fn version(&self) -> &[u8] {
+        &self.0[3]
+    }
+
     pub(super) fn name(&self) -> &[u8] {
         &self.0[14]
     }
@@ -123,7 +156,7 @@ impl Change {
             .map(|entry| {
                 Ok(IndexWrite {
                     lookup_id: lookup_id(&entry[0])?,
-                    version: entry[1].clone(),
+                    stamp: entry[1].clone(),
                     key: self.key().to_vec(),
                     body: entry[2].clone(),
                     change: self.name().to_vec(),
@@ -134,15 +167,24 @@ impl Change {
 }
 
 impl IndexWrite {
+    /// Makes it a revocation, as all entries of a kept revocation are: those of before stamps said so too.
+    pub(super) fn revoke(mut self) -> Result<Self, StoreError> {
+        if !self.stamp.ends_with(b" r") {
+            let version = parse_version(&self.stamp).ok_or_else(|| damaged("a stamp"))?;
+            self.stamp = stamp(version, true);
+        }
+        Ok(self)
+    }
+
     /// From the worker's list of what waits.
     pub(super) fn parse(value: &Value) -> Result<Self, StoreError> {
         let list: Vec<Vec<u8>> =
             redis::from_redis_value_ref(value).map_err(|_| damaged("an outbox entry"))?;
-        let [id, version, key, body, change]: [Vec<u8>; 5] =
+        let [id, stamp, key, body, change]: [Vec<u8>; 5] =
             list.try_into().map_err(|_| damaged("an outbox entry"))?;
         Ok(Self {
             lookup_id: lookup_id(&id)?,
-            version,
+            stamp,
             key,
             body,
             change,

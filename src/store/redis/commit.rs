@@ -17,9 +17,10 @@ use redis::Value;
 
 use super::RedisStore;
 use super::answer::{Answer, numbers, read, word};
-use super::change::{Change, damaged, key_of};
+use super::change::{Change, IndexWrite, damaged, key_of};
 use super::keyspace::OfTenant;
-use super::mark::Mark;
+use super::mark::{Claim, Mark};
+use super::read::{at_newline, hget};
 use super::scripts;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
@@ -63,12 +64,27 @@ impl RedisStore {
                 return self.refuse(commit, mark, full).await;
             }
         };
-        if !claimed? && !self.claim_after_others(commit, mark).await? {
-            return self.refuse(commit, mark, CommitError::Exists).await;
+        let claimed = match claimed? {
+            Claim::Taken => self.claim_after_others(commit, mark).await?,
+            claimed => claimed,
+        };
+        let refusal = match claimed {
+            Claim::Had => None,
+            Claim::Taken => Some(CommitError::Exists),
+            Claim::Revoked => Some(CommitError::Revoked),
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(commit, mark, refusal).await;
         }
         let change = Change::new(commit, begun, &mark.name);
         match self.decide(commit, &change).await? {
-            Ok(told) => self.end(mark, told, false).await.map_err(Into::into),
+            Ok(Decided { told, is_revoked }) => {
+                self.end(mark, told, false).await?;
+                match is_revoked {
+                    true => Err(CommitError::Revoked),
+                    false => Ok(()),
+                }
+            }
             Err(refused) => {
                 self.take_back(commit, mark).await;
                 Err(refused)
@@ -82,13 +98,13 @@ impl RedisStore {
         &self,
         commit: &KeyCommit,
         mark: &Mark,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Claim, StoreError> {
         let changes = matches!(commit.expected, Expected::Version(_));
-        Ok(changes
-            && self
-                .flush(&commit.tenant, commit.dek_id.to_string().as_bytes())
-                .await?
-            && self.claim(commit, mark).await?)
+        let dek_id = commit.dek_id.to_string();
+        if changes && self.flush(&commit.tenant, dek_id.as_bytes()).await? {
+            return self.claim(commit, mark).await;
+        }
+        Ok(Claim::Taken)
     }
 
     /// Commits, and writes the index before (a revocation) or after (all else).
@@ -96,25 +112,20 @@ impl RedisStore {
         &self,
         commit: &KeyCommit,
         change: &Change,
-    ) -> Result<Result<Option<(u64, u64)>, CommitError>, StoreError> {
+    ) -> Result<Result<Decided, CommitError>, StoreError> {
         let names = self.names.of_tenant(&commit.tenant);
-        let revokes = commit.count == CountChange::Remove;
+        let revokes = commit.is_revocation();
         let mode: &[u8] = if revokes { b"revoke" } else { b"commit" };
         for _ in 0..ATTEMPTS_MAX {
             match self.on_keys(&names, mode, change).await? {
-                Answer::Done(..) if revokes => {
-                    return match self.complete(&commit.tenant, change).await? {
-                        Completed::Here(number, live) => Ok(Ok(Some((number, live)))),
-                        // Who completed it may not have told of it yet.
-                        Completed::Elsewhere => {
-                            Ok(Ok(self.state(&commit.tenant, change.dek_id()).await?))
-                        }
-                        Completed::Gone => Ok(Err(CommitError::NotFound)),
-                    };
-                }
+                Answer::Done(..) if revokes => return self.revoke(commit, change).await,
                 Answer::Done(number, live) => {
-                    self.write_out(&commit.tenant, change).await?;
-                    return Ok(Ok(Some((number, live))));
+                    let (tenant, entries) = (&commit.tenant, change.index()?);
+                    let is_revoked = self.write_index(tenant, change.dek_id(), &entries).await?;
+                    return Ok(Ok(Decided {
+                        told: Some((number, live)),
+                        is_revoked,
+                    }));
                 }
                 Answer::Revoking(other) => {
                     self.complete(&commit.tenant, &other).await?;
@@ -123,6 +134,36 @@ impl RedisStore {
             }
         }
         Ok(Err(CommitError::Conflict))
+    }
+
+    /// Completes a revocation that is kept in the tenant's slot.
+    async fn revoke(
+        &self,
+        commit: &KeyCommit,
+        change: &Change,
+    ) -> Result<Result<Decided, CommitError>, StoreError> {
+        let told = match self.complete(&commit.tenant, change).await? {
+            Completed::Here(number, live) => Some((number, live)),
+            // Who completed it may not have told of it yet.
+            Completed::Elsewhere if self.stands(&commit.tenant, change).await? => {
+                self.state(&commit.tenant, change.dek_id()).await?
+            }
+            // The slot has fallen back to before it.
+            Completed::Elsewhere => return Ok(Err(CommitError::Conflict)),
+            Completed::Gone => return Ok(Err(CommitError::NotFound)),
+        };
+        Ok(Ok(Decided {
+            told,
+            is_revoked: false,
+        }))
+    }
+
+    /// Whether the key's own record is what a change made of it.
+    async fn stands(&self, tenant: &TenantId, change: &Change) -> Result<bool, StoreError> {
+        let keys = self.names.of_tenant(tenant).keys();
+        let stored: Option<Vec<u8>> = self.link.ask(&hget(keys, change.key())).await?;
+        let stored = stored.as_deref().and_then(at_newline);
+        Ok(stored.is_some_and(|(version, _)| version == change.version()))
     }
 
     async fn on_keys(
@@ -145,19 +186,14 @@ impl RedisStore {
         })
     }
 
-    /// Writes the index entries of a committed change and takes them out of the outbox.
-    async fn write_out(&self, tenant: &TenantId, change: &Change) -> Result<(), StoreError> {
-        self.write_index(tenant, change.dek_id(), &change.index()?)
-            .await
-    }
-
     /// Completes a kept revocation: index first, then the truth.
     pub(super) async fn complete(
         &self,
         tenant: &TenantId,
         change: &Change,
     ) -> Result<Completed, StoreError> {
-        let entries = change.index()?;
+        let entries = change.index()?.into_iter().map(IndexWrite::revoke);
+        let entries: Vec<_> = entries.collect::<Result<_, _>>()?;
         let writes = entries
             .iter()
             .map(|entry| self.write_entry(tenant, change.dek_id(), entry));
@@ -208,6 +244,13 @@ impl RedisStore {
 fn touched(commit: &KeyCommit) -> impl Iterator<Item = LookupId> {
     let written = commit.index.iter().map(|entry| entry.lookup_id);
     written.chain(commit.drop.iter().copied())
+}
+
+/// What a change came to, and what there is to tell of its tenant.
+struct Decided {
+    told: Option<(u64, u64)>,
+    /// The key is revoked in the index, whatever this change says.
+    is_revoked: bool,
 }
 
 /// How the completion of a kept revocation went.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
 use redis::{PushInfo, PushKind, Value};
@@ -20,6 +21,8 @@ use super::fleet::Questions;
 use super::keyspace::Keyspace;
 use super::link::Link;
 use super::settings::{Address, Settings};
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::key::LookupId;
 use crate::store::{StoreError, Watcher};
 
 /// How often the primaries are asked for, and each connection is tried out.
@@ -36,6 +39,14 @@ pub(super) struct Watchers(RwLock<Vec<Arc<dyn Watcher>>>);
 impl Watchers {
     pub(super) fn add(&self, watcher: Arc<dyn Watcher>) {
         self.0.write().push(watcher);
+    }
+
+    /// Whether all who are told refuse the key of an index entry, each after a look at it.
+    pub(super) async fn refuse(&self, lookup_id: LookupId) -> bool {
+        let all = self.0.read().clone();
+        let now = SystemClock.now();
+        let looks = all.iter().map(|watcher| watcher.refuses(lookup_id, now));
+        join_all(looks).await.into_iter().all(|refuses| refuses)
     }
 
     pub(super) fn tell(&self, tell: impl Fn(&dyn Watcher)) {

@@ -1,8 +1,8 @@
 //! The sidecars that share a Redis: who lives, and who has applied a change.
 //!
 //! A control plane that wants to know writes a question in the slot of the index entry that it has just written.
-//! Each server pushes its changes in order, so a sidecar that hears the question has heard of the entry before it,
-//! and answers. (While a cluster moves the slot, entry and question may be on two servers: then an answer may be ahead
+//! Each server pushes its changes in order, so a sidecar that hears the question has heard of the entry before it. It
+//! looks at the entry, and answers when it refuses the key: from then on it does, whatever becomes of the store. (While a cluster moves the slot, entry and question may be on two servers: then an answer may be ahead
 //! of the change by a moment.) A sidecar writes nothing but its own heartbeat and answers.
 
 use std::collections::BTreeSet;
@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep};
 
 use super::RedisStore;
-use super::scripts;
+use super::{keyspace, scripts};
 use crate::domain::key::LookupId;
 use crate::store::{Sidecar, SidecarReport, StoreError};
 use crate::telemetry::chain;
@@ -32,6 +33,8 @@ const QUESTION_SECONDS: u64 = 120;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// After how long a question is put again, to those that were deaf when it was put, or whose answer was lost.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How many questions are worked on at a time.
+const ANSWERS_AT_ONCE: usize = 64;
 /// The most questions that wait to be answered: what is beyond is not answered, and the sidecar is named as late.
 const QUESTIONS_MAX: usize = 4096;
 
@@ -126,14 +129,23 @@ impl RedisStore {
     }
 
     async fn answer(&self, member: &Member, mut questions: mpsc::Receiver<String>) {
-        while let Some(question) = questions.recv().await {
-            if let Err(error) = self.answer_one(member, &question).await {
-                tracing::debug!(error = %chain(&error), "a question of the control plane stays unanswered");
-            }
-        }
+        stream::poll_fn(|context| questions.poll_recv(context))
+            .for_each_concurrent(ANSWERS_AT_ONCE, |question| async move {
+                if let Err(error) = self.answer_one(member, &question).await {
+                    tracing::debug!(error = %chain(&error), "a question of the control plane stays unanswered");
+                }
+            })
+            .await;
     }
 
     async fn answer_one(&self, member: &Member, question: &str) -> Result<(), StoreError> {
+        let Some(lookup_id) = keyspace::parse_question_lookup(question) else {
+            return Ok(());
+        };
+        if !self.watchers.refuse(lookup_id).await {
+            tracing::debug!(%lookup_id, "a key was revoked, and the store does not show it here yet: not confirmed");
+            return Ok(());
+        }
         let answers = self.names.answers(question);
         let mut add = redis::cmd("SADD");
         add.arg(&answers).arg(&member.id);

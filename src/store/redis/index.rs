@@ -1,5 +1,7 @@
 //! The index that sidecars read: derived from the tenants' slots, one entry a slot.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::try_join_all;
 
 use super::RedisStore;
@@ -12,22 +14,54 @@ use crate::store::StoreError;
 /// How long the place of a removed entry is kept, in ms: longer than any write can be held up.
 const PLACE_KEPT_MS: &[u8] = b"3600000";
 
+/// What stands in the place of an index entry after it was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// The entry.
+    This,
+    /// A later one of the key, or what is left of one that was removed.
+    Later,
+    /// A revoked one of the key.
+    Revoked,
+    /// Another key's.
+    Others,
+}
+
 impl RedisStore {
-    /// Writes and removes entries as committed changes say, and takes them out of the outbox.
+    /// Writes and removes entries as committed changes say, and takes them out of the outbox. Answers whether a key of
+    /// theirs is revoked in the index, though the change does not revoke it: then all of its entries are.
     pub(super) async fn write_index(
         &self,
         tenant: &TenantId,
         dek_id: &[u8],
         entries: &[IndexWrite],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let writes = entries
             .iter()
             .map(|entry| self.write_entry(tenant, dek_id, entry));
-        try_join_all(writes).await?;
+        let stands = try_join_all(writes).await?;
+        let revoked = entries.iter().zip(&stands);
+        let revoked = revoked.filter(|(_, stands)| **stands == Stands::Revoked);
+        let revoked: BTreeSet<&[u8]> = revoked.map(|(entry, _)| entry.key.as_slice()).collect();
+        let of_revoked = entries
+            .iter()
+            .filter(|entry| revoked.contains(entry.key.as_slice()) && !entry.body.is_empty());
+        try_join_all(of_revoked.map(|entry| self.mark_revoked(tenant, dek_id, entry))).await?;
+        self.confirm(tenant, dek_id, entries).await?;
+        Ok(!revoked.is_empty())
+    }
+
+    /// Takes entries out of the outbox.
+    async fn confirm(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entries: &[IndexWrite],
+    ) -> Result<(), StoreError> {
         let names = self.names.of_tenant(tenant);
         let mut args = vec![dek_id];
         for entry in entries {
-            args.extend([&entry.lookup_id.0[..], entry.version.as_slice()]);
+            args.extend([&entry.lookup_id.0[..], entry.stamp.as_slice()]);
         }
         let keys = [names.tenant.clone(), names.outbox(), names.lookups()];
         let still_there: u8 = self.link.run(&scripts::CONFIRM, &keys, &args).await?;
@@ -44,13 +78,13 @@ impl RedisStore {
         tenant: &TenantId,
         dek_id: &[u8],
         entry: &IndexWrite,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Stands, StoreError> {
         if entry.body.is_empty() {
             return self.remove_entry(tenant, dek_id, entry).await;
         }
         let keys = [self.names.index(entry.lookup_id)];
         let args: [&[u8]; 6] = [
-            &entry.version,
+            &entry.stamp,
             tenant.as_str().as_bytes(),
             &entry.key,
             dek_id,
@@ -58,15 +92,32 @@ impl RedisStore {
             &entry.change,
         ];
         let written: i8 = self.link.run(&scripts::WRITE_INDEX, &keys, &args).await?;
-        if written < 0 {
-            // Only when a change was held up for longer than its claim lives. Their key works, ours does not.
-            tracing::error!(
-                %tenant,
-                key = %String::from_utf8_lossy(&entry.key),
-                "a lookup id belongs to another key: this one cannot be used and should be revoked"
-            );
-        }
-        Ok(())
+        Ok(match written {
+            1 => Stands::This,
+            0 => Stands::Later,
+            2 => Stands::Revoked,
+            _ => {
+                // Only when a change was held up for longer than its claim lives. Their key works, ours does not.
+                tracing::error!(
+                    %tenant,
+                    key = %String::from_utf8_lossy(&entry.key),
+                    "a lookup id belongs to another key: this one cannot be used and should be revoked"
+                );
+                Stands::Others
+            }
+        })
+    }
+
+    async fn mark_revoked(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entry: &IndexWrite,
+    ) -> Result<(), StoreError> {
+        let keys = [self.names.index(entry.lookup_id)];
+        let args: [&[u8]; 3] = [tenant.as_str().as_bytes(), &entry.key, dek_id];
+        let marked = self.link.run::<u8>(&scripts::MARK_REVOKED, &keys, &args);
+        marked.await.map(drop)
     }
 
     async fn remove_entry(
@@ -74,17 +125,20 @@ impl RedisStore {
         tenant: &TenantId,
         dek_id: &[u8],
         entry: &IndexWrite,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Stands, StoreError> {
         let keys = [self.names.index(entry.lookup_id)];
         let args: [&[u8]; 5] = [
-            &entry.version,
+            &entry.stamp,
             tenant.as_str().as_bytes(),
             &entry.key,
             dek_id,
             PLACE_KEPT_MS,
         ];
-        let _removed: u8 = self.link.run(&scripts::REMOVE_INDEX, &keys, &args).await?;
-        Ok(())
+        let removed: u8 = self.link.run(&scripts::REMOVE_INDEX, &keys, &args).await?;
+        Ok(match removed {
+            1 => Stands::This,
+            _ => Stands::Later,
+        })
     }
 
     /// Removes entries of a deleted tenant.

@@ -168,6 +168,13 @@ impl Keyspace {
     }
 }
 
+/// The lookup id that a question is about: `{<lookup id>}:<random>`.
+pub(super) fn parse_question_lookup(question: &str) -> Option<LookupId> {
+    let hex = question.strip_prefix('{')?.split_once('}')?.0;
+    let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?;
+    Some(LookupId(bytes.try_into().ok()?))
+}
+
 fn inside<'a>(name: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     name.strip_prefix(prefix)?
         .strip_prefix(b"{")?

@@ -56,6 +56,16 @@ impl Mark {
     }
 }
 
+/// What came of claiming lookup ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    Had,
+    /// One is another's.
+    Taken,
+    /// One is the key's own, and revoked.
+    Revoked,
+}
+
 impl RedisStore {
     /// Writes down that something begins. `Err`: there are that many keys already.
     ///
@@ -88,8 +98,9 @@ impl RedisStore {
     }
 
     /// Claims every lookup id of a commit, or none.
-    pub(super) async fn claim(&self, commit: &KeyCommit, mark: &Mark) -> Result<bool, StoreError> {
+    pub(super) async fn claim(&self, commit: &KeyCommit, mark: &Mark) -> Result<Claim, StoreError> {
         let whose: &[u8] = match commit.expected {
+            Expected::Version(_) if commit.is_revocation() => b"revoke",
             Expected::Version(_) => b"own",
             Expected::New | Expected::FirstOfTenant => b"new",
         };
@@ -104,10 +115,14 @@ impl RedisStore {
             ];
             self.link.run::<u8>(&scripts::CLAIM, &keys, &args).await
         });
-        Ok(try_join_all(claims)
-            .await?
-            .iter()
-            .all(|claimed| *claimed == 1))
+        let claims = try_join_all(claims).await?;
+        Ok(if claims.contains(&0) {
+            Claim::Taken
+        } else if claims.contains(&2) {
+            Claim::Revoked
+        } else {
+            Claim::Had
+        })
     }
 
     /// Undoes begin and claim, as far as it can: what is left runs out by itself.

@@ -3,12 +3,13 @@
 use futures_util::future::join_all;
 use redis::{Cmd, cmd};
 
-use super::change::damaged;
+use super::change::{damaged, parse_version};
 use super::keyspace;
 use super::{Access, RedisStore};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
 use crate::domain::name::{KeyId, TenantId};
+use crate::domain::version::Version;
 use crate::store::damage::Entry;
 use crate::store::{KeyRow, RequestRow, StoreError, TenantRow};
 
@@ -22,8 +23,9 @@ impl RedisStore {
     ) -> Result<Option<TenantRow>, StoreError> {
         let mut get = cmd("HMGET");
         get.arg(self.names.tenant(id));
-        get.arg(["v", "d", "k", "w", "b"].as_slice());
-        let fields: Vec<Option<Vec<u8>>> = self.link.ask(&get).await?;
+        get.arg(["v", "d", "k", "w", "b", "n"].as_slice());
+        let mut fields: Vec<Option<Vec<u8>>> = self.link.ask(&get).await?;
+        let change = fields.pop().flatten();
         if fields.iter().all(Option::is_none) {
             return Ok(None);
         }
@@ -44,7 +46,7 @@ impl RedisStore {
         });
         Ok(Some(TenantRow {
             id: id.clone(),
-            version: number(&version, "a tenant's version")?,
+            version: version_of(&version, change.as_deref(), "a tenant's version")?,
             dek_id: number(&dek_id, "a tenant's data key id")?,
             data_dek,
             vault_dek,
@@ -179,12 +181,25 @@ pub(super) fn check_place(body: &[u8], place: &[Option<Vec<u8>>; 3]) -> Result<(
     }
 }
 
+/// A version of the fields of a hash: its order, and the id of the change if there is one.
+pub(super) fn version_of(
+    order: &[u8],
+    change: Option<&[u8]>,
+    what: &str,
+) -> Result<Version, StoreError> {
+    let change = change.filter(|change| !change.is_empty());
+    Ok(Version {
+        order: number(order, what)?,
+        change: change.map_or(Ok(0), |change| number(change, what))?,
+    })
+}
+
 /// `version \n sealed`
 pub(super) fn key_row(id: KeyId, stored: &[u8]) -> Result<KeyRow, StoreError> {
     let (version, body) = at_newline(stored).ok_or_else(|| damaged("a key"))?;
     Ok(KeyRow {
         id,
-        version: number(version, "a key's version")?,
+        version: parse_version(version).ok_or_else(|| damaged("a key's version"))?,
         body: body.to_vec(),
     })
 }

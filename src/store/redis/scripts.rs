@@ -20,6 +20,7 @@ scripts! {
     CLAIM = ["claim"];
     UNCLAIM = ["unclaim"];
     WRITE_INDEX = ["write_index"];
+    MARK_REVOKED = ["mark_revoked"];
     REMOVE_INDEX = ["remove_index"];
     DROP_INDEX = ["drop_index"];
     COMMIT_KEY = ["common", "keys", "commit_key"];
@@ -27,7 +28,7 @@ scripts! {
     CONFIRM = ["common", "confirm"];
     COMMIT_TENANT = ["common", "commit_tenant"];
     APPEND_AUDIT = ["common", "append_audit"];
-    DELETE_TENANT = ["delete_tenant"];
+    DELETE_TENANT = ["common", "delete_tenant"];
     MEND = ["mend"];
     LEASE = ["lease"];
     PENDING = ["common", "pending"];

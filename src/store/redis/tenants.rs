@@ -4,12 +4,13 @@ use redis::Value;
 
 use super::RedisStore;
 use super::answer::{Answer, read, word};
-use super::change::{damaged, request_args};
+use super::change::{damaged, request_args, version_text};
 use super::commit::CHANGE_MS;
 use super::mark::Mark;
 use super::scripts;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::domain::version::Version;
 use crate::store::{CommitError, Expected, StoreError, TenantCommit};
 
 /// How long a deletion is remembered, in ms: counts that are told later than that do not exist.
@@ -36,9 +37,9 @@ impl RedisStore {
         let row = &commit.row;
         let expected = match commit.expected {
             Expected::New | Expected::FirstOfTenant => "new".to_owned(),
-            Expected::Version(version) => version.to_string(),
+            Expected::Version(version) => version_text(version),
         };
-        let (version, dek_id) = (row.version.to_string(), row.dek_id.to_string());
+        let (version, dek_id) = (version_text(row.version), row.dek_id.to_string());
         let begun = begun.to_string();
         let request = request_args(commit.request.as_ref());
         let mut args: Vec<&[u8]> = vec![
@@ -75,7 +76,7 @@ impl RedisStore {
         &self,
         tenant: &TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> Result<(), CommitError> {
         let mark = Mark::new(tenant, dek_id);
         // The number of the change does not matter: a deletion needs no claim that could run out.
@@ -83,7 +84,7 @@ impl RedisStore {
         let names = self.names.of_tenant(tenant);
         let mut keys = names.for_keys();
         keys.push(names.leftovers(dek_id));
-        let (dek, version) = (dek_id.to_string(), expected.to_string());
+        let (dek, version) = (dek_id.to_string(), version_text(expected));
         let args = [dek.as_bytes(), version.as_bytes()];
         let answer: Vec<Value> = self.link.run(&scripts::DELETE_TENANT, &keys, &args).await?;
         let result = match word(&answer)? {

@@ -53,8 +53,8 @@ pub(super) fn life(of: &str, number: u64) -> Vec<KeyCommit> {
     made.row.body = format!("{number} {owner}").into();
     let later = steps(number).iter().zip(2..).map(|(step, version)| {
         let mut commit = made.clone();
-        commit.expected = Expected::Version(version - 1);
-        commit.row.version = version;
+        commit.expected = Expected::Version((version - 1).into());
+        commit.row.version = version.into();
         commit.index = index_at(number, version)
             .iter()
             .map(|(generation, body)| entry(place(number, *generation), version, body))
@@ -141,7 +141,7 @@ async fn check_keys(store: &Shared, id: &str, told: &Told, found: bool) {
         let row = store.key(&tenant(id), &key(*number)).await.unwrap();
         if found {
             let row = row.unwrap_or_else(|| panic!("{id} {number} was committed"));
-            assert!(row.version >= *version, "{id} {number} went back");
+            assert!(row.version.order >= *version, "{id} {number} went back");
             continue;
         }
         assert_eq!(row, None, "{id} {number} is left over");
@@ -166,7 +166,7 @@ async fn check_whole(store: &Shared, id: &str) -> u64 {
         let (number, owner) = parts(row);
         check_index(store, row, number).await;
         expected_audit.push(format!("create {number}"));
-        let done = usize::try_from(row.version - 1).unwrap();
+        let done = usize::try_from(row.version.order - 1).unwrap();
         let done = &steps(number)[..done];
         *live.get_mut(owner).unwrap() += 1;
         for step in done {
@@ -200,9 +200,9 @@ async fn check_index(store: &Shared, row: &KeyRow, number: u64) {
         let place = lookup(place(number, generation));
         found.extend(store.index(place).await.unwrap());
     }
-    let expected: Vec<_> = index_at(number, row.version)
+    let expected: Vec<_> = index_at(number, row.version.order)
         .iter()
-        .map(|(generation, body)| entry(place(number, *generation), row.version, body))
+        .map(|(generation, body)| entry(place(number, *generation), row.version.order, body))
         .collect();
     assert_eq!(found, expected, "{number} at version {}", row.version);
 }

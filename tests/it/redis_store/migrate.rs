@@ -254,9 +254,10 @@ async fn a_tenant_that_differs_is_named_and_left_alone() {
     let id = |name| TenantId::parse(name).unwrap();
     let row = async |name| store.tenant(&id(name)).await.unwrap().unwrap();
     let mut changed = row("t001").await;
-    changed.version += 1;
+    let before = changed.version;
+    changed.version.order += 1;
     let commit = TenantCommit {
-        expected: Expected::Version(changed.version - 1),
+        expected: Expected::Version(before),
         row: changed,
         audit: b"changed".to_vec(),
         request: None,

@@ -74,7 +74,7 @@ fn refused_keys() -> Vec<(&'static str, KeyCommit, &'static str)> {
         (
             "a change of no key",
             create(9),
-            |c| c.expected = Expected::Version(1),
+            |c| c.expected = Expected::Version(1.into()),
             "NotFound",
         ),
         (
@@ -86,7 +86,7 @@ fn refused_keys() -> Vec<(&'static str, KeyCommit, &'static str)> {
         (
             "a change of a version to come",
             revoke(&create(1)),
-            |c| c.expected = Expected::Version(7),
+            |c| c.expected = Expected::Version(7.into()),
             "Conflict",
         ),
         (
@@ -150,22 +150,22 @@ fn refused_tenants() -> Vec<(&'static str, TenantCommit, &'static str)> {
         ("a tenant that is there", made.clone(), "Exists"),
         (
             "an old version",
-            with(Expected::Version(0), DEK, "acme"),
+            with(Expected::Version(0.into()), DEK, "acme"),
             "Conflict",
         ),
         (
             "a version to come",
-            with(Expected::Version(2), DEK, "acme"),
+            with(Expected::Version(2.into()), DEK, "acme"),
             "Conflict",
         ),
         (
             "no tenant",
-            with(Expected::Version(1), DEK, "nobody"),
+            with(Expected::Version(1.into()), DEK, "nobody"),
             "NotFound",
         ),
         (
             "another data key",
-            with(Expected::Version(1), DEK + 1, "acme"),
+            with(Expected::Version(1.into()), DEK + 1, "acme"),
             "NotFound",
         ),
     ]
@@ -189,7 +189,7 @@ pub(super) async fn a_refused_commit_writes_nothing_at_all(store: Shared) {
         assert_eq!(contents(&store, &ids).await, before, "{name}");
     }
     for (id, version, expected) in [("acme", 2, "Conflict"), ("nobody", 1, "NotFound")] {
-        let refused = store.delete_tenant(&tenant(id), DEK, version).await;
+        let refused = store.delete_tenant(&tenant(id), DEK, version.into()).await;
         assert_eq!(word(refused), expected, "delete {id}");
         assert_eq!(contents(&store, &ids).await, before, "delete {id}");
     }
@@ -209,20 +209,33 @@ pub(super) async fn the_first_key_of_a_tenant_is_made_once(store: Shared) {
     store.commit_key(first("globex", 20)).await.unwrap();
 }
 
+/// Changes key `number` of `acme`, made by `new_key`, to version `version`.
+fn update(number: u64, version: u64, body: &str) -> KeyCommit {
+    changed(new_key("acme", number), |c| {
+        c.expected = Expected::Version((version - 1).into());
+        c.row.version = version.into();
+        c.index = vec![entry(number, version, body)];
+        c.count = CountChange::None;
+    })
+}
+
 pub(super) async fn a_newer_index_entry_stays_under_an_older_one(store: Shared) {
     with_tenants(&store, &["acme"]).await;
     store.commit_key(new_key("acme", 1)).await.unwrap();
-    store.commit_key(revoke(&new_key("acme", 1))).await.unwrap();
+    store.commit_key(update(1, 2, "newer")).await.unwrap();
 
     let mut late = revoke(&new_key("acme", 1));
-    late.expected = Expected::Version(2);
-    late.row.version = 3;
+    late.expected = Expected::Version(2.into());
+    late.row.version = 3.into();
     late.count = CountChange::None;
     late.index = vec![entry(1, 1, "live again"), entry(2, 3, "beside it")];
     store.commit_key(late).await.unwrap();
 
     let kept = store.index(lookup(1)).await.unwrap().unwrap();
-    assert_eq!((kept.version, kept.body.as_slice()), (2, &b"revoked"[..]));
+    assert_eq!(
+        (kept.version, kept.body.as_slice()),
+        (2.into(), &b"newer"[..])
+    );
     let beside = store.index(lookup(2)).await.unwrap();
     assert_eq!(beside, Some(entry(2, 3, "beside it")));
 }
@@ -291,7 +304,7 @@ pub(super) async fn refused_commits_do_not_spoil_those_beside_them(store: Shared
     let good_or_bad = |number| match number % 4 {
         0 => changed(new_key("acme", number), |c| c.dek_id += 1),
         1 => changed(new_key("acme", number), |c| {
-            c.expected = Expected::Version(4);
+            c.expected = Expected::Version(4.into());
         }),
         2 => changed(new_key("acme", number), |c| {
             c.count = CountChange::Add {

@@ -24,9 +24,12 @@ pub(super) async fn a_deleted_tenant_leaves_nothing_and_can_be_made_again(store:
     let empty = contents(&store, &ids).await;
     with_tenants(&store, &ids).await;
     fill(&store, "acme", 1).await;
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     assert_eq!(contents(&store, &ids).await, empty);
-    let again = store.delete_tenant(&tenant("acme"), DEK, 1).await;
+    let again = store.delete_tenant(&tenant("acme"), DEK, 1.into()).await;
     assert_eq!(word(again), "NotFound");
 
     let made = under_new_data_key(new_tenant("acme"));
@@ -55,7 +58,10 @@ pub(super) async fn a_deleted_tenant_takes_nothing_of_a_neighbour(store: Shared)
     with_tenants(&store, &["acme"]).await;
     fill(&store, "acme", 1).await;
     assert_ne!(contents(&store, &ids).await, before);
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     assert_eq!(contents(&store, &ids).await, before);
 }
 
@@ -64,14 +70,17 @@ pub(super) async fn what_was_sealed_for_a_deleted_tenant_does_not_reach_its_succ
 ) {
     let ids = ["acme"];
     with_tenants(&store, &ids).await;
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     let made = under_new_data_key(new_tenant("acme"));
     store.commit_tenant(made).await.unwrap();
 
     let before = contents(&store, &ids).await;
     let late_key = store.commit_key(new_key("acme", 1)).await;
     assert_eq!(word(late_key), "NotFound");
-    let late_delete = store.delete_tenant(&tenant("acme"), DEK, 1).await;
+    let late_delete = store.delete_tenant(&tenant("acme"), DEK, 1.into()).await;
     assert_eq!(word(late_delete), "NotFound");
     let late_change = store.commit_tenant(suspend(&new_tenant("acme"))).await;
     assert_eq!(word(late_change), "NotFound");

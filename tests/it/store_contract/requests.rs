@@ -47,7 +47,10 @@ pub(super) async fn a_request_is_remembered_with_the_commit_that_does_it(store: 
         .unwrap();
     assert_eq!(remembered(&store, "acme", 1).await, Some(make));
     assert_eq!(remembered(&store, "acme", 2).await, Some(create));
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     assert_eq!(remembered(&store, "acme", 1).await, None);
     assert_eq!(remembered(&store, "acme", 2).await, None);
 }
@@ -131,7 +134,10 @@ pub(super) async fn a_request_of_another_tenant_is_another_request(store: Shared
         .await
         .unwrap();
     assert_eq!(remembered(&store, "acme", 1).await, Some(request(1, 5)));
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     assert_eq!(remembered(&store, "globex", 1).await, Some(request(1, 6)));
 }
 

@@ -13,8 +13,8 @@ fn generation(number: u64, generation: u64) -> u64 {
 /// stays; of `forgotten` the index entry goes.
 fn rotate(number: u64, next: u64, forgotten: &[u64]) -> KeyCommit {
     let mut commit = new_key("acme", number);
-    commit.expected = Expected::Version(next - 1);
-    commit.row.version = next;
+    commit.expected = Expected::Version((next - 1).into());
+    commit.row.version = next.into();
     commit.row.body = format!("generation {next}").into();
     commit.index = vec![
         entry(generation(number, next - 1), next, "retiring"),
@@ -88,7 +88,7 @@ pub(super) async fn a_refused_rotation_writes_and_removes_nothing(store: Shared)
     store.commit_key(rotate(1, 2, &[])).await.unwrap();
     let before = contents(&store, &["acme"]).await;
     let stale = KeyCommit {
-        expected: Expected::Version(1),
+        expected: Expected::Version(1.into()),
         ..rotate(1, 3, &[1])
     };
     let taken = KeyCommit {
@@ -148,6 +148,9 @@ pub(super) async fn a_tenant_is_deleted_with_every_generation(store: Shared) {
     store.commit_key(new_key("acme", 1)).await.unwrap();
     store.commit_key(rotate(1, 2, &[])).await.unwrap();
     store.commit_key(rotate(1, 3, &[1])).await.unwrap();
-    store.delete_tenant(&tenant("acme"), DEK, 1).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 1.into())
+        .await
+        .unwrap();
     assert_eq!(contents(&store, &["acme"]).await, empty);
 }

@@ -70,7 +70,10 @@ pub(super) async fn a_watcher_has_been_told_when_a_commit_returns(store: Shared)
     store.commit_key(revoke(&two_generations)).await.unwrap();
     heard.assert_told(&index_of(&[1, 2]));
 
-    store.delete_tenant(&tenant("acme"), DEK, 2).await.unwrap();
+    store
+        .delete_tenant(&tenant("acme"), DEK, 2.into())
+        .await
+        .unwrap();
     let mut expected = index_of(&[1, 2]);
     expected.push("tenant acme".to_owned());
     heard.assert_told(&expected);
@@ -82,7 +85,12 @@ pub(super) async fn a_watcher_is_not_told_of_a_refused_commit(store: Shared) {
     let heard = Heard::on(&store);
     assert!(store.commit_tenant(new_tenant("acme")).await.is_err());
     assert!(store.commit_key(new_key("acme", 1)).await.is_err());
-    assert!(store.delete_tenant(&tenant("acme"), DEK, 9).await.is_err());
+    assert!(
+        store
+            .delete_tenant(&tenant("acme"), DEK, 9.into())
+            .await
+            .is_err()
+    );
     assert_eq!(heard.take(), Vec::<String>::new());
 }
 

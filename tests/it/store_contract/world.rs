@@ -32,7 +32,8 @@ pub(crate) fn lookup(number: u64) -> LookupId {
 pub(crate) fn entry(number: u64, version: u64, body: &str) -> IndexRow {
     IndexRow {
         lookup_id: lookup(number),
-        version,
+        version: version.into(),
+        revoked: body == "revoked",
         body: body.into(),
     }
 }
@@ -43,7 +44,7 @@ pub(crate) fn new_tenant(id: &str) -> TenantCommit {
         expected: Expected::New,
         row: TenantRow {
             id: tenant(id),
-            version: 1,
+            version: 1.into(),
             dek_id: DEK,
             data_dek: format!("data key of {id}").into(),
             vault_dek: format!("vault key of {id}").into(),
@@ -57,8 +58,8 @@ pub(crate) fn new_tenant(id: &str) -> TenantCommit {
 /// Suspends the tenant: version 2.
 pub(crate) fn suspend(made: &TenantCommit) -> TenantCommit {
     let mut commit = made.clone();
-    commit.expected = Expected::Version(1);
-    commit.row.version = 2;
+    commit.expected = Expected::Version(1.into());
+    commit.row.version = 2.into();
     commit.row.body = b"suspended".to_vec();
     commit.audit = b"suspend".to_vec();
     commit
@@ -72,7 +73,7 @@ pub(crate) fn new_key(of: &str, number: u64) -> KeyCommit {
         expected: Expected::New,
         row: KeyRow {
             id: key(number),
-            version: 1,
+            version: 1.into(),
             body: format!("key {number} live").into(),
         },
         index: vec![entry(number, 1, "live")],
@@ -90,11 +91,12 @@ pub(crate) fn new_key(of: &str, number: u64) -> KeyCommit {
 /// Revokes what `new_key` made: version 2.
 pub(crate) fn revoke(made: &KeyCommit) -> KeyCommit {
     let mut commit = made.clone();
-    commit.expected = Expected::Version(1);
-    commit.row.version = 2;
+    commit.expected = Expected::Version(1.into());
+    commit.row.version = 2.into();
     commit.row.body = b"revoked".to_vec();
     for entry in &mut commit.index {
-        entry.version = 2;
+        entry.version = 2.into();
+        entry.revoked = true;
         entry.body = b"revoked".to_vec();
     }
     commit.count = CountChange::Remove;

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use keystile::clock::Timestamp;
 use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
+use keystile::domain::version::Version;
 use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
-    StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, IndexRow, KeyCommit, KeyRow, Refuses, RequestRow, Sidecar, Store, StoreError,
+    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -117,6 +119,10 @@ impl Watcher for Muffled {
 
     fn tenant_changed(&self, tenant: &TenantId) {
         self.tell(|watcher| watcher.tenant_changed(tenant));
+    }
+
+    fn refuses(&self, lookup_id: LookupId, now: Timestamp) -> Refuses<'_> {
+        self.watcher.refuses(lookup_id, now)
     }
 
     fn deaf(&self) {
@@ -352,7 +358,7 @@ impl Store for FaultStore {
         &'a self,
         tenant: &'a TenantId,
         dek_id: u64,
-        expected: u64,
+        expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
         self.inner.delete_tenant(tenant, dek_id, expected)
     }

@@ -1,4 +1,4 @@
--- Writes a tenant.
+-- Writes a tenant. A version is its order and, after a space, the id of the change.
 -- KEYS 1 tenant  2 owners  3 audit  4 requests  5 requests_due
 -- ARGV 1 'new' or the version that must be there  2 version  3 data key id  4 wrapped data key  5 wrapped vault key
 --      6 sealed tenant  7 audit entry  8-11 request: tag or '', made at, expires at, sealed answer
@@ -7,17 +7,18 @@
 if is_repeated(KEYS[5], ARGV[8], ARGV[9]) then
   return {'repeated'}
 end
-local found = redis.call('HMGET', KEYS[1], 'v', 'd')
+local found = redis.call('HMGET', KEYS[1], 'v', 'd', 'n')
 if ARGV[1] == 'new' then
   if found[1] then return {'exists'} end
 elseif not found[1] or found[2] ~= ARGV[3] then
   return {'gone'}
-elseif found[1] ~= ARGV[1] then
+elseif version(found[1], found[3]) ~= ARGV[1] then
   return {'conflict'}
 end
 if is_late(ARGV[12], ARGV[13]) then
   return {'late'}
 end
-redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3], 'k', ARGV[4], 'w', ARGV[5], 'b', ARGV[6])
+local order, change = string.match(ARGV[2], '^(%d+) ?(%d*)$')
+redis.call('HSET', KEYS[1], 'v', order, 'n', change, 'd', ARGV[3], 'k', ARGV[4], 'w', ARGV[5], 'b', ARGV[6])
 remember(KEYS[4], KEYS[5], ARGV[8], ARGV[9], ARGV[10], ARGV[11])
 return {'ok', append(KEYS[3], ARGV[7], KEYS[2]), whole(redis.call('HGET', KEYS[2], '*')) or 0}

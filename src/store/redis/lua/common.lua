@@ -1,5 +1,13 @@
 -- What the scripts on a tenant's slot share. Prepended to each of them.
 
+-- A version as it is compared: its order and, after a space, the id of the change if it has one.
+local function version(order, change)
+  if change and change ~= '' then
+    return order .. ' ' .. change
+  end
+  return order
+end
+
 -- Whether a change began too long ago: what it had claimed may be another's by now.
 local function is_late(begun, allowed)
   local time = redis.call('TIME')

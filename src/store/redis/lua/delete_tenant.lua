@@ -3,11 +3,11 @@
 --      11 leftovers
 -- ARGV 1 data key id  2 version that must be there
 -- Answers {'ok'} or an objection.
-local found = redis.call('HMGET', KEYS[1], 'v', 'd')
+local found = redis.call('HMGET', KEYS[1], 'v', 'd', 'n')
 if not found[1] or found[2] ~= ARGV[1] then
   return {'gone'}
 end
-if found[1] ~= ARGV[2] then
+if version(found[1], found[3]) ~= ARGV[2] then
   return {'conflict'}
 end
 redis.call('DEL', KEYS[1])

@@ -4,7 +4,8 @@
 -- 1 data key id  2 'new', 'first' or the version that must be there  3 key id  4 its version  5 sealed key
 -- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
 -- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
--- from 16, three each: lookup id, version, sealed index entry or '' to remove it
+-- from 16, three each: lookup id, stamp, sealed index entry or '' to remove it
+-- A version is its order and, after a space, the id of the change; a stamp has an 'r' after that if it revokes.
 
 -- How many live keys are counted; what is no number is taken as none.
 local function counted(tag)
@@ -54,7 +55,7 @@ local function objection(change)
     if redis.call('HLEN', KEYS[2]) > 0 then return {'exists'} end
   elseif not stored then
     return {'gone'}
-  elseif string.match(stored, '^%d+') ~= change[2] then
+  elseif string.match(stored, '^[^\n]*') ~= change[2] then
     return {'conflict'}
   end
   if change[6] == 'add' then
