@@ -1,9 +1,9 @@
 //! Which characters a reader can see: the one rule for names that come in and for text that goes out.
 //!
-//! By Unicode's general categories, not by a list, so that what Unicode adds is covered. A few characters draw nothing
-//! though their category says letter or mark; those have to be named.
+//! By Unicode's properties, not by a list, so that what Unicode adds is covered.
 
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// Whether a terminal, a log or a page shows the character as itself: it is assigned, and neither controls nor formats
 /// nor separates lines. Blanks are shown.
@@ -13,7 +13,7 @@ pub fn is_printable(c: char) -> bool {
         return !c.is_ascii_control();
     }
     !matches!(
-        c.general_category(),
+        CodePointMapData::<GeneralCategory>::new().get(c),
         GeneralCategory::Control
             | GeneralCategory::Format
             | GeneralCategory::Surrogate
@@ -84,12 +84,10 @@ pub fn is_visible(text: &str) -> bool {
     })
 }
 
-/// Characters that draw nothing, whatever their category: fillers, joiners and variation selectors (Unicode's
-/// `Default_Ignorable_Code_Point` without what the categories above hold), and the Braille pattern without dots.
+/// Characters that draw nothing, whatever their category: fillers, joiners, variation selectors, and the Braille
+/// pattern without dots.
 fn is_blank_glyph(c: char) -> bool {
-    matches!(c,
-        '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}' | '\u{2800}'
-        | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FFA0}' | '\u{E0000}'..='\u{E0FFF}')
+    c == '\u{2800}' || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
 /// A variation selector that says how the symbol before it is drawn, as in emoji.

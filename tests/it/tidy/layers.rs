@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     (
         "domain",
         &["clock"],
-        Only(&["ipnet", "thiserror", "unicode_properties"]),
+        Only(&["ipnet", "thiserror", "icu_properties"]),
     ),
     // mechanisms
     ("crypto", &["clock", "domain"], Only(CRYPTO)),
