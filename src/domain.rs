@@ -12,6 +12,7 @@ pub mod governance;
 pub mod key;
 pub mod limit;
 pub mod name;
+pub mod network;
 pub mod plan;
 pub mod request;
 pub mod role;

@@ -98,7 +98,8 @@ impl ListenAddr {
         match (self, other) {
             (Self::Unix(one), Self::Unix(two)) => one == two,
             (Self::Tcp(one), Self::Tcp(two)) => {
-                one.port() == two.port() && one.port() != 0 && hosts_collide(one.ip(), two.ip())
+                let (host, other) = (one.ip().to_canonical(), two.ip().to_canonical());
+                one.port() == two.port() && one.port() != 0 && hosts_collide(host, other)
             }
             (Self::Unix(_), Self::Tcp(_)) | (Self::Tcp(_), Self::Unix(_)) => false,
         }

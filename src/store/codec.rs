@@ -18,6 +18,7 @@ use crate::domain::name::{
     Description, DisplayName, Feature, InvalidName, KeyId, MetadataName, Owner, PlanName, Scope,
     TenantId,
 };
+use crate::domain::network::canonical;
 use crate::domain::role::Role;
 use crate::domain::tenant::{Tenant, TenantStatus};
 use crate::domain::version::Version;
@@ -229,6 +230,8 @@ impl Reader {
         texts
             .iter()
             .map(|text| text.parse().map_err(|_| self.fail("network")))
+            // As an earlier version let them in.
+            .map(|network| network.map(canonical))
             .collect()
     }
 

@@ -12,6 +12,7 @@ use crate::domain::decision::is_past;
 use crate::domain::key::{Delivery, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::{Limits, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+use crate::domain::network;
 use crate::domain::role::Role;
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
@@ -19,9 +20,6 @@ use crate::registry::{Etag, NewKey};
 
 /// The longest life that can be asked for; what is allowed is another matter.
 pub(super) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 86_400);
-
-/// The longest text of a network is an IPv6 address with its prefix.
-const NETWORK_LEN_MAX: usize = 43;
 
 /// The tenant and key of a resource name `tenants/{tenant}/keys/{key}`.
 pub(in crate::admin) fn key_name(field: &str, name: &str) -> Result<(TenantId, KeyId), Status> {
@@ -234,32 +232,12 @@ pub(super) fn networks(fields: &mut Fields, texts: &[String]) -> Vec<IpNet> {
     }
     let mut out = Vec::with_capacity(texts.len());
     for (at, text) in texts.iter().enumerate() {
-        match network(text) {
+        match network::parse(text) {
             Ok(network) => out.push(network),
             Err(problem) => fields.refuse(format!("{FIELD}[{at}]"), problem),
         }
     }
     out
-}
-
-/// A network in CIDR notation, or one address. Bits behind the prefix are refused: they hide a mistake.
-fn network(text: &str) -> Result<IpNet, String> {
-    const RULE: &str = "must be a network such as 10.0.0.0/8 or 2001:db8::/32, or one address";
-    if text.len() > NETWORK_LEN_MAX {
-        return Err(RULE.into());
-    }
-    let network = match text.parse() {
-        Ok(network) => network,
-        Err(_) => IpNet::from(text.parse::<std::net::IpAddr>().map_err(|_| RULE)?),
-    };
-    if network.addr() == network.network() {
-        Ok(network)
-    } else {
-        Err(format!(
-            "has bits behind its prefix: did you mean {}?",
-            network.trunc()
-        ))
-    }
 }
 
 #[cfg(test)]
@@ -353,6 +331,7 @@ mod tests {
 
     #[test]
     fn networks_are_exact_and_an_address_is_a_network_of_one() {
+        use crate::domain::network::parse as network;
         assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
         assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
         assert_eq!(

@@ -1,14 +1,11 @@
 //! What several tables have columns for, held against the rules that the server has.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
 use super::Row;
 use crate::clock::Timestamp;
 use crate::domain::key::{NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::{Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, InvalidName, Owner, Scope};
+use crate::domain::network;
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
 
@@ -86,10 +83,8 @@ pub(in crate::cli) fn rule<T>(parsed: Result<T, InvalidName>) -> Result<(), Stri
         .map_err(|broken| format!("must be {}", broken.rule))
 }
 
-fn network(text: &str) -> Result<(), &'static str> {
-    let good = text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
-    good.then_some(())
-        .ok_or("must be networks such as 10.0.0.0/8")
+fn network(text: &str) -> Result<(), String> {
+    network::parse(text).map(drop)
 }
 
 fn role(row: &mut Row<'_>, column: &'static str) -> pb::Role {

@@ -72,7 +72,7 @@ fn every_mistake_of_a_table_is_named_and_nothing_is_sent() {
              line 2: name must be 1 to 128 characters without control, text-direction or invisible characters, no space at either end\n  \
              line 2: role must be user, tenant_admin or global_admin\n  \
              line 2: scopes must be 1 to 64 visible ASCII characters except \" \\ and comma\n  \
-             line 2: networks must be networks such as 10.0.0.0/8\n  \
+             line 2: networks must be a network such as 10.0.0.0/8 or 2001:db8::/32, or one address\n  \
              line 2: expires_at must be in the future\n  \
              line 2: token must be 16 to 512 characters of A-Z a-z 0-9 - . _ ~ + / with = at its end, and one of ours must be whole\n  \
              line 4: owner must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ @ : + / = - |\n  \
