@@ -55,6 +55,44 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A length of time as people say it and the configuration has it: `2d 16h 6m 9s`, to the millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// In whole seconds, rounded up: for waits, which must not end too early.
+    pub fn rounded_up(duration: Duration) -> Self {
+        let more = u64::from(duration.subsec_nanos() > 0);
+        Self(Duration::from_secs(duration.as_secs().saturating_add(more)))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u128); 5] = [
+            ("d", 86_400_000),
+            ("h", 3_600_000),
+            ("m", 60_000),
+            ("s", 1_000),
+            ("ms", 1),
+        ];
+        let mut millis = self.0.as_millis();
+        if millis == 0 {
+            return f.write_str("0s");
+        }
+        let mut separator = "";
+        for (unit, length) in UNITS {
+            let count = millis / length;
+            millis %= length;
+            if count > 0 {
+                write!(f, "{separator}{count}{unit}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A source of the time of day.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time now.
@@ -105,6 +143,26 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_reads_as_people_say_it() {
+        let millis = Duration::from_millis;
+        for (span, text) in [
+            (millis(0), "0s"),
+            (millis(20), "20ms"),
+            (millis(1_500), "1s 500ms"),
+            (millis(60_000), "1m"),
+            (millis(3_600_000), "1h"),
+            (millis(230_769_000), "2d 16h 6m 9s"),
+            (millis(30 * 86_400_000), "30d"),
+            (millis(86_401_000), "1d 1s"),
+            (Duration::from_nanos(10), "0s"),
+        ] {
+            assert_eq!(Span(span).to_string(), text);
+        }
+        assert_eq!(Span::rounded_up(millis(1_001)).to_string(), "2s");
+        assert_eq!(Span::rounded_up(Duration::MAX).0.as_secs(), u64::MAX);
+    }
 
     #[test]
     fn every_time_that_we_handle_has_a_text() {

@@ -20,6 +20,7 @@ use crate::cli::client::{Address, io_cause, is_late, tls_cause};
 use crate::cli::output::{Form, Out, printable};
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Failure, block_on, prompt, tell_hint};
+use crate::clock::Span;
 use crate::config;
 use crate::ext_authz::service::CHECK_PATH;
 use message::{Attributes, CheckRequest, CheckResponse, Http, Peer, SocketAddress};
@@ -169,8 +170,8 @@ fn failed(args: &CheckArgs, status: &Status) -> Failure {
     let address = &args.addr.shown;
     Failure::failed(match status.code() {
         _ if is_late(status) => anyhow!(
-            "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
-            args.timeout.as_secs_f32()
+            "{address} did not answer within {}\nhint: look at its log, or give it longer with --timeout",
+            Span(args.timeout)
         ),
         Code::Unimplemented => anyhow!(
             "{address} does not answer Checks\nhint: is it the `authz` listener? The `admin` one is another"

@@ -19,6 +19,7 @@ use crate::cli::Failure;
 use crate::cli::output::{Form, printable};
 use crate::cli::target::Target;
 use crate::cli::tls::{self, TlsArgs};
+use crate::clock::Span;
 use crate::config;
 use crate::oidc;
 use crate::proto::admin as pb;
@@ -359,8 +360,8 @@ fn explain(address: &str, deadline: Duration, status: &Status) -> String {
             None => message,
         },
         (_, None) if is_late(status) => format!(
-            "{address} did not answer within {} s\nhint: look at its log, or give it longer with --timeout",
-            deadline.as_secs_f32()
+            "{address} did not answer within {}\nhint: look at its log, or give it longer with --timeout",
+            Span(deadline)
         ),
         (Code::Unimplemented, None) => format!(
             "{address} does not serve this part of the admin API\nhint: is it the `admin` listener, and as new as this program?"

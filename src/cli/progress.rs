@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::Span;
+
 const BAR_LEN: usize = 30;
 /// Where there is no terminal, so many lines tell how far it is.
 const LINES: usize = 10;
@@ -72,16 +74,17 @@ fn bar(what: &str, done: usize, total: usize, elapsed: Duration) -> String {
     let filled = part(BAR_LEN, done, total);
     let (filled, empty) = ("#".repeat(filled), " ".repeat(BAR_LEN - filled));
     let percent = part(100, done, total);
-    let left = left(done, total, elapsed).map(|seconds| format!(" {seconds} s left"));
+    let left = left(done, total, elapsed).map(|left| format!(" {left} left"));
     let left = left.unwrap_or_default();
     format!("{what} [{filled}{empty}] {done}/{total} {percent}%{left}")
 }
 
-/// How many seconds the rest takes at this pace; nobody knows before something is done.
-fn left(done: usize, total: usize, elapsed: Duration) -> Option<u128> {
+/// How long the rest takes at this pace; nobody knows before something is done.
+fn left(done: usize, total: usize, elapsed: Duration) -> Option<Span> {
     let rest = u128::try_from(total.saturating_sub(done)).ok()?;
     let millis = (elapsed.as_millis() * rest).checked_div(u128::try_from(done).ok()?)?;
-    Some(millis.div_ceil(1000))
+    let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+    Some(Span::rounded_up(Duration::from_millis(millis)))
 }
 
 #[cfg(test)]
@@ -93,9 +96,9 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(
             bar("imported", 250, 1000, seconds(10)),
-            "imported [#######                       ] 250/1000 25% 30 s left"
+            "imported [#######                       ] 250/1000 25% 30s left"
         );
-        assert!(bar("imported", 1, 10, Duration::from_millis(40)).ends_with("10% 1 s left"));
+        assert!(bar("imported", 1, 10, Duration::from_millis(40)).ends_with("10% 1s left"));
         assert!(bar("imported", 0, 10, seconds(1)).ends_with("0/10 0%"));
         assert!(bar("imported", 0, 0, seconds(0)).contains("0/0"));
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Span, Timestamp};
 use crate::domain::name::TenantId;
 use crate::domain::role::Role;
 
@@ -343,9 +343,9 @@ impl fmt::Display for Life {
         let days = u32::try_from(self.0.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX);
         let rest = self.0.saturating_sub(DAY * days);
         match (days, rest) {
-            (0, rest) => write!(f, "{} s", rest.as_secs_f64()),
+            (0, rest) => Span(rest).fmt(f),
             (days, Duration::ZERO) => write!(f, "{}", Days(days)),
-            (days, rest) => write!(f, "{} and {} s", Days(days), rest.as_secs_f64()),
+            (days, rest) => write!(f, "{} and {}", Days(days), Span(rest)),
         }
     }
 }

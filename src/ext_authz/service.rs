@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::authorizer::explain::Checked;
 use crate::authorizer::policy::Criterion;
 use crate::authorizer::{Authorizer, Decision, Grant, Outage};
+use crate::clock::Span;
 use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::limit::{LimitName, LimitState};
 use crate::ext_authz::Settings;
@@ -327,11 +328,11 @@ fn held_against(limits: &[LimitState], refused_by: Option<LimitName>) -> Vec<Che
             criterion: Criterion::Limit,
             broken: refuses.then(|| state.limit.reason()),
             detail: format!(
-                "{}: {} of {} left, all of them in {} s",
+                "{}: {} of {} left, all of them in {}",
                 state.limit.as_str(),
                 state.remaining,
                 state.amount,
-                state.reset.as_secs_f64().ceil()
+                Span::rounded_up(state.reset)
             ),
         }
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Span, Timestamp};
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
 use crate::domain::decision::is_past;
@@ -50,7 +50,7 @@ impl Registry {
             actor,
             action: Action::KeyRotated,
             count: CountChange::None,
-            note: format!("grace {} s", grace.as_secs()),
+            note: format!("grace {}", Span(grace)),
             etag,
             request: request.as_ref(),
             change: |opened: &Opened, key: &mut Key, now| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Span;
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Key};
@@ -186,7 +187,7 @@ impl Registry {
             actor: &Actor::Keystile,
             action: Action::KeyRotated,
             count: CountChange::None,
-            note: format!("by schedule, grace {} s", grace.as_secs()),
+            note: format!("by schedule, grace {}", Span(grace)),
             etag: Some(Etag::of_key(key)),
             request: None,
             change: |opened: &Opened, key: &mut Key, now| {

@@ -54,11 +54,11 @@ fn a_refusal_says_what_to_do_next() {
         ),
         (
             Status::deadline_exceeded("x"),
-            "a:1 did not answer within 10 s\nhint: look at its log, or give it longer with --timeout",
+            "a:1 did not answer within 10s\nhint: look at its log, or give it longer with --timeout",
         ),
         (
             Status::cancelled("Timeout expired"),
-            "a:1 did not answer within 10 s\nhint: look at its log, or give it longer with --timeout",
+            "a:1 did not answer within 10s\nhint: look at its log, or give it longer with --timeout",
         ),
         (
             Status::unimplemented(""),

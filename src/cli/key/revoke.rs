@@ -9,6 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::key::KeyName;
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::tenant::EtagArg;
+use crate::clock::Span;
 use crate::config;
 use crate::proto::admin as pb;
 
@@ -69,8 +70,8 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
 
 fn unconfirmed(late: &[String], wait: Duration) -> Failure {
     Failure::failed(anyhow!(
-        "the key is revoked, but not confirmed within {} s by {}: {}\nhint: each refuses the key as soon as it hears of it; do this again to ask again, and stop a sidecar that never answers (`keystile fleet` shows who lives)",
-        wait.as_secs_f32(),
+        "the key is revoked, but not confirmed within {} by {}: {}\nhint: each refuses the key as soon as it hears of it; do this again to ask again, and stop a sidecar that never answers (`keystile fleet` shows who lives)",
+        Span(wait),
         match late.len() {
             1 => "1 sidecar".to_owned(),
             count => format!("{count} sidecars"),

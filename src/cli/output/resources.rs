@@ -1,7 +1,9 @@
 //! How each kind of resource is shown: as a row of a list, and whole.
 
+use std::time::Duration;
+
 use crate::cli::output::Resource;
-use crate::clock::Timestamp;
+use crate::clock::{Span, Timestamp};
 use crate::proto::admin as pb;
 
 /// A time for people: RFC 3339, whole seconds.
@@ -213,10 +215,11 @@ impl Resource for pb::Block {
 
     fn row(&self) -> Vec<String> {
         let length = self.length.as_ref().map_or(0, |length| length.seconds);
+        let length = Duration::from_secs(u64::try_from(length).unwrap_or(0));
         vec![
             self.source.clone(),
             time(self.end_time.as_ref()),
-            format!("{length} s"),
+            Span(length).to_string(),
         ]
     }
 

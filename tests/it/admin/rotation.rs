@@ -104,7 +104,7 @@ async fn a_rotated_key_is_the_same_key_with_another_token() {
     assert_eq!(says(&server, &new).await, "");
     assert_eq!(
         server.notes("key.rotated").await,
-        ["grace 3600 s; generation 1 -> 2"]
+        ["grace 1h; generation 1 -> 2"]
     );
 }
 

@@ -163,7 +163,7 @@ fn a_rehearsal_shows_the_limits_and_charges_nothing() {
     let said = check();
     assert!(said.contains("rate_limited"), "{said}");
     assert!(
-        said.contains("tenant: 0 of 1 left, all of them in 3600 s"),
+        said.contains("tenant: 0 of 1 left, all of them in 1h"),
         "{said}"
     );
 }
