@@ -9,6 +9,7 @@ mod check;
 mod client;
 pub mod config;
 mod context;
+mod credential;
 mod csv;
 mod dev;
 mod fleet;
@@ -26,13 +27,13 @@ mod serve;
 mod store;
 mod target;
 mod tenant;
-mod text_file;
 mod tls;
 mod tokens;
 mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -213,6 +214,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The configuration of a command that uses it once, with a warning of others who may write it.
+fn load_config(path: Option<&Path>) -> Result<crate::config::Config, Failure> {
+    use crate::config::{Config, environment};
+    let loaded = Config::load(path, environment()).map_err(Failure::config)?;
+    if let Some(exposure) = loaded.exposure {
+        tell_hint(&format!("the configuration file is not safe: {exposure}"));
+    }
+    Ok(loaded.config)
 }
 
 /// Why a store or keyring cannot be opened; a bad keyring or TLS file counts as bad configuration.

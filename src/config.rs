@@ -15,6 +15,7 @@ use crate::domain::governance::KeyRules;
 use crate::domain::limit::Limits;
 use crate::domain::plan::Rotation;
 use crate::domain::san::SanPattern;
+use crate::file_access::Exposure;
 
 mod abuse;
 mod defaults;
@@ -357,6 +358,8 @@ pub struct ShutdownConfig {
 pub struct Loaded {
     pub config: Config,
     pub effective: Effective,
+    /// Who else than we and root may write the file.
+    pub exposure: Option<Exposure>,
 }
 
 impl Config {
@@ -366,7 +369,12 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
         match path {
-            Some(path) => Self::parse(&file::read(path)?, &path.display().to_string(), environment),
+            Some(path) => {
+                let (text, exposure) = file::read(path)?;
+                let mut loaded = Self::parse(&text, &path.display().to_string(), environment)?;
+                loaded.exposure = exposure;
+                Ok(loaded)
+            }
             None => Self::parse("", "the environment", environment),
         }
     }

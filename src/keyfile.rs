@@ -1,9 +1,7 @@
 //! Keyring files: read with care, made once, never overwritten by accident.
 //!
-//! A file is owned by its owner alone (mode 0600). It appears whole or not at all: it is written beside its place,
+//! A file that we make is for its owner alone (mode 0600), in a folder that others cannot write. It appears whole or not at all: it is written beside its place,
 //! synced, and moved there.
-
-pub mod guarded;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::{self, KeyringSource};
 use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring, UnwrapError};
-use guarded::{Readers, Refusal};
+use crate::file_access::{self, Exposure, Readers, Refusal};
 
 /// Why a keyring could not be read or written. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +34,14 @@ pub enum KeyfileError {
         /// What it is.
         kind: &'static str,
     },
-    /// Others than its owner can reach it.
-    #[error("{} has mode {mode:04o}: its group or others can reach the keys; run `chmod 600 {}`", path.display(), path.display())]
-    TooOpen {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// Others can reach it.
+    #[error("{0}")]
+    TooOpen(Exposure),
+    /// Others can write into the folder for it.
+    #[error(
+        "keys cannot be made in a folder that others can write: {0}; or name another one with --dir"
+    )]
+    OpenFolder(Exposure),
     /// It is too large to be a keyring.
     #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not a keyring", path.display())]
     TooLarge {
@@ -184,7 +182,7 @@ fn from_variable(
 pub fn load_file(path: &Path, ring: Ring) -> Result<Keyring, KeyfileError> {
     let bytes = read(path, ring)?;
     let text =
-        std::str::from_utf8(&bytes).map_err(|_| KeyfileError::NotText { path: path.into() })?;
+        file_access::utf8(&bytes).map_err(|_| KeyfileError::NotText { path: path.into() })?;
     Keyring::parse(text, ring).map_err(|source| KeyfileError::Content {
         path: path.into(),
         source,
@@ -198,11 +196,11 @@ fn read(path: &Path, ring: Ring) -> Result<Zeroizing<Vec<u8>>, KeyfileError> {
             Refusal::Missing => KeyfileError::Missing { path, ring },
             Refusal::Unreadable(source) => KeyfileError::Unreadable { path, source },
             Refusal::NotAFile { kind } => KeyfileError::NotAFile { path, kind },
-            Refusal::TooOpen { mode } => KeyfileError::TooOpen { path, mode },
+            Refusal::Exposed(exposure) => KeyfileError::TooOpen(exposure),
             Refusal::TooLarge => KeyfileError::TooLarge { path },
         }
     };
-    guarded::read(path, Readers::OwnerAlone, FILE_LEN_MAX).map_err(refused)
+    file_access::read(path, Readers::OwnerAlone, FILE_LEN_MAX).map_err(refused)
 }
 
 /// Whether a store that remembers the keyring id `remembered` was made with this `data` keyring.
@@ -273,7 +271,11 @@ fn lock(dir: &Path) -> Result<File, KeyfileError> {
     };
     let folder = File::open(dir).map_err(unwritable)?;
     folder.lock().map_err(unwritable)?;
-    Ok(folder)
+    // Whoever can write there can put other keys in the place of ours.
+    match file_access::exposure_of_folder(dir, &folder).map_err(unwritable)? {
+        Some(exposure) => Err(KeyfileError::OpenFolder(exposure)),
+        None => Ok(folder),
+    }
 }
 
 /// Whether a file may be replaced.

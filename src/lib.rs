@@ -7,8 +7,9 @@
 pub mod clock;
 pub mod domain;
 
-// pure mechanisms
+// mechanisms
 pub mod crypto;
+pub mod file_access;
 pub mod oidc;
 
 // state

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use crate::cli::output::{self, Form, Out};
-use crate::cli::{Failure, bad_start, block_on};
+use crate::cli::{Failure, bad_start, block_on, load_config};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{self, Config};
 use crate::domain::change::Actor;
 use crate::domain::name::{DisplayName, InvalidName, Owner, TenantId};
 use crate::domain::role::Role;
@@ -74,8 +73,7 @@ pub(crate) async fn bootstrap(registry: &Registry) -> Result<CreatedKey, Bootstr
 }
 
 pub(super) fn run(args: &BootstrapArgs, out: &mut Out) -> Result<(), Failure> {
-    let loaded = Config::load(args.config.as_deref(), config::environment());
-    let config = loaded.map_err(Failure::config)?.config;
+    let config = load_config(args.config.as_deref())?;
     let made = block_on(async {
         let parts = Parts::open(&config).await.map_err(explain)?;
         bootstrap(&parts.registry).await.map_err(Failure::failed)

@@ -112,6 +112,13 @@ fn run_with(
         Ok(loaded) => loaded,
         Err(wrong) => return refuse(&wrong, err).map(|()| EXIT_CONFIG),
     };
+    if let Some(exposure) = &loaded.exposure {
+        let exposure = printable_lines(&exposure.to_string());
+        writeln!(
+            err,
+            "warning: the configuration file is not safe: {exposure}"
+        )?;
+    }
     match &args.command {
         ConfigCommand::Show {
             output,

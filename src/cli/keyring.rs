@@ -105,10 +105,12 @@ fn only(ring: RingArg) -> Vec<Ring> {
 /// A keyring that cannot be used is a matter of configuration; the rest of what can go wrong is not.
 fn failure(error: KeyfileError) -> Failure {
     match error {
-        KeyfileError::Exists { .. } | KeyfileError::Unwritable { .. } => Failure::failed(error),
+        KeyfileError::Exists { .. }
+        | KeyfileError::Unwritable { .. }
+        | KeyfileError::OpenFolder(_) => Failure::failed(error),
         KeyfileError::Missing { .. }
         | KeyfileError::NotAFile { .. }
-        | KeyfileError::TooOpen { .. }
+        | KeyfileError::TooOpen(_)
         | KeyfileError::TooLarge { .. }
         | KeyfileError::NotText { .. }
         | KeyfileError::Content { .. }

@@ -7,8 +7,9 @@ use anyhow::anyhow;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::{Failure, text_file};
+use crate::cli::{Failure, credential, tell_hint};
 use crate::crypto::token::TOKEN_LEN_MAX;
+use crate::file_access;
 use crate::oidc::JWT_LEN_MAX;
 
 /// What a terminal sends for Ctrl-C, Ctrl-D and the erase keys while it does not interpret them.
@@ -46,8 +47,12 @@ pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
     line_from(path, TOKEN_LEN_MAX)
 }
 
-/// The same of what we call with, which may be a JWT.
+/// The same of what we call with, which may be a JWT. Of a file that others can reach it warns, as it is our own.
 pub(super) fn credential_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let file = std::fs::File::open(path);
+    if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(path, &file)) {
+        tell_hint(&exposure.to_string());
+    }
     line_from(path, JWT_LEN_MAX)
 }
 
@@ -64,7 +69,7 @@ fn line_from(path: &Path, len_max: usize) -> Result<Zeroizing<String>, Failure> 
         let error = anyhow::Error::new(error);
         Failure::Failed(error.context(format!("cannot read the API key from {shown}")))
     })?;
-    credential(&bytes, len_max).map_err(|problem| Failure::failed(anyhow!("{shown} {problem}")))
+    one_line(&bytes, len_max).map_err(|problem| Failure::failed(anyhow!("{shown} {problem}")))
 }
 
 /// As much as says whether it is a credential of at most that length: a byte order mark and a line end may be around it.
@@ -77,15 +82,15 @@ fn read_bounded(from: impl io::Read, len_max: usize) -> io::Result<Zeroizing<Vec
 }
 
 /// The one line of what was read, or what is wrong with it.
-fn credential(bytes: &[u8], len_max: usize) -> Result<Zeroizing<String>, String> {
-    let text = text_file::utf8(bytes).map_err(|problem| problem.to_string())?;
+fn one_line(bytes: &[u8], len_max: usize) -> Result<Zeroizing<String>, String> {
+    let text = file_access::utf8(bytes).map_err(|problem| problem.to_string())?;
     let line = text.trim();
     if bytes.len() > len_max + BEYOND_MAX || line.is_empty() || line.contains(['\n', '\r']) {
         return Err(format!(
             "does not hold an API key: it must have one line of at most {len_max} characters"
         ));
     }
-    match text_file::mistaken_for_credential(line) {
+    match credential::mistake(line) {
         Some(problem) => Err(problem.to_owned()),
         None => Ok(Zeroizing::new(line.to_owned())),
     }

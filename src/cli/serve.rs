@@ -35,6 +35,7 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let (config, follower) = load(args).map_err(Failure::config)?;
     let _flushed_at_the_end = start_logs(&config)?;
+    follower.iter().for_each(ConfigFollower::warn_of_writers);
     runtime().map_err(Failure::Failed)?.block_on(async {
         let parts = Parts::open_to_serve(&config).await.map_err(bad_start)?;
         server::run(&config, follower, parts, async |_| Ok(()))

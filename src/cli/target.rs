@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use crate::cli::Failure;
 use crate::cli::client::{Address, ClientArgs};
 use crate::cli::context::file::{Context, Contexts};
+use crate::cli::credential;
 use crate::cli::prompt;
-use crate::cli::text_file::mistaken_for_credential;
 use crate::cli::tls::{TlsArgs, TlsFiles};
 use crate::config;
 
@@ -59,7 +59,7 @@ fn variable(name: &str) -> Option<Zeroizing<String>> {
 
 fn key_variable() -> Result<Option<Zeroizing<String>>, Failure> {
     let key = variable(KEY_VARIABLE);
-    let problem = key.as_ref().and_then(|key| mistaken_for_credential(key));
+    let problem = key.as_ref().and_then(|key| credential::mistake(key));
     match problem {
         Some(problem) => Err(Failure::usage(format!("{KEY_VARIABLE} {problem}"))),
         None => Ok(key),

@@ -14,7 +14,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, tell_hint};
+use crate::file_access;
 pub(super) use connector::Connector;
 
 /// Files for `https://` addresses.
@@ -148,6 +149,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
 
 /// The cause of a failure is not told: it could repeat the key.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+    let file = fs::File::open(path);
+    if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(path, &file)) {
+        tell_hint(&exposure.to_string());
+    }
     PrivateKeyDer::from_pem_slice(&read(path)?)
         .map_err(|_| not_pem(path, "private key without a passphrase", "PRIVATE KEY"))
 }

@@ -55,7 +55,11 @@ pub(super) fn load(
     let mut config =
         typed::config(raw).ok_or_else(|| vec![Mistake::new("keyring.data", "is missing")])?;
     config.api_keys.origins = effective.key_rule_origins();
-    Ok(Loaded { config, effective })
+    Ok(Loaded {
+        config,
+        effective,
+        exposure: None,
+    })
 }
 
 /// A value that the schema lets through and the types do not. The tests try to make one and cannot.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::file_access::{Exposure, NotText};
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -16,9 +18,11 @@ pub enum ConfigError {
         cause: io::Error,
     },
     #[error("config file {} is larger than {max} bytes; is it the right file?", .path.display())]
-    TooLarge { path: PathBuf, max: u64 },
-    #[error("config file {} is not UTF-8 text (line {line})", .path.display())]
-    NotUtf8 { path: PathBuf, line: usize },
+    TooLarge { path: PathBuf, max: usize },
+    #[error("config file {} {problem}", .path.display())]
+    NotUtf8 { path: PathBuf, problem: NotText },
+    #[error("config file {0}: whoever writes it decides who is let in")]
+    Exposed(Exposure),
     #[error("{origin}: not valid YAML: {message}")]
     NotYaml { origin: String, message: String },
     #[error("{0}")]

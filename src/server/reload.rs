@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::config::{self, Config, ConfigError, Effective};
+use crate::file_access::Exposure;
 use crate::server::file_watch::{Followed, Reloads, WatchedFiles};
 use crate::server::parts::Live;
 use crate::telemetry::metrics::Metrics;
@@ -44,6 +45,8 @@ pub struct ConfigFollower {
     started: Value,
     /// What is in use.
     current: Value,
+    /// Who else may write the file.
+    exposure: Option<Exposure>,
     reloads: Arc<Reloads>,
     /// Whether the file that is there cannot be used.
     stale: Arc<AtomicBool>,
@@ -60,10 +63,18 @@ impl ConfigFollower {
             files,
             started: value.clone(),
             current: value,
+            exposure: loaded.exposure,
             reloads: Reloads::new("configuration"),
             stale: Arc::default(),
         };
         Ok((loaded.config, follower))
+    }
+
+    /// Warns of those who may write the file beside us and root: they decide who is let in.
+    pub fn warn_of_writers(&self) {
+        if let Some(exposure) = &self.exposure {
+            tracing::warn!("the configuration file is not safe: {exposure}");
+        }
     }
 
     /// With what takes the changes.
@@ -80,9 +91,13 @@ impl ConfigFollower {
         }
         let applied = Config::load(Some(&self.path), config::environment())
             .map_err(|error| error.to_string())
-            .and_then(|loaded| match live.apply(&loaded.config) {
-                Ok(()) => Ok(loaded.effective.value),
-                Err(error) => Err(format!("{error:#}")),
+            .and_then(|loaded| {
+                self.exposure = loaded.exposure;
+                self.warn_of_writers();
+                match live.apply(&loaded.config) {
+                    Ok(()) => Ok(loaded.effective.value),
+                    Err(error) => Err(format!("{error:#}")),
+                }
             });
         self.stale.store(applied.is_err(), Ordering::Relaxed);
         match applied {

@@ -58,3 +58,10 @@ pub(crate) fn free_port() -> u16 {
         }
     }
 }
+
+/// Writes a file that holds a secret: its owner alone can read it.
+pub(crate) fn write_secret(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}

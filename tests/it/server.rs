@@ -5,6 +5,7 @@ mod connections;
 mod drain;
 mod guesses;
 mod logs;
+mod permissions;
 mod plain_http;
 mod reload;
 mod sockets;

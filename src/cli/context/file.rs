@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::cli::Failure;
 use crate::cli::tls::TlsFiles;
 use crate::config;
+use crate::file_access;
 
 /// Far more than anybody's contexts; a guard against the wrong file.
 const LEN_MAX: u64 = 1 << 20;
@@ -137,18 +138,16 @@ fn read(path: &Path) -> anyhow::Result<Option<Zeroizing<String>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(cannot),
     };
-    let mode = file.metadata().with_context(cannot)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(anyhow!(
-            "{} holds API keys and others may read it (mode {mode:04o})\nhint: chmod 600 {0}",
-            path.display()
-        ));
+    if let Some(exposure) = file_access::exposure_of_secret(path, &file).with_context(cannot)? {
+        return Err(anyhow!("the file of contexts holds API keys: {exposure}"));
     }
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     file.take(LEN_MAX)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .with_context(cannot)?;
-    Ok(Some(text))
+    let text = file_access::utf8(&bytes);
+    let text = text.map_err(|problem| anyhow!("{} {problem}", path.display()))?;
+    Ok(Some(Zeroizing::new(text.to_owned())))
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
-use crate::cli::text_file;
+use crate::file_access::{self, NotText};
 
 /// More is cut into files by whoever made it.
 const BYTES_MAX: u64 = 512 << 20;
@@ -42,8 +42,8 @@ impl Source {
         Self::of(bytes).map_err(|problem| Failure::failed(anyhow!("{shown} {problem}")))
     }
 
-    fn of(bytes: Zeroizing<Vec<u8>>) -> Result<Self, text_file::NotText> {
-        let text = text_file::utf8(&bytes)?;
+    fn of(bytes: Zeroizing<Vec<u8>>) -> Result<Self, NotText> {
+        let text = file_access::utf8(&bytes)?;
         let mut start = bytes.len() - text.len();
         let mut first = first_line(text);
         let named = named_separator(first);

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::place;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::progress::Progress;
-use crate::cli::{Failure, bad_start, block_on, tell_hint};
-use crate::config::{self, Config, StoreConfig};
+use crate::cli::{Failure, bad_start, block_on, load_config, tell_hint};
+use crate::config::{self, StoreConfig};
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::keyfile;
 use crate::migrate::{Census, Copied, Findings, Migration, Mode};
@@ -67,8 +67,7 @@ pub(super) fn run(args: &MigrateArgs, out: &mut Out) -> Result<(), Failure> {
     if is_same(&from, &to) {
         return Err(Failure::usage("--from and --to name the same store"));
     }
-    let loaded = Config::load(args.config.as_deref(), config::environment());
-    let keyring = &loaded.map_err(Failure::config)?.config.keyring;
+    let keyring = &load_config(args.config.as_deref())?.keyring;
     let data = keyfile::load(&keyring.data, Ring::Data).map_err(Failure::config)?;
     let mode = if args.dry_run { Mode::Try } else { Mode::Write };
     let outcome = block_on(migrate(&from, &to, Arc::new(data), mode))?;

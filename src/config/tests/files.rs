@@ -2,6 +2,7 @@
 
 use super::{ConfigError, SIDECAR, try_load};
 use crate::config::Config;
+use crate::file_access::NotText;
 
 #[test]
 fn text_that_is_not_yaml_is_refused_with_its_place() {
@@ -53,7 +54,10 @@ fn a_file_that_cannot_be_read_says_why() {
     };
     assert!(matches!(
         at("latin1.yaml", b"a: 1\nb: \xff"),
-        Err(ConfigError::NotUtf8 { line: 2, .. })
+        Err(ConfigError::NotUtf8 {
+            problem: NotText::Other { line: 2 },
+            ..
+        })
     ));
     let large = at("large.yaml", &vec![b'#'; (1 << 20) + 1]);
     assert!(matches!(large, Err(ConfigError::TooLarge { .. })));

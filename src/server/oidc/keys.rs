@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{FetchError, Fetcher};
 use crate::config::{JwksConfig, JwksSource, OidcConfig};
-use crate::keyfile::guarded::{self, Readers, Refusal};
+use crate::file_access::{self, Exposure, Readers, Refusal};
 use crate::oidc::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
 use crate::server::file_watch::{POLL_EVERY, Reloads, WatchedFiles};
 use crate::telemetry::chain;
@@ -41,6 +41,8 @@ pub(super) enum ReadError {
     },
     #[error("{} is {kind}, but a file with the issuer's key set is needed", .path.display())]
     NotAFile { path: PathBuf, kind: &'static str },
+    #[error("{0}")]
+    Exposed(Exposure),
     #[error("cannot fetch {url}")]
     Fetch {
         url: String,
@@ -286,7 +288,7 @@ async fn fetch(fetcher: &Arc<Fetcher>) -> Result<KeySet, ReadError> {
 }
 
 fn read_file(path: &Path) -> Result<KeySet, ReadError> {
-    let document = guarded::read(path, Readers::Anybody, KEY_SET_BYTES_MAX);
+    let document = file_access::read(path, Readers::Anybody, KEY_SET_BYTES_MAX);
     let place = path.display().to_string();
     let document = document.map_err(|refusal| match refusal {
         Refusal::Missing => ReadError::Missing(path.to_path_buf()),
@@ -298,7 +300,8 @@ fn read_file(path: &Path) -> Result<KeySet, ReadError> {
             path: path.to_path_buf(),
             kind,
         },
-        Refusal::TooLarge | Refusal::TooOpen { .. } => ReadError::NotAKeySet {
+        Refusal::Exposed(exposure) => ReadError::Exposed(exposure),
+        Refusal::TooLarge => ReadError::NotAKeySet {
             place: place.clone(),
             error: KeySetError::TooLarge,
         },

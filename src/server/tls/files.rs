@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::config::TlsConfig;
-use crate::keyfile::guarded::{self, Readers, Refusal};
+use crate::file_access::{self, Exposure, Readers, Refusal};
 use crate::server::tls::certificate;
 
 /// Far above any chain or bundle; a file named by accident is often larger.
@@ -35,8 +35,8 @@ pub enum TlsFileError {
         kind: &'static str,
         what: &'static str,
     },
-    #[error("{} has mode {mode:04o}: its group or others can reach the key; run `chmod 600 {}`", path.display(), path.display())]
-    TooOpen { path: PathBuf, mode: u32 },
+    #[error("{0}")]
+    TooOpen(Exposure),
     #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not the {what}", path.display())]
     TooLarge { path: PathBuf, what: &'static str },
     #[error("{} holds no certificate: it must be PEM text with a `BEGIN CERTIFICATE` line", path.display())]
@@ -216,9 +216,9 @@ fn read(
             Refusal::Missing => TlsFileError::Missing { path, what },
             Refusal::Unreadable(source) => TlsFileError::Unreadable { path, source },
             Refusal::NotAFile { kind } => TlsFileError::NotAFile { path, kind, what },
-            Refusal::TooOpen { mode } => TlsFileError::TooOpen { path, mode },
+            Refusal::Exposed(exposure) => TlsFileError::TooOpen(exposure),
             Refusal::TooLarge => TlsFileError::TooLarge { path, what },
         }
     };
-    guarded::read(path, readers, FILE_LEN_MAX).map_err(refused)
+    file_access::read(path, readers, FILE_LEN_MAX).map_err(refused)
 }

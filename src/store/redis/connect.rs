@@ -1,6 +1,5 @@
 //! Opens connections: who is asked, as whom, over what.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -14,10 +13,14 @@ use redis::{
 };
 use zeroize::Zeroizing;
 
+use crate::file_access::{self, Exposure, Readers, Refusal};
+
 use super::settings::{Address, Login, Settings, Tls, Topology};
 
 /// The most bytes of a password file.
 const PASSWORD_LEN_MAX: usize = 4096;
+/// The most bytes of any file.
+const FILE_LEN_MAX: usize = 4 << 20;
 
 /// How many commands may wait to be written on one connection.
 const PIPELINE_LEN: usize = 1024;
@@ -31,8 +34,10 @@ pub(super) enum ConnectError {
         #[source]
         error: io::Error,
     },
-    #[error("{0} is empty or too long for a password")]
-    Password(String),
+    #[error("{path} {problem}")]
+    Password { path: String, problem: String },
+    #[error("{0}")]
+    Exposed(Exposure),
     #[error("no sentinel knows the primary of {service:?}: {problem}")]
     NoPrimary { service: String, problem: String },
     #[error("no connection within the time allowed")]
@@ -41,20 +46,36 @@ pub(super) enum ConnectError {
     Redis(#[from] RedisError),
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ConnectError> {
-    fs::read(path).map_err(|error| ConnectError::File {
+fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, ConnectError> {
+    let unreadable = |error| ConnectError::File {
         path: path.display().to_string(),
         error,
+    };
+    file_access::read(path, readers, FILE_LEN_MAX).map_err(|refusal| match refusal {
+        Refusal::Missing => unreadable(io::ErrorKind::NotFound.into()),
+        Refusal::Unreadable(error) => unreadable(error),
+        Refusal::NotAFile { kind } => unreadable(io::Error::other(format!("it is {kind}"))),
+        Refusal::TooLarge => unreadable(io::Error::other("it is too large")),
+        Refusal::Exposed(exposure) => ConnectError::Exposed(exposure),
     })
 }
 
 fn password(path: &Path) -> Result<Zeroizing<String>, ConnectError> {
-    let bytes = Zeroizing::new(read(path)?);
-    let bad = || ConnectError::Password(path.display().to_string());
-    let text = std::str::from_utf8(&bytes).map_err(|_| bad())?;
+    let bytes = read(path, Readers::OwnerAlone)?;
+    let bad = |problem: String| ConnectError::Password {
+        path: path.display().to_string(),
+        problem,
+    };
+    let text = file_access::utf8(&bytes).map_err(|problem| bad(problem.to_string()))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() || text.len() > PASSWORD_LEN_MAX {
-        return Err(bad());
+        return Err(bad("is empty or too long for a password".to_owned()));
+    }
+    let quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if quoted('"') || quoted('\'') {
+        return Err(bad(
+            "is in quotes: write the password without them".to_owned()
+        ));
     }
     Ok(Zeroizing::new(text.to_owned()))
 }
@@ -65,12 +86,13 @@ fn certificates(tls: &Tls) -> Result<TlsCertificates, ConnectError> {
         .as_ref()
         .map(|(certificate, key)| {
             Ok::<_, ConnectError>(ClientTlsConfig {
-                client_cert: read(certificate)?,
-                client_key: read(key)?,
+                client_cert: read(certificate, Readers::Anybody)?.to_vec(),
+                client_key: read(key, Readers::OwnerAlone)?.to_vec(),
             })
         })
         .transpose()?;
-    let root_cert = tls.ca_file.as_deref().map(read).transpose()?;
+    let authority = |file| read(file, Readers::Anybody).map(|pem| pem.to_vec());
+    let root_cert = tls.ca_file.as_deref().map(authority).transpose()?;
     Ok(TlsCertificates {
         client_tls,
         root_cert,
@@ -91,13 +113,17 @@ pub(super) fn unusable_files(settings: &Settings) -> Vec<(&'static str, ConnectE
         None => (None, None),
     };
     let pems = [
-        ("ca_file", ca),
-        ("cert_file", client.map(|(certificate, _)| certificate)),
-        ("key_file", client.map(|(_, key)| key)),
+        ("ca_file", ca, Readers::Anybody),
+        (
+            "cert_file",
+            client.map(|(certificate, _)| certificate),
+            Readers::Anybody,
+        ),
+        ("key_file", client.map(|(_, key)| key), Readers::OwnerAlone),
     ];
     let pems = pems
         .into_iter()
-        .filter_map(|(field, file)| Some((field, read(file?).err()?)));
+        .filter_map(|(field, file, readers)| Some((field, read(file?, readers).err()?)));
     passwords.chain(pems).collect()
 }
 

@@ -119,7 +119,7 @@ fn a_file_of_contexts_that_cannot_be_trusted_is_refused_and_left_as_it_is() {
     let open = account.run("tenant list");
     assert_eq!(open.code, Some(78));
     assert!(
-        open.err.contains("(mode 0644)") && open.err.contains("hint: chmod 600 "),
+        open.err.contains("has mode 0644") && open.err.contains("run `chmod 600 "),
         "{open:?}"
     );
     let damaged = "contexts: {a: {addr: x, api_key: [ks_live_hunter2]}}\n";

@@ -47,7 +47,7 @@ pub(super) fn guarded() -> RedisServer {
 
 fn fields_for(user: &str, servers: &str, dir: &tempfile::TempDir) -> String {
     let file = dir.path().join("password");
-    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    crate::harness::write_secret(&file, &format!("{PASSWORD}\n"));
     format!(
         "{servers}, username: {user}, password_file: {}",
         file.display()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{UNKNOWN, ask, at, lasting};
 use crate::harness::redis::{Options, RedisServer};
-use crate::harness::wait_for;
+use crate::harness::{wait_for, write_secret};
 use crate::support::client;
 use crate::support::program::{Place, Running};
 
@@ -153,7 +153,7 @@ fn a_command_that_needs_the_store_now_says_why_it_cannot_have_it() {
         ..Options::default()
     });
     let place = Place::with_keyrings();
-    std::fs::write(place.path("password"), "wrong\n").unwrap();
+    write_secret(&place.path("password"), "wrong\n");
     let password = place.path("password").display().to_string();
     place.use_redis(&format!("{}, password_file: {password}", at(&redis)));
     let bootstrap = || place.run(&["bootstrap", "-c", "keystile.yaml"]);
@@ -174,7 +174,7 @@ fn a_command_that_needs_the_store_now_says_why_it_cannot_have_it() {
     refused("WRONGPASS");
     std::fs::remove_file(place.path("password")).unwrap();
     refused(&format!("cannot read {password}"));
-    std::fs::write(place.path("password"), "right").unwrap();
+    write_secret(&place.path("password"), "right");
     redis.kill();
     refused("refused");
     redis.restart();

@@ -1,6 +1,5 @@
 //! The same over TLS, behind sentinels and on a cluster.
 
-use std::fs;
 use std::path::Path;
 
 use super::{Fleet, check_life_of_a_key};
@@ -11,7 +10,7 @@ use crate::harness::redis::{Options, RedisServer, Tls};
 
 fn written(dir: &Path, name: &str, text: &str) -> String {
     let path = dir.join(name);
-    fs::write(&path, text).unwrap();
+    crate::harness::write_secret(&path, text);
     path.display().to_string()
 }
 

@@ -58,12 +58,13 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "thiserror",
         ]),
     ),
+    ("file_access", &[], Only(&["nix", "zeroize"])),
     // state
     ("telemetry", &["clock", "domain"], AllBut(PROTOCOLS)),
     // The inside of a stored record is protobuf; no schema of the wire is.
     (
         "store",
-        &["clock", "crypto", "domain", "telemetry"],
+        &["clock", "crypto", "domain", "file_access", "telemetry"],
         AllBut(&["axum", "http", "hyper", "hyper_util", "tonic"]),
     ),
     (
@@ -115,8 +116,12 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(&["redb"]),
     ),
     // wiring
-    ("config", &["domain"], AllBut(STORES)),
-    ("keyfile", &["clock", "config", "crypto"], AllBut(STORES)),
+    ("config", &["domain", "file_access"], AllBut(STORES)),
+    (
+        "keyfile",
+        &["clock", "config", "crypto", "file_access"],
+        AllBut(STORES),
+    ),
     (
         "server",
         &[
@@ -129,6 +134,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "crypto",
             "domain",
             "ext_authz",
+            "file_access",
             "keyfile",
             "limiter",
             "oidc",
@@ -147,6 +153,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "crypto",
             "domain",
             "ext_authz",
+            "file_access",
             "keyfile",
             "migrate",
             "oidc",

@@ -35,7 +35,7 @@ const ROWS: &[Row] = &[
     (
         "a key that others can read",
         |s| s.write("tls.key", &s.ca.server().key, 0o640),
-        "tls.key has mode 0640: its group or others can reach the key; run `chmod 600 tls.key`",
+        "tls.key has mode 0640: its group or others can reach it; accepted is 0600 or less; run `chmod 600 tls.key`",
     ),
     (
         "another pair's key",
