@@ -78,6 +78,7 @@ async fn passes(limiter: &Limiter, key: &str, tenant: &Limits, own: &Limits) -> 
     let id = TenantId::parse("acme").unwrap();
     let subject = Subject {
         tenant: &id,
+        making: 1,
         tenant_limits: tenant,
         key,
         key_limits: own,

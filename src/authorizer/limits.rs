@@ -28,6 +28,7 @@ impl Authorizer {
             Some(limiter) => {
                 let subject = Subject {
                     tenant: &found.tenant.access().id,
+                    making: found.tenant.making(),
                     tenant_limits: &found.tenant.access().limits,
                     key: found.key.key(),
                     key_limits: found.key.limits(),

@@ -257,6 +257,7 @@ impl Limiter {
         let at = self.moment();
         let cost = needs.cost;
         let mut call = Settle {
+            making: subject.making,
             key: Some(subject.key.to_owned()),
             cost,
             lease_ms: LEASE_MS,

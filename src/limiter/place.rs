@@ -11,6 +11,8 @@ use crate::store::budgets::{BUCKETS_MAX, Terms};
 pub struct Subject<'a> {
     /// The tenant.
     pub tenant: &'a TenantId,
+    /// Which making of it: what a deleted one has used is not charged to one that has its name.
+    pub making: u64,
     /// What holds for all of its keys together.
     pub tenant_limits: &'a Limits,
     /// The key.

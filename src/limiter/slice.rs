@@ -43,6 +43,8 @@ pub(super) enum Take {
 #[derive(Debug)]
 pub(super) struct Slice {
     pub(super) tenant: TenantId,
+    /// Which making of the tenant.
+    pub(super) making: u64,
     pub(super) key: Option<Box<str>>,
     pub(super) limit: LimitName,
     /// When the window of a quota begins, by the store's clock.
@@ -114,9 +116,15 @@ fn stamp(terms: &Terms) -> u64 {
 }
 
 impl Slice {
-    pub(super) fn new(tenant: TenantId, key: Option<&str>, limit: LimitName, from: i64) -> Self {
+    pub(super) fn new(
+        (tenant, making): (TenantId, u64),
+        key: Option<&str>,
+        limit: LimitName,
+        from: i64,
+    ) -> Self {
         Self {
             tenant,
+            making,
             key: key.map(Into::into),
             limit,
             from,

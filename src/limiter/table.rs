@@ -7,7 +7,6 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::domain::limit::LimitName;
-use crate::domain::name::TenantId;
 use crate::limiter::Subject;
 use crate::limiter::slice::Slice;
 
@@ -36,8 +35,13 @@ impl<T> Table<T> {
     /// Stands for a limit of a tenant or key, and of which window.
     pub(super) fn hash(&self, subject: &Subject<'_>, limit: LimitName, from: i64) -> u64 {
         let key = if limit.is_of_key() { subject.key } else { "" };
-        self.hasher
-            .hash_one((subject.tenant.as_str(), key, limit as u8, from))
+        self.hasher.hash_one((
+            subject.tenant.as_str(),
+            subject.making,
+            key,
+            limit as u8,
+            from,
+        ))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,8 +53,11 @@ impl<T> Table<T> {
     }
 }
 
-fn is_of(slice: &Slice, tenant: &TenantId, key: Option<&str>, limit: LimitName) -> bool {
-    slice.limit == limit && slice.tenant == *tenant && slice.key.as_deref() == key
+fn is_of(slice: &Slice, subject: &Subject<'_>, key: Option<&str>, limit: LimitName) -> bool {
+    slice.limit == limit
+        && slice.tenant == *subject.tenant
+        && slice.making == subject.making
+        && slice.key.as_deref() == key
 }
 
 impl Table<Slice> {
@@ -61,7 +68,7 @@ impl Table<Slice> {
         let find = |slices: &Vec<Arc<Slice>>| {
             let found = slices
                 .iter()
-                .find(|slice| is_of(slice, subject.tenant, key, limit) && slice.from == from);
+                .find(|slice| is_of(slice, subject, key, limit) && slice.from == from);
             found.map(Arc::clone)
         };
         let shard = self.shard(hash);
@@ -72,7 +79,12 @@ impl Table<Slice> {
         let slices = shard.entry(hash).or_default();
         // Somebody may have been faster.
         find(slices).unwrap_or_else(|| {
-            let slice = Arc::new(Slice::new(subject.tenant.clone(), key, limit, from));
+            let slice = Arc::new(Slice::new(
+                (subject.tenant.clone(), subject.making),
+                key,
+                limit,
+                from,
+            ));
             slices.push(Arc::clone(&slice));
             slice
         })

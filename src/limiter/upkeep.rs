@@ -127,6 +127,7 @@ impl Limiter {
         };
         let debt = slice.debt.swap(0, Ordering::Relaxed);
         let call = Settle {
+            making: slice.making,
             key: slice.key.as_deref().map(str::to_owned),
             cost: 0,
             lease_ms: LEASE_MS,

@@ -65,6 +65,8 @@ pub struct LeaseAsk {
 /// A call: charges a request to all buckets or to none, and settles their leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
+    /// The id of the tenant's data key: a tenant that is made again under the same name has its own buckets.
+    pub making: u64,
     /// The key, for the limits that are of the key.
     pub key: Option<String>,
     /// What the request costs; 0 charges nothing.

@@ -1,6 +1,7 @@
 //! The limiter on real stores: what is counted once for all, whoever counts.
 
 mod outage;
+mod remade;
 mod shared;
 mod together;
 
@@ -79,6 +80,7 @@ pub(crate) async fn ask(
     let tenant = TenantId::parse("acme").unwrap();
     let subject = Subject {
         tenant: &tenant,
+        making: 1,
         tenant_limits,
         key,
         key_limits,

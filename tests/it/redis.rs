@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod fleet;
 mod load;
+mod remade;
 mod rotation;
 mod tamper;
 

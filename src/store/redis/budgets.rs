@@ -24,7 +24,7 @@ impl RedisStore {
         let names: Vec<String> = call
             .buckets
             .iter()
-            .map(|ask| name(&self.names, tenant, key, ask))
+            .map(|ask| name(&self.names, (tenant, call.making), key, ask))
             .collect();
         let mut args = vec![call.cost.to_string(), call.lease_ms.to_string()];
         for ask in &call.buckets {
@@ -36,8 +36,14 @@ impl RedisStore {
     }
 }
 
-/// `ks:n:{<tenant>}:rl:t`, `…:rl:k:<key>`, `…:quota:t:day:<when it begins>`, `…:quota:k:<key>:month:…`
-fn name(names: &Keyspace, tenant: &TenantId, key: Option<&str>, ask: &BucketAsk) -> String {
+/// `ks:n:{<tenant>}:rl:t:<making>`, `…:rl:k:<key>`, `…:quota:t:<making>:day:<when it begins>`,
+/// `…:quota:k:<key>:month:…`. Keys' ids are never used again; tenants' are, so what is a tenant's names its making.
+fn name(
+    names: &Keyspace,
+    (tenant, making): (&TenantId, u64),
+    key: Option<&str>,
+    ask: &BucketAsk,
+) -> String {
     let mut what = match ask.limit.window() {
         None => "rl".to_owned(),
         Some(_) => "quota".to_owned(),
@@ -47,7 +53,9 @@ fn name(names: &Keyspace, tenant: &TenantId, key: Option<&str>, ask: &BucketAsk)
             what.push_str(":k:");
             what.push_str(key);
         }
-        Some(_) | None => what.push_str(":t"),
+        Some(_) | None => {
+            write!(what, ":t:{making:x}").expect("writing to a string does not fail");
+        }
     }
     if let (Some(window), Some((from, _))) = (ask.limit.window(), ask.terms.window) {
         let window = match window {
@@ -136,14 +144,15 @@ mod tests {
             lease: None,
         };
         for (limit, expected) in [
-            (LimitName::TenantRate, "ks:n:{acme}:rl:t"),
-            (LimitName::TenantDay, "ks:n:{acme}:quota:t:day:5"),
-            (LimitName::TenantMonth, "ks:n:{acme}:quota:t:month:5"),
+            (LimitName::TenantRate, "ks:n:{acme}:rl:t:2a"),
+            (LimitName::TenantDay, "ks:n:{acme}:quota:t:2a:day:5"),
+            (LimitName::TenantMonth, "ks:n:{acme}:quota:t:2a:month:5"),
             (LimitName::KeyRate, "ks:n:{acme}:rl:k:abc"),
             (LimitName::KeyDay, "ks:n:{acme}:quota:k:abc:day:5"),
             (LimitName::KeyMonth, "ks:n:{acme}:quota:k:abc:month:5"),
         ] {
-            assert_eq!(name(&names, &tenant, Some("abc"), &ask(limit)), expected);
+            let named = name(&names, (&tenant, 42), Some("abc"), &ask(limit));
+            assert_eq!(named, expected);
         }
     }
 

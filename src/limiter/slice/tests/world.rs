@@ -104,7 +104,7 @@ pub(super) fn sidecar(number: u64) -> Sidecar {
 
 fn slice(window: i64) -> (Slice, Talk) {
     let tenant = TenantId::parse("acme").unwrap();
-    let slice = Slice::new(tenant, None, LimitName::TenantRate, window);
+    let slice = Slice::new((tenant, 1), None, LimitName::TenantRate, window);
     (slice, Talk::default())
 }
 
@@ -297,6 +297,7 @@ fn window_of(wanted: &Wanted) -> i64 {
 
 fn call(wanted: &Wanted, cost: u64, said: &Said) -> Settle {
     Settle {
+        making: 1,
         key: None,
         cost,
         lease_ms: LEASE_MS,
