@@ -21,6 +21,10 @@ pub(super) use extensions::BadRule;
 use extensions::{Extensions, Own};
 use peer::Peer;
 
+/// The longest list in a header, and the longest path with a key in its query, that is read. Envoy takes 60 KiB of
+/// headers in all unless it is told to take more.
+const READ_BYTES_MAX: usize = 64 << 10;
+
 /// What the caller speaks, as far as a refusal depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
@@ -265,6 +269,10 @@ impl<'a> Incoming<'a> {
     }
 
     fn read_query(&mut self, path: &'a [u8], name: &str) {
+        if path.len() > READ_BYTES_MAX {
+            self.ambiguity = Some("the path is longer than 64 KiB");
+            return;
+        }
         let mut count = 0;
         let (finder, parameters) = (&mut self.finder, &mut self.key_parameters);
         credential::query(path, name, |spelled, value| {

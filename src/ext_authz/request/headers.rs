@@ -2,7 +2,7 @@
 
 use prost::DecodeError;
 
-use super::{Caller, Incoming, Scan, harmless_id};
+use super::{Caller, Incoming, READ_BYTES_MAX, Scan, harmless_id};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Bearer, Source};
 use crate::ext_authz::reserved::same_header;
@@ -48,10 +48,7 @@ impl<'a> Incoming<'a> {
         if settings.headers.covers(name) {
             self.forged.extend(std::str::from_utf8(name));
         } else if name.eq_ignore_ascii_case(b"cookie") {
-            if !scan.cookies.is_empty() {
-                scan.cookies.extend_from_slice(b"; ");
-            }
-            scan.cookies.extend_from_slice(value);
+            self.read_cookie_line(value, settings, scan);
         } else if settings.trusted_hops > 0 && name.eq_ignore_ascii_case(b"x-forwarded-for") {
             scan.forwarded.push(value);
         } else if name.eq_ignore_ascii_case(b"connection") {
@@ -131,8 +128,28 @@ impl<'a> Incoming<'a> {
         }
     }
 
+    /// Lines are put together, where a key may be in one.
+    fn read_cookie_line(&mut self, value: &[u8], settings: &Settings, scan: &mut Scan<'a>) {
+        let is_cookie = |source: &Source| matches!(source, Source::Cookie(_));
+        if !settings.credentials.iter().any(is_cookie) {
+            return;
+        }
+        if scan.cookies.len() + value.len() > READ_BYTES_MAX {
+            self.ambiguity = Some("the cookie header is longer than 64 KiB");
+            return;
+        }
+        if !scan.cookies.is_empty() {
+            scan.cookies.extend_from_slice(b"; ");
+        }
+        scan.cookies.extend_from_slice(value);
+    }
+
     /// A proxy behind us would drop what `connection` names (RFC 9110 section 7.6.1): our headers among them.
     fn read_connection(&mut self, value: &'a [u8], settings: &Settings) {
+        if value.len() > READ_BYTES_MAX {
+            self.ambiguity = Some("the connection header is longer than 64 KiB");
+            return;
+        }
         let mut named = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
         if named.any(|name| settings.headers.covers(name)) {
             self.ambiguity = Some("the connection header names a reserved header");

@@ -283,3 +283,38 @@ fn failures_are_counted_against_the_source_or_whom_trusted_proxies_name() {
         assert_eq!(incoming.access_request(None).caller, None);
     }
 }
+
+/// The work for one request is bounded, whatever Envoy lets through.
+#[test]
+fn a_list_or_a_path_too_long_to_be_read_is_ambiguous() {
+    let settings = Settings {
+        credentials: vec![Source::Cookie("key".into()), Source::Query("key".into())],
+        ..Settings::default()
+    };
+    let ambiguity = |message: &[u8]| Incoming::read(message, &settings).unwrap().ambiguity;
+    let long = "a=b; ".repeat(READ_BYTES_MAX / 5 + 1);
+    let short = &long[..READ_BYTES_MAX - 10];
+    assert_eq!(ambiguity(&headers(&[("cookie", short)])), None);
+    for name in ["cookie", "connection"] {
+        let ambiguity = ambiguity(&headers(&[(name, &long)])).expect("too long");
+        assert!(ambiguity.contains(name), "{ambiguity}");
+    }
+    let lines = [("cookie", short.as_bytes()), ("cookie", short.as_bytes())];
+    assert!(ambiguity(&raw_headers(&lines)).is_some(), "together");
+    let path = |path: &str| {
+        let http = HttpRequest {
+            path: path.to_owned(),
+            ..HttpRequest::default()
+        };
+        ambiguity(&encode(http, &[], None))
+    };
+    assert!(path(&format!("/?{}", "&key=a".repeat(20_000))).is_some());
+    assert_eq!(path("/?key=a"), None);
+    let no_cookie = Settings::default();
+    let message = headers(&[("cookie", &long)]);
+    let read = Incoming::read(&message, &no_cookie).unwrap();
+    assert_eq!(
+        read.ambiguity, None,
+        "a cookie is not read where no key is in one"
+    );
+}
