@@ -4,6 +4,7 @@ mod batch;
 mod blocks;
 pub mod caller;
 mod convert;
+mod early;
 mod filter;
 mod fleet;
 mod grant;
@@ -56,6 +57,7 @@ struct Admin {
 pub struct Services {
     grpc: Routes,
     rest: axum::Router,
+    callers: early::Callers,
 }
 
 impl Services {
@@ -95,6 +97,7 @@ pub fn routes(
         pages: PageTokens::new(page_token_key),
     };
     let rest = rest::router(&admin);
+    let callers = early::Callers::new(Arc::clone(&admin.auth));
     let tenants = TenantServiceServer::new(tenants::Tenants(admin.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let keys = KeyServiceServer::new(keys::Keys(admin.clone()))
@@ -112,7 +115,11 @@ pub fn routes(
         .add_service(blocks)
         .add_service(reflection())
         .add_service(older_reflection());
-    Services { grpc, rest }
+    Services {
+        grpc,
+        rest,
+        callers,
+    }
 }
 
 /// Describes every service of the listener to whoever asks: schemas are no secret.
@@ -139,6 +146,10 @@ pub fn router(services: Services) -> axum::Router {
         .grpc
         .prepare()
         .into_axum_router()
+        .route_layer(axum::middleware::from_fn_with_state(
+            services.callers,
+            early::identified,
+        ))
         .route_layer(axum::middleware::from_fn(rest::only_grpc))
         .merge(services.rest)
         .fallback(rest::nothing_here)

@@ -114,11 +114,18 @@ pub trait Authenticate: Send + Sync + 'static {
     }
 }
 
+/// Who calls, when it has been found out before, attached to the call.
+#[derive(Clone, Debug)]
+pub(super) struct Identified(pub(super) Identity);
+
 /// Finds out who calls: by the key or the JWT that the call brings, else by the certificate of its connection.
 pub async fn identify<T>(
     auth: &dyn Authenticate,
     request: &Request<T>,
 ) -> Result<Identity, Status> {
+    if let Some(Identified(identity)) = request.extensions().get() {
+        return Ok(identity.clone());
+    }
     if let Some(token) = credential(request.metadata())? {
         return bearer_of(auth, token).await;
     }

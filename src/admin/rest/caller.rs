@@ -1,5 +1,6 @@
 //! Who asks, and with what: the parts of an HTTP request that become a call.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -7,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::Rest;
@@ -91,17 +93,39 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Content<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        if !is_json(request.headers()) {
-            return Err(Refusal::malformed(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "the body must be JSON: send `content-type: application/json`",
-            ));
-        }
+        check_is_json(request.headers())?;
         let bytes = read(request.into_body()).await?;
         parse(&bytes)
             .map(Self)
             .map_err(|problem| Refusal::malformed(StatusCode::BAD_REQUEST, problem))
     }
+}
+
+/// The same of a caller who is known: a stranger's is not read.
+pub(super) struct CallersContent<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Rest> for CallersContent<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, rest: &Rest) -> Result<Self, Refusal> {
+        check_is_json(request.headers())?;
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, rest).await?;
+        caller.identity(rest).await?;
+        let Content(content) =
+            Content::from_request(Request::from_parts(parts, body), rest).await?;
+        Ok(Self(content))
+    }
+}
+
+fn check_is_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    if is_json(headers) {
+        return Ok(());
+    }
+    Err(Refusal::malformed(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the body must be JSON: send `content-type: application/json`",
+    ))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -115,15 +139,30 @@ async fn read(body: Body) -> Result<bytes::Bytes, Refusal> {
     let reading = axum::body::to_bytes(body, BODY_BYTES_MAX);
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Refusal::malformed(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body must be whole and at most {BODY_BYTES_MAX} bytes"),
-        )),
+        Ok(Err(error)) => Err(match overload(&error) {
+            Some(overloaded) => overloaded.clone().into(),
+            None => Refusal::malformed(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body must be whole and at most {BODY_BYTES_MAX} bytes"),
+            ),
+        }),
         Err(_) => Err(Refusal::malformed(
             StatusCode::REQUEST_TIMEOUT,
             "the body did not arrive in time",
         )),
     }
+}
+
+/// What the server says when it has no room for more unfinished requests.
+fn overload(error: &axum::Error) -> Option<&Status> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(status) = error.downcast_ref() {
+            return Some(status);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// What an object holds. A list is refused here: serde would take its elements for the fields, in our order.

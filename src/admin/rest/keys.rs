@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Rest;
 use super::answer::{Refusal, Success, success};
-use super::caller::{Caller, Content, Parameters};
+use super::caller::{Caller, CallersContent, Parameters};
 use super::document::{self, Always, May, OfBody};
 use crate::admin::caller::{Identity, Permission, require};
 use crate::admin::keys::Keys;
@@ -136,7 +136,7 @@ pub(super) struct Whose {
 pub(super) async fn create(
     State(rest): State<Rest>,
     caller: Caller,
-    Content(new): Content<NewKey>,
+    CallersContent(new): CallersContent<NewKey>,
 ) -> Result<Response, Refusal> {
     let identity = caller.identity(&rest).await?;
     let tenant = tenant_of(&identity, None)?;

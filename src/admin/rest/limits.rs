@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Rest;
 use super::answer::Refusal;
-use super::caller::{Caller, Content, Parameters};
+use super::caller::{Caller, CallersContent, Parameters};
 use super::document::{Always, May, OfBody};
 use super::keys::tenant_of;
 use crate::admin::limits::Limits as Service;
@@ -158,7 +158,7 @@ pub(super) async fn set(
     State(rest): State<Rest>,
     caller: Caller,
     Parameters(which): Parameters<Which>,
-    Content(new): Content<NewLimits>,
+    CallersContent(new): CallersContent<NewLimits>,
 ) -> Result<Response, Refusal> {
     let identity = caller.identity(&rest).await?;
     let tenant = tenant_of(&identity, which.tenant_id.as_deref())?;
