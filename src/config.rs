@@ -208,6 +208,10 @@ pub struct AuthzConfig {
     pub tls: Option<TlsConfig>,
     /// Whether plain text may leave the machine.
     pub insecure: bool,
+    /// On all addresses together.
+    pub max_connections: usize,
+    /// After which a connection on which nothing is asked is closed.
+    pub idle_timeout: Duration,
     /// Threads that serve checks; 0 is one per CPU.
     pub workers: usize,
     /// In the order they are tried; names of headers are in lower case.
@@ -252,6 +256,10 @@ pub struct AdminConfig {
     pub tls: Option<TlsConfig>,
     /// Whether plain text may leave the machine.
     pub insecure: bool,
+    /// On all addresses together.
+    pub max_connections: usize,
+    /// After which a connection on which nothing is asked is closed.
+    pub idle_timeout: Duration,
     /// The first that names a client decides.
     pub client_roles: Vec<ClientRoleConfig>,
     /// `None`: no JWT is accepted.
@@ -265,6 +273,10 @@ pub struct OpsConfig {
     pub tls: Option<TlsConfig>,
     /// Whether plain text may leave the machine.
     pub insecure: bool,
+    /// On all addresses together.
+    pub max_connections: usize,
+    /// After which a connection on which nothing is asked is closed.
+    pub idle_timeout: Duration,
 }
 
 /// Names files; holds no key, so that this can be printed.

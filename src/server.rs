@@ -6,18 +6,23 @@
 mod abuse;
 mod admin_auth;
 mod authz;
+mod bounds;
+mod budget;
 mod cache;
 mod connection;
 mod damage;
+mod descriptors;
 mod file_watch;
 pub mod files;
 pub mod fleet;
 mod health;
 mod limits;
 mod listener;
+mod memory;
 mod oidc;
 mod ops;
 pub mod parts;
+mod places;
 mod redis;
 pub mod reload;
 mod signal;
@@ -38,12 +43,16 @@ use crate::config::{Config, StoreConfig};
 use crate::telemetry::log_queue;
 use crate::telemetry::metrics::Metrics;
 use authz::{Gate, Workers};
+use bounds::Bounds;
+use budget::Budget;
 use connection::HttpService;
+use descriptors::Descriptors;
 use file_watch::follow;
 use health::Health;
 use listener::Listener;
 use oidc::Oidc;
 use parts::Parts;
+use places::Places;
 use reload::ConfigFollower;
 use signing::SigningKeys;
 use tls::Reloader;
@@ -79,6 +88,43 @@ impl Bound {
     }
 }
 
+/// The places of every listener that is on.
+struct AllPlaces {
+    authz: Option<Arc<Places>>,
+    admin: Option<Arc<Places>>,
+    ops: Option<Arc<Places>>,
+}
+
+impl AllPlaces {
+    /// When everything else is open that the process needs.
+    fn new(config: &Config, files_max: usize) -> Self {
+        let descriptors = Arc::new(Descriptors::left_of(files_max));
+        let bytes = bounds::process_bytes(config.authz.as_ref());
+        let process = Arc::new(Budget::new(bytes, None));
+        let places = |bounds| Places::new(bounds, &process, &descriptors);
+        let all = Self {
+            authz: config.authz.as_ref().map(Bounds::authz).map(places),
+            admin: config.admin.as_ref().map(Bounds::admin).map(places),
+            ops: config.ops.as_ref().map(Bounds::ops).map(places),
+        };
+        let wanted: usize = all.all().iter().map(|at| at.bounds.connections).sum();
+        if wanted > descriptors.room() {
+            tracing::warn!(
+                files_max,
+                max_connections = wanted,
+                fit = descriptors.room(),
+                "the limit on open files leaves room for fewer connections than are configured: raise it (LimitNOFILE, ulimit -n)"
+            );
+        }
+        all
+    }
+
+    fn all(&self) -> Vec<Arc<Places>> {
+        let all = [&self.authz, &self.admin, &self.ops];
+        all.into_iter().flatten().cloned().collect()
+    }
+}
+
 /// Serves until a signal, then drains. `started` is called when everything listens. The configuration is taken again
 /// while it runs, if there is a file to follow.
 pub async fn run(
@@ -87,6 +133,7 @@ pub async fn run(
     parts: Parts,
     started: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let files_max = descriptors::raise_limit();
     let signals = signal::Signals::listen().context("cannot listen for signals")?;
     let metrics = Metrics::new()?;
     log_queue::observe(&metrics);
@@ -127,9 +174,21 @@ pub async fn run(
     if let Some((authz, check)) = config.authz.as_ref().zip(check) {
         let gate = Gate::default();
         gate.observe(&metrics);
-        let running = Workers::start(authz.workers, &check, &gate, &health, &stop)?;
-        running.accept(bound.authz, &tasks, &stop);
-        workers = Some(running);
+        let (count, connections) = (authz.workers, authz.max_connections);
+        workers = Some(Workers::start(
+            count,
+            connections,
+            &check,
+            &gate,
+            &health,
+            &stop,
+        )?);
+    }
+    let places = AllPlaces::new(config, files_max);
+    places::observe(&metrics, &places.all());
+    tasks.spawn(memory::keep_giving_back(stop.clone()));
+    if let Some((workers, places)) = workers.as_ref().zip(places.authz.as_ref()) {
+        workers.accept(bound.authz, places, &tasks, &stop);
     }
     if let Some(admin) = &config.admin {
         let (grpc_health, report) = health.grpc();
@@ -139,7 +198,8 @@ pub async fn run(
             oidc.start(&metrics, &tasks, &stop)?;
         }
         let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health)?;
-        serve_all(bound.admin, &HttpService::new(router), &tasks, &stop);
+        let service = HttpService::new(router);
+        serve_all(bound.admin, &service, places.admin.as_ref(), &tasks, &stop);
     }
     // Probes and metrics are answered to the end: the drain itself is something to see, and requests under way may be
     // refused.
@@ -149,7 +209,8 @@ pub async fn run(
         start_rotations(&parts, &metrics, &tasks, &stop);
     }
     let ops = ops::router(&health, &metrics, &parts.store, signing.as_ref());
-    serve_all(bound.ops, &HttpService::new(ops), &ops_tasks, &ops_stop);
+    let ops = HttpService::new(ops);
+    serve_all(bound.ops, &ops, places.ops.as_ref(), &ops_tasks, &ops_stop);
 
     drop(starting);
     let serving = async {
@@ -252,13 +313,15 @@ fn say_plain_text(config: &Config) {
 fn serve_all(
     listeners: Vec<Listener>,
     service: &HttpService,
+    places: Option<&Arc<Places>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    for listener in listeners {
+    for (listener, places) in listeners.into_iter().zip(places.into_iter().cycle()) {
         tasks.spawn(connection::accept(
             listener,
             service.clone(),
+            Arc::clone(places),
             tasks.clone(),
             stop.clone(),
         ));

@@ -35,6 +35,7 @@
 //! | the caller's deadline is over | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
 //! | the store does not answer | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
 //! | we cannot tell who calls | UNAVAILABLE | `AUTHORIZATION_UNAVAILABLE`, with `RetryInfo` |
+//! | too many unfinished requests at once | UNAVAILABLE | `OVERLOADED`, with `RetryInfo` |
 //! | anything else | INTERNAL | `INTERNAL` |
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -128,6 +129,8 @@ pub enum Reason {
     StoreUnavailable,
     /// We cannot tell who calls.
     AuthorizationUnavailable,
+    /// Too many unfinished requests at once.
+    Overloaded,
     /// We failed.
     Internal,
 }
@@ -170,6 +173,7 @@ impl Reason {
             Self::AdminOverrideDisabled => ("ADMIN_OVERRIDE_DISABLED", Code::PermissionDenied),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", Code::Unavailable),
             Self::AuthorizationUnavailable => ("AUTHORIZATION_UNAVAILABLE", Code::Unavailable),
+            Self::Overloaded => ("OVERLOADED", Code::Unavailable),
             Self::Internal => ("INTERNAL", Code::Internal),
         }
     }

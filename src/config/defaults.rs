@@ -46,6 +46,8 @@ impl Default for RawAuthz {
             unix_socket: RawUnixSocket::default(),
             tls: None,
             insecure: false,
+            max_connections: 4096,
+            idle_timeout: seconds(900),
             workers: 0,
             credentials: vec![header, bearer],
             forward_key: false,
@@ -94,6 +96,8 @@ impl Default for RawAdmin {
             unix_socket: RawUnixSocket::default(),
             tls: None,
             insecure: false,
+            max_connections: 512,
+            idle_timeout: seconds(300),
             strict_api_key_mode: true,
             client_roles: Vec::new(),
             oidc: None,
@@ -140,6 +144,8 @@ impl Default for RawOps {
             unix_socket: RawUnixSocket::default(),
             tls: None,
             insecure: false,
+            max_connections: 128,
+            idle_timeout: seconds(60),
         }
     }
 }

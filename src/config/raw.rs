@@ -119,6 +119,13 @@ section! {
         pub tls: Option<RawTls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
+        /// Most connections at once, on all of `listen` together; more are refused at once. An Envoy opens one for each of
+        /// its worker threads.
+        #[schemars(range(min = 1, max = 1_000_000))]
+        pub max_connections: usize,
+        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+        pub idle_timeout: HumanDuration,
         /// Threads that serve checks; 0 is one per CPU.
         #[schemars(range(max = 256))]
         pub workers: usize,
@@ -188,6 +195,12 @@ section! {
         pub tls: Option<RawTls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
+        /// Most connections at once, on all of `listen` together; more are refused at once.
+        #[schemars(range(min = 1, max = 1_000_000))]
+        pub max_connections: usize,
+        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+        pub idle_timeout: HumanDuration,
         /// Whether a caller's credential must be an API key of ours, or a client certificate of `client_roles`: session
         /// tokens and JWTs are refused. With `false`, a JWT that `oidc` accepts will do as well.
         pub strict_api_key_mode: bool,
@@ -214,6 +227,12 @@ section! {
         pub tls: Option<RawTls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
+        /// Most connections at once, on all of `listen` together; more are refused at once.
+        #[schemars(range(min = 1, max = 1_000_000))]
+        pub max_connections: usize,
+        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
+        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+        pub idle_timeout: HumanDuration,
     }
 }
 

@@ -75,6 +75,8 @@ fn what_is_not_written_has_the_documented_default() {
             unix_socket: socket.clone(),
             tls: None,
             insecure: false,
+            max_connections: 4096,
+            idle_timeout: Duration::from_secs(900),
             workers: 0,
             credentials: vec![
                 CredentialSource::Header("x-api-key".to_owned()),
@@ -96,6 +98,8 @@ fn what_is_not_written_has_the_documented_default() {
             unix_socket: socket.clone(),
             tls: None,
             insecure: false,
+            max_connections: 512,
+            idle_timeout: Duration::from_secs(300),
             client_roles: Vec::new(),
             oidc: None,
         }),
@@ -104,6 +108,8 @@ fn what_is_not_written_has_the_documented_default() {
             unix_socket: socket,
             tls: None,
             insecure: false,
+            max_connections: 128,
+            idle_timeout: Duration::from_secs(60),
         }),
         store: StoreConfig::Embedded {
             path: "keystile.redb".into(),

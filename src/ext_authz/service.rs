@@ -33,8 +33,8 @@ use crate::ext_authz::response::{self, Answer};
 use crate::ext_authz::routes::{Matched, RouteSettings, Routes};
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
-pub use body::AnswerBody;
-use body::{MessageError, read_message};
+pub use body::{AnswerBody, Overloaded};
+use body::{BoxError, MessageError, read_message};
 
 /// The path of the RPC.
 pub const CHECK_PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -66,6 +66,7 @@ struct Faults {
     outage: Throttle,
     /// Checks without pseudo-headers, which Envoy always shows unless it is told to show few headers.
     filtered: AtomicU64,
+    overload: Throttle,
 }
 
 impl fmt::Debug for CheckService {
@@ -103,7 +104,7 @@ impl CheckService {
     /// Answers one RPC. Never fails: an RPC that fails could let the request pass.
     pub async fn call<B>(self, request: Request<B>) -> Result<Response<AnswerBody>, Infallible>
     where
-        B: http_body::Body<Data = Bytes> + Unpin,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         let time_left = time_left(request.headers());
         let reading = read_message(request.into_body(), self.settings.max_message_bytes);
@@ -112,9 +113,10 @@ impl CheckService {
             .unwrap_or(Err(MessageError::CutShort));
         let answer = match message {
             Ok(message) => Caught(Box::pin(self.check(&message, time_left))).await,
+            Err(MessageError::Overloaded) => Some(self.refuse_overloaded()),
             Err(error) => Some(self.refuse_unread(error)),
         };
-        let answer = answer.unwrap_or_else(|| self.refuse_after_panic());
+        let answer = answer.unwrap_or_else(|| self.refuse_without_decision());
         let mut response = Response::new(AnswerBody::new(answer));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -264,6 +266,17 @@ impl CheckService {
         response::deny(&denial, None, false)
     }
 
+    /// There was no room for the message. In band, whatever the failure policy: clients can bring this about.
+    fn refuse_overloaded(&self) -> Answer {
+        if let Some(held_back) = self.faults.overload.admit(self.authorizer.now()) {
+            tracing::warn!(
+                held_back,
+                "refused a CheckRequest: too many unfinished ones are held already"
+            );
+        }
+        self.refuse_without_decision()
+    }
+
     fn log_bad_rule(&self, bad: BadRule<'_>) {
         let throttle = match bad {
             BadRule::Unknown(_) => &self.faults.unknown_rule,
@@ -290,7 +303,7 @@ impl CheckService {
         }
     }
 
-    fn refuse_after_panic(&self) -> Answer {
+    fn refuse_without_decision(&self) -> Answer {
         let denial = Denial::because(DenyReason::AuthorizationUnavailable);
         self.metrics
             .decided(Outcome::Deny(denial.reason), Duration::ZERO);

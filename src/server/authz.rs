@@ -13,10 +13,9 @@ use std::thread;
 use anyhow::Context;
 use axum::Router;
 use http_body_util::Either;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -24,9 +23,10 @@ use tower::ServiceExt;
 
 use crate::ext_authz::CheckService;
 use crate::ext_authz::service::AnswerBody;
-use crate::server::connection::{self, Answering, CONNECTIONS_MAX};
+use crate::server::connection::{self, Answering, Received};
 use crate::server::health::Health;
 use crate::server::listener::{Listener, Socket};
+use crate::server::places::{Place, Places};
 use crate::server::tls::Tls;
 use gate::Call;
 pub(super) use gate::Gate;
@@ -39,12 +39,12 @@ struct AuthzService {
     gate: Gate,
 }
 
-impl hyper::service::Service<Request<Incoming>> for AuthzService {
+impl hyper::service::Service<Request<Received>> for AuthzService {
     type Response = Response<Either<AnswerBody, axum::body::Body>>;
     type Error = std::convert::Infallible;
     type Future = Answering<Either<AnswerBody, axum::body::Body>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Received>) -> Self::Future {
         match gate::call_of(&request) {
             Ok(Call::Check) => {
                 let check = self.check.clone();
@@ -69,7 +69,7 @@ enum Handed {
 }
 
 /// Connections on their way to one worker, each with its place among all that are open.
-type Queue = mpsc::Sender<(Handed, OwnedSemaphorePermit)>;
+type Queue = mpsc::Sender<(Handed, Place)>;
 
 /// The threads that answer checks.
 pub(super) struct Workers {
@@ -79,9 +79,10 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads; 0 is one per CPU.
+    /// Starts `count` threads, 0 is one per CPU, for so many connections.
     pub(super) fn start(
         count: usize,
+        connections: usize,
         check: &CheckService,
         gate: &Gate,
         health: &Arc<Health>,
@@ -96,7 +97,7 @@ impl Workers {
             turn: Arc::default(),
         };
         for number in 0..count {
-            let (queue, incoming) = mpsc::channel(CONNECTIONS_MAX);
+            let (queue, incoming) = mpsc::channel(connections);
             let (done, finished) = oneshot::channel();
             let (check, gate) = (check.clone(), gate.clone());
             let (health, stop) = (Arc::clone(health), stop.clone());
@@ -121,12 +122,14 @@ impl Workers {
     pub(super) fn accept(
         &self,
         listeners: Vec<Listener>,
+        places: &Arc<Places>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
         for listener in listeners {
             tasks.spawn(deal(
                 listener,
+                Arc::clone(places),
                 self.queues.clone(),
                 Arc::clone(&self.turn),
                 stop.clone(),
@@ -147,16 +150,16 @@ impl Workers {
 
 async fn deal(
     listener: Listener,
+    places: Arc<Places>,
     queues: Vec<Queue>,
     turn: Arc<AtomicUsize>,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some((socket, slot)) = connection::next(&listener, &slots, &stop).await {
+    while let Some((socket, place)) = connection::next(&listener, &places, &stop).await {
         let handed = match release(socket) {
-            Ok(handed) => (handed, slot),
+            Ok(handed) => (handed, place),
             Err(error) => {
-                tracing::warn!(%error, "cannot hand a connection to a worker");
+                places.accept_failed(&error);
                 continue;
             }
         };
@@ -181,28 +184,29 @@ fn release(socket: Socket) -> std::io::Result<Handed> {
 async fn serve(
     handed: Handed,
     service: AuthzService,
+    place: &Place,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     match handed {
         Handed::Tcp(stream, tls) => {
             let stream = TcpStream::from_std(stream)?;
             let Some(tls) = tls else {
-                connection::serve(stream, service, stop).await;
+                connection::serve(stream, service, place, stop).await;
                 return Ok(());
             };
             if let Some((stream, _)) = tls.accept(stream, &stop).await {
-                connection::serve(stream, service, stop).await;
+                connection::serve(stream, service, place, stop).await;
             }
         }
         Handed::Unix(stream) => {
-            connection::serve(UnixStream::from_std(stream)?, service, stop).await;
+            connection::serve(UnixStream::from_std(stream)?, service, place, stop).await;
         }
     }
     Ok(())
 }
 
 async fn work(
-    mut incoming: mpsc::Receiver<(Handed, OwnedSemaphorePermit)>,
+    mut incoming: mpsc::Receiver<(Handed, Place)>,
     check: CheckService,
     gate: Gate,
     health: Arc<Health>,
@@ -218,13 +222,15 @@ async fn work(
     let connections = TaskTracker::new();
     let background = TaskTracker::new();
     let follower = background.spawn(follow);
-    while let Some((handed, slot)) = incoming.recv().await {
+    while let Some((handed, place)) = incoming.recv().await {
         let (service, stop) = (service.clone(), stop.clone());
         connections.spawn(async move {
-            if let Err(error) = serve(handed, service, stop).await {
-                tracing::warn!(%error, "a worker could not take a connection");
+            tokio::select! {
+                served = serve(handed, service, &place, stop) => if let Err(error) = served {
+                    tracing::debug!(%error, "a worker could not take a connection");
+                },
+                () = place.given_away() => {}
             }
-            drop(slot);
         });
     }
     connections.close();

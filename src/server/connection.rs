@@ -1,4 +1,7 @@
-//! Connections: accepted, served, and asked to finish when the process stops.
+//! Connections: accepted while there is room, served, watched, and asked to finish when the process stops.
+
+mod activity;
+mod tracked;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,73 +12,95 @@ use std::time::Duration;
 
 use axum::Router;
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::caller::ClientNames;
+use crate::server::bounds::Bounds;
 use crate::server::listener::{Listener, Socket};
+use crate::server::places::{Place, Places};
 use crate::server::silence::Listened;
+pub(super) use activity::{Activity, Ending};
+pub(super) use tracked::Received;
+use tracked::Tracked;
 
-/// Envoy opens one connection a worker; a thousand are many proxies or somebody's mistake.
-pub(super) const CONNECTIONS_MAX: usize = 1024;
-/// As Envoy's own default; more wait in Envoy.
-const STREAMS_MAX: u32 = 1024;
 /// A client that is slower than this with its request line and headers is not a client.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a silent HTTP/2 peer is asked whether it is still there.
+const HEADER_TIMEOUT: Duration = activity::FIRST_REQUEST;
+/// How long a peer has to take its leave when its connection was idle for too long.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a silent HTTP/2 peer with open requests is asked whether it is still there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long accepting rests when the process is out of file descriptors.
+/// How long accepting rests when the system has no descriptor or memory for it.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// A router as hyper wants it.
-pub(super) type HttpService = TowerToHyperService<Router>;
+#[derive(Clone)]
+pub(super) struct HttpService(TowerToHyperService<Router>);
+
+impl HttpService {
+    pub(super) fn new(router: Router) -> Self {
+        Self(TowerToHyperService::new(router))
+    }
+}
+
+impl Service<Request<Received>> for HttpService {
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Answering<axum::body::Body>;
+
+    fn call(&self, request: Request<Received>) -> Self::Future {
+        Box::pin(self.0.call(request))
+    }
+}
 
 /// Accepts connections until `stop` and serves each on a task of its own.
 pub(super) async fn accept(
     listener: Listener,
     service: HttpService,
+    places: Arc<Places>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some((socket, slot)) = next(&listener, &slots, &stop).await {
+    while let Some((socket, place)) = next(&listener, &places, &stop).await {
         let (service, stop) = (service.clone(), stop.clone());
         tasks.spawn(async move {
-            serve_socket(socket, service, stop).await;
-            drop(slot);
+            tokio::select! {
+                () = serve_socket(socket, service, &place, stop) => {}
+                () = place.given_away() => {}
+            }
         });
     }
 }
 
-/// The next connection and its place among those that are open; `None` when it is time to stop.
+/// The next connection that has a place; `None` when it is time to stop.
 pub(super) async fn next(
     listener: &Listener,
-    slots: &Arc<Semaphore>,
+    places: &Arc<Places>,
     stop: &CancellationToken,
-) -> Option<(Socket, OwnedSemaphorePermit)> {
+) -> Option<(Socket, Place)> {
     let accepted = async {
-        // No place, no accept: whoever is too many waits in the kernel's queue.
-        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok(socket) => return Some((socket, slot)),
+                Ok((socket, peer)) => match places.take(peer) {
+                    Some(place) => return (socket, place),
+                    // Closed at once: in the kernel's queue its requests would wait until they time out.
+                    None => drop(socket),
+                },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections");
+                    places.accept_failed(&error);
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
         }
     };
-    stop.run_until_cancelled(accepted).await.flatten()
+    stop.run_until_cancelled(accepted).await
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -87,9 +112,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn serve_socket(socket: Socket, service: HttpService, stop: CancellationToken) {
+async fn serve_socket(
+    socket: Socket,
+    service: HttpService,
+    place: &Place,
+    stop: CancellationToken,
+) {
     match socket {
-        Socket::Tcp { stream, tls: None } => serve(stream, service, stop).await,
+        Socket::Tcp { stream, tls: None } => serve(stream, service, place, stop).await,
         Socket::Tcp {
             stream,
             tls: Some(tls),
@@ -101,9 +131,9 @@ async fn serve_socket(socket: Socket, service: HttpService, stop: CancellationTo
                 service,
                 client: ClientNames(names.into()),
             };
-            serve(stream, service, stop).await;
+            serve(stream, service, place, stop).await;
         }
-        Socket::Unix(stream) => serve(stream, service, stop).await,
+        Socket::Unix(stream) => serve(stream, service, place, stop).await,
     }
 }
 
@@ -113,46 +143,51 @@ struct OfClient {
     client: ClientNames,
 }
 
-impl Service<Request<Incoming>> for OfClient {
-    type Response = <HttpService as Service<Request<Incoming>>>::Response;
-    type Error = <HttpService as Service<Request<Incoming>>>::Error;
-    type Future = <HttpService as Service<Request<Incoming>>>::Future;
+impl Service<Request<Received>> for OfClient {
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Answering<axum::body::Body>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Received>) -> Self::Future {
         request.extensions_mut().insert(self.client.clone());
         self.service.call(request)
     }
 }
 
-/// Serves one connection, HTTP/1.1 or HTTP/2, until it ends or `stop` asks it to.
+/// Serves one connection, HTTP/1.1 or HTTP/2, until it ends, has to end, or `stop` asks it to.
 pub(super) async fn serve<S, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: S,
+    place: &Place,
     stop: CancellationToken,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
+    S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Unpin + Send + 'static,
+    B: Body + Unpin + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    let bounds = place.bounds();
+    let service = Tracked {
+        service,
+        activity: Arc::clone(&place.activity),
+        bounds,
+    };
+    let builder = builder(&bounds);
     let (stream, heard) = Listened::new(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = heard.nothing_for(HEADER_TIMEOUT) => {
-            tracing::debug!("closed a connection on which nothing was asked");
-            return;
+        () = heard.nothing_for(HEADER_TIMEOUT) => return place.closed(Ending::NoRequest),
+        ending = activity::watch(Arc::clone(&place.activity), bounds) => {
+            place.closed(ending);
+            if ending != Ending::Idle {
+                return;
+            }
+            // It may be asking at this moment: it is told to go elsewhere, and answered.
+            connection.as_mut().graceful_shutdown();
+            let leaving = tokio::time::timeout(LEAVE_TIMEOUT, connection.as_mut()).await;
+            leaving.unwrap_or(Ok(()))
         }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -162,6 +197,24 @@ pub(super) async fn serve<S, B>(
     if let Err(error) = ended {
         tracing::debug!(error, "a connection ended early");
     }
+}
+
+fn builder(bounds: &Bounds) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let (stream, connection) = bounds.windows;
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .max_buf_size(bounds.head_bytes)
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .max_concurrent_streams(bounds.streams)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    builder
 }
 
 /// A future that never fails; spelled out because `async` blocks cannot name theirs.

@@ -11,6 +11,7 @@ use nix::unistd::{Gid, Group, chown};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
 use crate::config::{ListenAddr, UnixSocketConfig};
+use crate::server::places::Peer;
 use crate::server::tls::Tls;
 
 /// How many connections wait in the kernel until they are accepted.
@@ -49,18 +50,20 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    pub(super) async fn accept(&self) -> io::Result<Socket> {
+    /// The next connection, and whose it is.
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp { listener, tls } => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // Answers are small: waiting to fill a packet would be most of their latency.
                 stream.set_nodelay(true)?;
-                Ok(Socket::Tcp {
-                    stream,
-                    tls: tls.clone(),
-                })
+                let tls = tls.clone();
+                Ok((Socket::Tcp { stream, tls }, Peer::at(address.ip())))
             }
-            Self::Unix { listener, .. } => Ok(Socket::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::Unix(stream), Peer::Local))
+            }
         }
     }
 }

@@ -22,10 +22,20 @@ pub(super) enum MessageError {
     CutShort,
     #[error("it could not be read")]
     Unreadable,
+    #[error("there was no room for it")]
+    Overloaded,
 }
 
+/// An error of a body.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a body ends with when there is no room for it.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too many unfinished requests are held already")]
+pub struct Overloaded;
+
 /// Reads the one message of a unary call. Stops as soon as its length is known to be too much.
-pub(super) async fn read_message<B: Body<Data = Bytes> + Unpin>(
+pub(super) async fn read_message<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin>(
     mut body: B,
     len_max: usize,
 ) -> Result<Bytes, MessageError> {
@@ -49,9 +59,14 @@ pub(super) async fn read_message<B: Body<Data = Bytes> + Unpin>(
     }
 }
 
-async fn next_chunk<B: Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<Bytes, MessageError> {
+async fn next_chunk<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin>(
+    body: &mut B,
+) -> Result<Bytes, MessageError> {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| MessageError::CutShort)?;
+        let frame = frame.map_err(|error| match error.into().is::<Overloaded>() {
+            true => MessageError::Overloaded,
+            false => MessageError::CutShort,
+        })?;
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
         {

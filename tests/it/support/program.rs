@@ -14,6 +14,7 @@ use crate::harness::{free_port, http1, wait_for};
 /// Runs the program, and kills it should the test binary end first: its end of the pipe closes then.
 const GUARD: &str = r#"
 exec 3<&0
+if [ -n "$FILES_MAX" ]; then ulimit -n "$FILES_MAX"; fi
 "$@" </dev/null 3<&- & pid=$!
 { read -r _ <&3; kill -KILL "$pid"; } 2>/dev/null & reader=$!
 echo "$pid" >"$PID_FILE.new"; mv "$PID_FILE.new" "$PID_FILE"
@@ -215,12 +216,23 @@ api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
     }
 
     pub(crate) fn start(&self, name: &str) -> Running {
+        self.start_with(name, &[])
+    }
+
+    /// The same, and waits; it may have so many files open.
+    pub(crate) fn serve_with_files(&self, files_max: u32) -> Running {
+        let running = self.start_with("serve", &[("FILES_MAX", &files_max.to_string())]);
+        wait_for("keystile to be ready", || self.is_ready().then_some(()));
+        running
+    }
+
+    fn start_with(&self, name: &str, environment: &[(&str, &str)]) -> Running {
         let out = File::create(self.path(&format!("{name}.log"))).unwrap();
         let err = out.try_clone().unwrap();
         self.start_into(
             name,
             &["serve", "-c", CONFIG],
-            &[],
+            environment,
             [out.into(), err.into()],
         )
     }
