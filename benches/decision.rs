@@ -101,6 +101,7 @@ fn signed_context() -> SignedContext {
         issuer: "keystile".to_owned(),
         audience: Vec::new(),
         ttl: Duration::from_secs(60),
+        key_ref: false,
     }
 }
 
@@ -114,6 +115,7 @@ fn request(token: &[u8]) -> AccessRequest<'_> {
         caller: None,
         time_left: None,
         charge: Charge::Cost,
+        proven: None,
     }
 }
 

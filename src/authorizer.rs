@@ -19,7 +19,7 @@ use crate::domain::block::Source;
 use crate::domain::decision::{Denial, DenyReason, Keyless, Subject};
 use crate::domain::limit::LimitState;
 use crate::domain::name::KeyId;
-use crate::domain::request::{AccessRequest, Charge, Credential, Mode};
+use crate::domain::request::{AccessRequest, Charge, Credential, Mode, Proven};
 use crate::limiter::{Limiter, LimiterDown};
 
 /// Compared with when there is no record, so that an unknown token costs the work of a wrong one.
@@ -151,6 +151,8 @@ impl Authorizer {
         let decision = self.decide(request, now).await?;
         if let Decision::Deny(denial) = &decision
             && denial.reason == DenyReason::InvalidApiKey
+            // What another hop has proven is no guess.
+            && matches!(request.credential, Credential::One(_))
             && let Some((blocks, caller)) = self.blocks.as_ref().zip(request.caller)
         {
             blocks.failed(caller, now);
@@ -172,14 +174,27 @@ impl Authorizer {
         if request.rule.mode == Mode::Off {
             return Ok(allow_keyless(Keyless::Exempt, request));
         }
-        let token = match request.credential {
-            Credential::One(token) => token,
-            Credential::None => return Ok(without_key(request)),
+        let proven = match request.credential {
+            Credential::One(token) => self.prove(token, now, request).await?,
+            Credential::None => match self.proven_elsewhere(now, request).await? {
+                Some(found) => Ok(found),
+                None => return Ok(without_key(request)),
+            },
             Credential::Ambiguous => return Ok(deny(ambiguous_credential())),
         };
-        let found = match self.prove(token, now, request).await? {
+        let found = match proven {
             Ok(found) => found,
             Err(denial) => return Ok(deny(denial)),
+        };
+        let free;
+        let request = if is_charged_already(&found, request) {
+            free = AccessRequest {
+                charge: Charge::Nothing,
+                ..request.clone()
+            };
+            &free
+        } else {
+            request
         };
         match policy::decide(found.tenant.access(), &facts(&found.key), request, now) {
             Ok(shadow) => self.charge(found, shadow, request).await,
@@ -201,6 +216,7 @@ impl Authorizer {
             caller: None,
             time_left: None,
             charge: Charge::Nothing,
+            proven: None,
         };
         Ok(match self.authorize(&request).await? {
             Decision::Allow(allowed) => match allowed.grant {
@@ -209,6 +225,21 @@ impl Authorizer {
             },
             Decision::Deny(denial) => Err(denial.reason),
         })
+    }
+
+    /// The key that another hop of ours has proven, as it is now; none if there is no such key any more.
+    async fn proven_elsewhere(
+        &self,
+        now: Timestamp,
+        request: &AccessRequest<'_>,
+    ) -> Result<Option<Found>, Outage> {
+        let Some(proven) = request.proven else {
+            return Ok(None);
+        };
+        let most = self.store_timeout;
+        let patience = request.time_left.map_or(most, |left| left.min(most));
+        let found = self.cache.get(proven.lookup_id, now, patience).await?;
+        Ok(found.filter(|found| is_of(found, proven)))
     }
 
     /// The key whose token this is. A malformed token is refused with no I/O, as is a blocked caller; an unknown one
@@ -261,6 +292,16 @@ fn verify(found: Option<Found>, digest: &TokenDigest) -> Option<Found> {
         .map_or(&NO_RECORD, |found| found.key.digest());
     let matches = digest.matches(recorded);
     found.filter(|_| matches)
+}
+
+fn is_of(found: &Found, proven: &Proven) -> bool {
+    found.key.tenant().as_str() == proven.tenant && found.key.key() == proven.key
+}
+
+/// Whether another hop has charged this request for this very key.
+fn is_charged_already(found: &Found, request: &AccessRequest<'_>) -> bool {
+    let is_first = |proven: &&Proven| proven.first_use && is_of(found, proven);
+    request.charge == Charge::Cost && request.proven.as_ref().is_some_and(is_first)
 }
 
 fn without_key(request: &AccessRequest<'_>) -> Decision {

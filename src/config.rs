@@ -129,6 +129,7 @@ choice!(
     }
 );
 choice!(PathOverride = Refuse { Refuse, Ignore });
+choice!(HopListeners = Marked { Marked, All });
 choice!(PathVariants = Ignore { Ignore, Refuse });
 choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
@@ -230,6 +231,21 @@ pub struct AuthzConfig {
     pub path_variants: PathVariants,
     /// `None`: upstreams get no signed token.
     pub signed_context: Option<SignedContextConfig>,
+    /// `None`: no signed context proves a request.
+    pub trusted_hop: Option<TrustedHopConfig>,
+}
+
+/// Whose signed contexts prove a request at this hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedHopConfig {
+    /// Not only those whose context extensions say so.
+    pub all_listeners: bool,
+    pub issuer: String,
+    /// Empty: the host of the request.
+    pub audience: Vec<String>,
+    /// `None`: the keys of `keyring.signing`.
+    pub jwks: Option<JwksConfig>,
+    pub max_age: Duration,
 }
 
 /// The signed token that upstreams get.
@@ -239,6 +255,7 @@ pub struct SignedContextConfig {
     /// Empty: the host of the request.
     pub audience: Vec<String>,
     pub ttl: Duration,
+    pub key_ref: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

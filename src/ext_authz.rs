@@ -9,6 +9,7 @@
 
 pub mod credential;
 mod forwarded;
+pub mod hop;
 pub mod request;
 pub mod reserved;
 pub mod response;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub routes: routes::RouteSettings,
     /// The signed token that upstreams get, if any.
     pub signed_context: Option<signed::SignedContext>,
+    /// Whose signed contexts prove a request at this hop, if anybody's.
+    pub trusted_hop: Option<std::sync::Arc<hop::TrustedHop>>,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             nat64_prefixes: Vec::new(),
             routes: routes::RouteSettings::default(),
             signed_context: None,
+            trusted_hop: None,
         }
     }
 }

@@ -16,6 +16,7 @@ mod file_watch;
 pub mod files;
 pub mod fleet;
 mod health;
+mod hop;
 mod limits;
 mod listener;
 mod memory;
@@ -49,6 +50,7 @@ use connection::HttpService;
 use descriptors::Descriptors;
 use file_watch::follow;
 use health::Health;
+use hop::Hop;
 use listener::Listener;
 use oidc::Oidc;
 use parts::Parts;
@@ -142,6 +144,7 @@ pub async fn run(
     let waiting = health.not_ready_until("store");
     let tls = tls::Listeners::load(config, SystemClock.now())?;
     let signing = SigningKeys::load(config)?;
+    let hop = Hop::load(config, signing.as_ref())?;
     let oidc = Oidc::load(config)?;
     say_plain_text(config);
     parts.observe_store(&metrics);
@@ -156,7 +159,10 @@ pub async fn run(
         tasks.spawn(follow(signing.clone(), signal::hangups()?, stop.clone()));
     }
 
-    let check = |_: &_| parts.check_service(config, &metrics, signing.as_ref());
+    if let Some(hop) = &hop {
+        hop.start(&metrics, &tasks, &stop)?;
+    }
+    let check = |_: &_| parts.check_service(config, &metrics, signing.as_ref(), hop.as_ref());
     let check = config.authz.as_ref().map(check);
     if let Some(follower) = follower {
         follower.observe(&metrics);

@@ -85,6 +85,9 @@ fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Opti
             rules.push(Checked::new(Criterion::Credential, None, "one"));
             return Some(token);
         }
+        Credential::None if request.proven.is_some() => {
+            (None, "none: proven by another hop, by its signed context")
+        }
         Credential::None if request.rule.takes_anonymous() => (None, "none: anonymous"),
         Credential::None => (Some(DenyReason::MissingApiKey), "none"),
         Credential::Ambiguous => (ambiguous, "more than one API key"),
@@ -191,6 +194,7 @@ mod tests {
                 caller: None,
                 time_left: None,
                 charge: Charge::Nothing,
+                proven: None,
             };
             let decided = policy::decide(&tenant, &key, &request, NOON);
             let rules = of_key(&tenant, &key, &request, NOON);

@@ -8,7 +8,7 @@ use super::quantity::{ByteSize, HumanDuration};
 use super::raw::{
     RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawClaims, RawCredential, RawEmbedded,
     RawLimits, RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
-    RawUnixSocket,
+    RawTrustedHop, RawUnixSocket,
 };
 use super::{Delivery, JwtAlgorithm, Profile};
 
@@ -60,6 +60,7 @@ impl Default for RawAuthz {
             path_override: None,
             path_variants: super::PathVariants::default(),
             signed_context: None,
+            trusted_hop: None,
         }
     }
 }
@@ -85,6 +86,19 @@ impl Default for RawSignedContext {
             issuer: known("keystile"),
             audience: Vec::new(),
             ttl: seconds(60),
+            key_ref: false,
+        }
+    }
+}
+
+impl Default for RawTrustedHop {
+    fn default() -> Self {
+        Self {
+            listeners: super::HopListeners::default(),
+            issuer: known("keystile"),
+            audience: Vec::new(),
+            jwks: None,
+            max_age: seconds(60),
         }
     }
 }

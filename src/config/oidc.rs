@@ -69,11 +69,7 @@ pub(super) fn config(raw: &RawOidc) -> Option<OidcConfig> {
     Some(OidcConfig {
         issuer: raw.issuer.to_string(),
         audience: raw.audience.iter().map(text).collect(),
-        jwks: JwksConfig {
-            source: source(&raw.jwks)?,
-            ttl: raw.jwks.ttl.0,
-            max_stale: raw.jwks.max_stale.0,
-        },
+        jwks: jwks(&raw.jwks)?,
         algorithms: raw.algorithms.clone(),
         leeway: raw.leeway.0,
         claims: ClaimsConfig {
@@ -91,6 +87,15 @@ pub(super) fn config(raw: &RawOidc) -> Option<OidcConfig> {
             let entry = |entry: &RawJwtTenant| (entry.value.to_string(), entry.tenant.to_string());
             tenants.iter().map(entry).collect()
         }),
+    })
+}
+
+/// `None` only for what [`check_jwks`] refuses.
+pub(super) fn jwks(raw: &RawJwks) -> Option<JwksConfig> {
+    Some(JwksConfig {
+        source: source(raw)?,
+        ttl: raw.ttl.0,
+        max_stale: raw.max_stale.0,
     })
 }
 
@@ -118,15 +123,16 @@ pub(super) fn check(admin: &RawAdmin, mistakes: &mut Vec<Mistake>) {
         let message = "is not used: `admin.strict_api_key_mode` is true, the default, and refuses every JWT; write `strict_api_key_mode: false` beside it, or take the section out";
         mistakes.push(Mistake::new(PATH, message).with("admin.strict_api_key_mode"));
     }
-    check_jwks(&oidc.jwks, mistakes);
+    check_jwks(&format!("{PATH}.jwks"), &oidc.jwks, mistakes);
     let roles = oidc.roles.iter().map(|entry| &entry.value);
     check_values("roles", "a role", roles, mistakes);
     let tenants = oidc.tenants.iter().flatten().map(|entry| &entry.value);
     check_values("tenants", "a tenant", tenants, mistakes);
 }
 
-fn check_jwks(jwks: &RawJwks, mistakes: &mut Vec<Mistake>) {
-    let path = |field: &str| format!("{PATH}.jwks{field}");
+/// `section` is where it stands.
+pub(super) fn check_jwks(section: &str, jwks: &RawJwks, mistakes: &mut Vec<Mistake>) {
+    let path = |field: &str| format!("{section}{field}");
     match (&jwks.file, &jwks.url) {
         (Some(_), Some(_)) => {
             let message = "is given beside file; keep one of the two";

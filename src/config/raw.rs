@@ -13,7 +13,7 @@ use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
     CookieName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName, SanText,
-    SocketMode, TenantName, TokenParty, TokenPrefix, VariableName,
+    SocketMode, TenantName, TokenPrefix, VariableName,
 };
 use super::{
     ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride,
@@ -31,11 +31,13 @@ macro_rules! section {
 }
 
 mod abuse;
+mod context;
 mod limits;
 mod oidc;
 mod redis;
 mod route;
 pub(super) use abuse::RawAbuse;
+pub(super) use context::{RawSignedContext, RawTrustedHop};
 pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
 pub(super) use oidc::{RawClaims, RawJwks, RawJwtTenant, RawOidc};
 pub(super) use redis::RawRedis;
@@ -165,20 +167,10 @@ section! {
         /// A signed, short-lived token for upstreams that trust no network (docs/SIGNED_CONTEXT.md). Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub signed_context: Option<RawSignedContext>,
-    }
-}
-
-section! {
-    #[serde(default)]
-    RawSignedContext {
-        /// The `iss` claim. Give each installation its own.
-        pub issuer: TokenParty,
-        /// The `aud` claim. Empty: the host of the request, without its port.
-        #[schemars(length(max = 16), extend("uniqueItems" = true))]
-        pub audience: Vec<TokenParty>,
-        /// How long a token is valid.
-        #[schemars(extend("x-minimum" = "10s", "x-maximum" = "5m"))]
-        pub ttl: HumanDuration,
+        /// Takes a request that carries another hop's fresh signed context as proven: its key has been taken out and charged
+        /// there (docs/SIGNED_CONTEXT.md). Absent: no context proves anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub trusted_hop: Option<RawTrustedHop>,
     }
 }
 

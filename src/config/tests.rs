@@ -92,6 +92,7 @@ fn what_is_not_written_has_the_documented_default() {
             path_override: None,
             path_variants: PathVariants::Ignore,
             signed_context: None,
+            trusted_hop: None,
         }),
         admin: Some(AdminConfig {
             listen: vec![tcp("127.0.0.1:9002")],
@@ -213,6 +214,7 @@ shutdown: {drain_timeout: 0s}
             issuer: "https://keys.example".to_owned(),
             audience: vec!["orders".to_owned(), "billing".to_owned()],
             ttl: Duration::from_secs(30),
+            key_ref: false,
         })
     );
     assert_eq!(

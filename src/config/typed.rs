@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use super::quantity::HumanDuration;
 use super::raw::{
     RawAdmin, RawApiKeys, RawAuthz, RawClientRole, RawConfig, RawCredential, RawKeyringSource,
-    RawLimitsOverride, RawPlan, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawUnixSocket,
+    RawLimitsOverride, RawPlan, RawStore, RawStoreKind, RawTenantLimits, RawTls, RawTrustedHop,
+    RawUnixSocket,
 };
 use super::text::{FilePath, QuotaText, RateText, SanText};
 use super::{
     AdminConfig, AuthzConfig, CacheConfig, ClientRoleConfig, Config, CredentialSource,
-    FailurePolicy, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan, Profile,
-    ShutdownConfig, SignedContextConfig, StoreConfig, TlsConfig, TokenConfig, UnixSocketConfig,
+    FailurePolicy, HopListeners, KeyringConfig, KeyringSource, LogConfig, OpsConfig, Plan, Profile,
+    ShutdownConfig, SignedContextConfig, StoreConfig, TlsConfig, TokenConfig, TrustedHopConfig,
+    UnixSocketConfig,
 };
 use super::{abuse, oidc, redis, route};
 use crate::domain::governance::{ExpiryRules, GlobalOverride, KeyLimits, KeyRules, PerRole};
@@ -123,7 +125,19 @@ fn authz(raw: RawAuthz) -> AuthzConfig {
             issuer: signed.issuer.to_string(),
             audience: signed.audience.iter().map(ToString::to_string).collect(),
             ttl: signed.ttl.0,
+            key_ref: signed.key_ref,
         }),
+        trusted_hop: raw.trusted_hop.as_ref().map(trusted_hop),
+    }
+}
+
+fn trusted_hop(raw: &RawTrustedHop) -> TrustedHopConfig {
+    TrustedHopConfig {
+        all_listeners: raw.listeners == HopListeners::All,
+        issuer: raw.issuer.to_string(),
+        audience: raw.audience.iter().map(ToString::to_string).collect(),
+        jwks: raw.jwks.as_ref().and_then(oidc::jwks),
+        max_age: raw.max_age.0,
     }
 }
 

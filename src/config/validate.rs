@@ -93,6 +93,7 @@ fn check_keyring(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
 }
 
 fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    check_trusted_hop(raw, mistakes);
     let Some(signing) = &raw.keyring.signing else {
         let wanted = raw
             .authz
@@ -111,6 +112,24 @@ fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
             let other = format!("keyring.{name}.env");
             mistakes.push(signing_seals("keyring.signing.env", &other));
         }
+    }
+}
+
+fn check_trusted_hop(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+    let hop = raw
+        .authz
+        .as_ref()
+        .and_then(|authz| authz.trusted_hop.as_ref());
+    let Some(hop) = hop else {
+        return;
+    };
+    match &hop.jwks {
+        Some(jwks) => oidc::check_jwks("authz.trusted_hop.jwks", jwks, mistakes),
+        None if raw.keyring.signing.is_none() => {
+            let message = "is missing: a context is checked with the first hop's keys; write `jwks: {url: https://…/.well-known/jwks.json}`, or `keyring.signing` where both hops have the same";
+            mistakes.push(Mistake::new("authz.trusted_hop.jwks", message).with("keyring.signing"));
+        }
+        None => {}
     }
 }
 

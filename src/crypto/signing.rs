@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
@@ -116,14 +116,33 @@ impl ContextKeys {
         self.later.iter().rev().find(due).unwrap_or(&self.first)
     }
 
+    /// Whether a published key of that id has signed a message; none when there is no such key.
+    pub fn verify(
+        &self,
+        id: &str,
+        message: &[u8],
+        signature: &[u8],
+        now: Timestamp,
+    ) -> Option<bool> {
+        let key = self.published(now).find(|key| key.id == id)?;
+        let verified = Signature::from_slice(signature).is_ok_and(|signature| {
+            key.secret
+                .verifying_key()
+                .verify_strict(message, &signature)
+                .is_ok()
+        });
+        Some(verified)
+    }
+
+    fn published(&self, now: Timestamp) -> impl Iterator<Item = &ContextKey> {
+        let starts: Vec<Timestamp> = self.later.iter().map(|key| key.starts_at).collect();
+        let all = std::iter::once(&self.first).chain(&self.later);
+        all.skip(first_kept(&starts, now))
+    }
+
     /// The key set (RFC 7517 section 5) for whoever verifies.
     pub fn jwks(&self, now: Timestamp) -> String {
-        let all: Vec<&ContextKey> = std::iter::once(&self.first).chain(&self.later).collect();
-        let starts: Vec<Timestamp> = self.later.iter().map(|key| key.starts_at).collect();
-        let keys: Vec<String> = all[first_kept(&starts, now)..]
-            .iter()
-            .map(|key| key.jwk())
-            .collect();
+        let keys: Vec<String> = self.published(now).map(ContextKey::jwk).collect();
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
     }
 }
@@ -145,7 +164,7 @@ fn first_kept(starts: &[Timestamp], now: Timestamp) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use ed25519_dalek::{Signature, VerifyingKey};
+    use ed25519_dalek::VerifyingKey;
     use serde_json::Value;
 
     use super::*;
@@ -249,6 +268,15 @@ mod tests {
         let public = VerifyingKey::try_from(x.unwrap().as_slice()).unwrap();
         assert!(public.verify_strict(message.as_bytes(), &signature).is_ok());
         assert!(public.verify_strict(b"e30.e30", &signature).is_err());
+        let (bytes, message) = (signature.to_bytes(), message.as_bytes());
+        for (id, message, bytes, expected) in [
+            (key.id(), message, &bytes[..], Some(true)),
+            (key.id(), b"e30.e30", &bytes, Some(false)),
+            (key.id(), message, &bytes[1..], Some(false)),
+            ("another", message, &bytes, None),
+        ] {
+            assert_eq!(keys.verify(id, message, bytes, NOW), expected);
+        }
     }
 
     #[test]

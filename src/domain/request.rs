@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::domain::block::Source;
+use crate::domain::key::LookupId;
 
 /// Whether a route needs a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +115,19 @@ pub enum Charge {
     Nothing,
 }
 
+/// That another hop of ours has proven a request's key a moment ago. Nothing else of the key is taken from there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Where the key's generation is found.
+    pub lookup_id: LookupId,
+    /// Whose it must be.
+    pub tenant: String,
+    /// Which key it must be.
+    pub key: String,
+    /// The request has been charged there, and this is the first time that it shows here.
+    pub first_use: bool,
+}
+
 /// The facts of one request.
 #[derive(Clone, Debug)]
 pub struct AccessRequest<'a> {
@@ -133,4 +147,6 @@ pub struct AccessRequest<'a> {
     pub time_left: Option<Duration>,
     /// What it is charged.
     pub charge: Charge,
+    /// Whose request another hop has found it to be.
+    pub proven: Option<&'a Proven>,
 }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use prost::DecodeError;
 
+use crate::clock::Timestamp;
 use crate::domain::block;
 use crate::domain::block::nat64::canonical;
-use crate::domain::request::{AccessRequest, Charge, Rule};
+use crate::domain::request::{AccessRequest, Charge, Mode, Proven, Rule};
 use crate::ext_authz::Settings;
 use crate::ext_authz::credential::{self, Finder, Source};
 use crate::ext_authz::forwarded;
+use crate::ext_authz::hop::{Outcome, Trust, TrustedHop};
 use crate::ext_authz::routes::{Found, Matched, Overrides, Routes};
 use crate::ext_authz::wire::{Field, entry, fields};
 pub(super) use extensions::BadRule;
@@ -62,6 +64,13 @@ pub struct Incoming<'a> {
     pub(super) request_id: Option<&'a str>,
     /// Envoy shows us only some headers (`allowed_headers`).
     pub(super) filtered: bool,
+    /// A signed context, if one could be believed at all; empty when there are two.
+    context: Option<&'a [u8]>,
+    /// What Envoy says the request was before it redirected or rewrote it: a URL, a path.
+    original_url: Option<&'a [u8]>,
+    original_path: Option<&'a [u8]>,
+    /// Whose request another hop has found it to be.
+    proven: Option<Proven>,
     /// The client's headers that could pass for ours.
     pub(super) forged: Vec<&'a str>,
     /// Headers that hold a key.
@@ -126,6 +135,7 @@ impl<'a> Incoming<'a> {
             } else {
                 Charge::Cost
             },
+            proven: self.proven.as_ref(),
         }
     }
 
@@ -152,6 +162,41 @@ impl<'a> Incoming<'a> {
         }
         self.shadow = matched.shadow.and_then(|at| demands(at).ok());
         self.matched = Some(matched);
+    }
+
+    /// Believes a signed context of another hop, where the route does. What is not believed is as if it were not there.
+    pub(super) fn believe(
+        &mut self,
+        hop: &TrustedHop,
+        now: Timestamp,
+    ) -> Option<Result<(), Outcome>> {
+        let trust = self.own.trust.unwrap_or_else(|| hop.by_default());
+        let is_of_use = self.ambiguity.is_none() && self.rule.mode != Mode::Off;
+        let token = self.context.filter(|_| is_of_use && trust != Trust::No)?;
+        let mut targets = vec![self.target];
+        if trust == Trust::Rewritten {
+            targets.extend(self.before_redirect());
+            targets.extend(self.original_path.map(|path| Target {
+                path,
+                ..self.target
+            }));
+        }
+        let proven = hop.proven(token, &targets, now, self.dry_run);
+        Some(proven.map(|proven| self.proven = Some(proven)))
+    }
+
+    /// `x-envoy-original-url`: scheme, host and path.
+    fn before_redirect(&self) -> Option<Target<'a>> {
+        let url = self.original_url?;
+        let at = url.windows(3).position(|part| part == b"://")?;
+        let rest = &url[at + 3..];
+        let slash = rest.iter().position(|b| *b == b'/')?;
+        let (authority, path) = rest.split_at(slash);
+        Some(Target {
+            authority,
+            path,
+            ..self.target
+        })
     }
 
     /// Forgets the request's id if a client has put its key there: the id goes into answers and logs.

@@ -43,6 +43,11 @@ impl ReservedHeaders {
         &self.tenant
     }
 
+    /// Whether it is the header of the signed context, spelled as we spell it.
+    pub(super) fn is_token(&self, name: &[u8]) -> bool {
+        name.eq_ignore_ascii_case(self.tenant[TOKEN].as_bytes())
+    }
+
     pub(super) fn key(&self) -> &[String; KEY_NAMES.len()] {
         &self.key
     }

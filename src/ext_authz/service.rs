@@ -63,6 +63,7 @@ struct Faults {
     unread: Throttle,
     unknown_rule: Throttle,
     contradiction: Throttle,
+    hop: Throttle,
     outage: Throttle,
     /// Checks without pseudo-headers, which Envoy always shows unless it is told to show few headers.
     filtered: AtomicU64,
@@ -143,6 +144,7 @@ impl CheckService {
             self.hide_key_in_request_id(&mut incoming);
             return self.unavailable(&incoming, started, false);
         }
+        self.believe_hop(&mut incoming);
         if incoming.dry_run {
             self.hide_key_in_request_id(&mut incoming);
             return self.rehearse(&incoming, time_left).await;
@@ -227,6 +229,22 @@ impl CheckService {
         }
     }
 
+    fn believe_hop(&self, incoming: &mut Incoming<'_>) {
+        let Some(hop) = &self.settings.trusted_hop else {
+            return;
+        };
+        let now = self.authorizer.now();
+        if let Some(Err(outcome)) = incoming.believe(hop, now)
+            && let Some(held_back) = self.faults.hop.admit(now)
+        {
+            tracing::warn!(
+                reason = outcome.as_str(),
+                held_back,
+                "a signed context was not believed: its request goes on as if it had none (docs/SIGNED_CONTEXT.md)"
+            );
+        }
+    }
+
     /// Who has sent no key learns where one may be.
     fn name_places(&self, denial: &mut Denial) {
         if denial.reason == DenyReason::MissingApiKey {
@@ -289,7 +307,7 @@ impl CheckService {
             error = %bad, held_back,
             "a route's context extensions are not understood, so its requests are refused: known are keystile.mode \
              (required, optional, off; with off nothing else), keystile.features, keystile.scopes, keystile.cost \
-             (0 to 1000000), keystile.dry_run (true, false)"
+             (0 to 1000000), keystile.trusted_hop (true, false, rewritten), keystile.dry_run (true, false)"
         );
     }
 

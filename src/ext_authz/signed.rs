@@ -21,7 +21,7 @@ use crate::domain::request::parts;
 use crate::ext_authz::request::Target;
 
 /// Far below the 60 KiB that Envoy allows for all headers; the largest sets of features and scopes fit.
-const TOKEN_LEN_MAX: usize = 16 * 1024;
+pub(super) const TOKEN_LEN_MAX: usize = 16 * 1024;
 
 /// How tokens are made.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct SignedContext {
     pub audience: Vec<String>,
     /// How long a token is valid.
     pub ttl: Duration,
+    /// Whether another hop of ours can find the key again by it.
+    pub key_ref: bool,
 }
 
 /// `docs/SIGNED_CONTEXT.md` says what each claim is for.
@@ -48,6 +50,8 @@ struct Claims<'a> {
     jti: String,
     tenant: &'a str,
     key_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_ref: Option<String>,
     owner: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<&'a str>,
@@ -105,6 +109,9 @@ impl SignedContext {
             jti: unique(),
             tenant: tenant.id.as_str(),
             key_id: key.key(),
+            key_ref: self
+                .key_ref
+                .then(|| BASE64URL_NOPAD.encode(&key.digest()[..16])),
             owner: key.owner(),
             plan: tenant.plan.as_ref().map(|plan| plan.as_str()),
             features: features(&tenant.features, key.features()),
@@ -117,16 +124,16 @@ impl SignedContext {
 }
 
 /// What of a request the token is bound to.
-struct Bound<'a> {
-    method: &'a str,
+pub(super) struct Bound<'a> {
+    pub(super) method: &'a str,
     /// In lower case, as hosts are compared.
-    authority: Cow<'a, str>,
+    pub(super) authority: Cow<'a, str>,
     /// As it was sent, without the query: Envoy may have to take the API key out of that.
-    path: &'a str,
+    pub(super) path: &'a str,
 }
 
 impl<'a> Bound<'a> {
-    fn of(target: &Target<'a>) -> Option<Self> {
+    pub(super) fn of(target: &Target<'a>) -> Option<Self> {
         let method = std::str::from_utf8(target.method).ok()?;
         let authority = std::str::from_utf8(target.authority).ok()?;
         let path = std::str::from_utf8(target.path).ok()?;
@@ -147,7 +154,7 @@ impl<'a> Bound<'a> {
 }
 
 /// An authority without its port. IPv6 addresses stand in brackets.
-fn host(authority: &str) -> &str {
+pub(super) fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         Some(_) | None => authority,

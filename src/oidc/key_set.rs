@@ -5,6 +5,8 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::signature;
+
 /// The largest document that is read.
 pub const KEY_SET_BYTES_MAX: usize = 256 * 1024;
 /// Issuers publish a handful: the key in use, the one before and the next.
@@ -90,6 +92,13 @@ impl KeySet {
     /// How many were left out.
     pub fn unusable(&self) -> usize {
         self.unusable
+    }
+
+    /// Whether the Ed25519 key of that id has signed a message; none when there is no such key.
+    pub fn verify_ed25519(&self, kid: &str, message: &[u8], signature: &[u8]) -> Option<bool> {
+        let mut known = self.keys.iter().filter(|key| key.is_for(Algorithm::EdDSA));
+        let key = known.find(|key| key.kid.as_deref() == Some(kid))?;
+        Some(signature::ed25519(&key.decoding, message, signature))
     }
 
     /// The keys that may have signed a token of this name and algorithm. A token that names no key is taken only when

@@ -59,6 +59,17 @@ impl Verifier<Vec<u8>> for PublicKey {
     }
 }
 
+/// Whether an Ed25519 key has signed a message.
+pub(super) fn ed25519(key: &DecodingKey, message: &[u8], signature: &[u8]) -> bool {
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(point) => {
+            let key = ring::UnparsedPublicKey::new(&ring::ED25519, point);
+            key.verify(message, signature).is_ok()
+        }
+        DecodingKeyKind::RsaModulusExponent { .. } => false,
+    }
+}
+
 /// Moduli of less than 2048 bits are refused by each.
 fn rsa(algorithm: Algorithm) -> Option<&'static ring::RsaParameters> {
     Some(match algorithm {

@@ -30,7 +30,14 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
         all.extend(mistakes.lines());
     }
     if let Some(section) = config.admin.as_ref().and_then(|admin| admin.oidc.as_ref()) {
-        all.extend(oidc::mistakes(section));
+        all.extend(oidc::mistakes("admin.oidc.jwks", &section.jwks));
+    }
+    let hop = config
+        .authz
+        .as_ref()
+        .and_then(|authz| authz.trusted_hop.as_ref());
+    if let Some(jwks) = hop.and_then(|hop| hop.jwks.as_ref()) {
+        all.extend(oidc::mistakes("authz.trusted_hop.jwks", jwks));
     }
     if let StoreConfig::Redis(redis) = &config.store {
         all.extend(redis::file_mistakes(redis));

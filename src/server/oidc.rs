@@ -18,8 +18,7 @@ use crate::domain::role::Role;
 use crate::oidc::{ClaimPath, Holder, KeySet, Mapping, Refusal, Settings, Verifier};
 use crate::server::signal;
 use crate::telemetry::metrics::Metrics;
-use keys::Keys;
-pub(super) use keys::mistakes;
+pub(super) use keys::{Keys, mistakes};
 
 /// Whose JWTs are accepted.
 pub(super) struct Oidc {
@@ -67,7 +66,8 @@ impl Oidc {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        self.keys.observe(metrics);
+        self.keys
+            .observe(metrics, "keystile_jwks_reads", "keystile_jwks_age_seconds");
         let following = Arc::clone(&self.keys).follow(signal::hangups()?, stop.clone());
         tasks.spawn(following);
         Ok(())

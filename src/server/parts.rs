@@ -26,6 +26,7 @@ use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::limiter::Limiter;
 use crate::registry::{self, Registry};
+use crate::server::hop::Hop;
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
 use crate::server::{abuse, cache, damage, fleet, limits};
@@ -306,11 +307,12 @@ impl Parts {
         config: &Config,
         metrics: &Arc<Metrics>,
         signing: Option<&SigningKeys>,
+        hop: Option<&Hop>,
     ) -> CheckService {
         cache::observe(metrics, &self.cache);
         CheckService::new(
             Arc::clone(&self.authorizer),
-            ext_authz_settings(config, signing),
+            ext_authz_settings(config, signing, hop),
             Arc::clone(metrics),
         )
     }
@@ -396,7 +398,11 @@ fn plans(config: &Config) -> anyhow::Result<Plans> {
     config.plans.iter().map(plan).collect()
 }
 
-fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_authz::Settings {
+fn ext_authz_settings(
+    config: &Config,
+    signing: Option<&SigningKeys>,
+    hop: Option<&Hop>,
+) -> ext_authz::Settings {
     let defer_on_outage = config.failure_policy.store_outage == OnOutage::Defer;
     let Some(authz) = &config.authz else {
         return ext_authz::Settings {
@@ -424,6 +430,7 @@ fn ext_authz_settings(config: &Config, signing: Option<&SigningKeys>) -> ext_aut
             .as_ref()
             .zip(signing)
             .map(signed_context),
+        trusted_hop: hop.map(|hop| Arc::clone(&hop.trusted)),
     }
 }
 
@@ -466,5 +473,6 @@ fn signed_context((config, signing): (&SignedContextConfig, &SigningKeys)) -> Si
         issuer: config.issuer.clone(),
         audience: config.audience.clone(),
         ttl: config.ttl,
+        key_ref: config.key_ref,
     }
 }

@@ -49,6 +49,7 @@ async fn ask(authorizer: &Authorizer, token: &str, from: Source) -> Result<(), D
         caller: Some(from),
         time_left: None,
         charge: Charge::Cost,
+        proven: None,
     };
     match authorizer.authorize(&request).await.expect("a decision") {
         Decision::Allow(_) => Ok(()),
@@ -282,6 +283,7 @@ async fn only_invalid_keys_are_failures() {
         caller: Some(from),
         time_left: None,
         charge: Charge::Cost,
+        proven: None,
     };
     let demanding = AccessRequest {
         rule: Rule {

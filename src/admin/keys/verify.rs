@@ -76,6 +76,7 @@ fn plain_request(source: Option<IpAddr>) -> AccessRequest<'static> {
         caller: None,
         time_left: None,
         charge: Charge::Nothing,
+        proven: None,
     }
 }
 

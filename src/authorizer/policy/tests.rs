@@ -54,6 +54,7 @@ fn request<'a>(features: &'a str, scopes: &'a str) -> AccessRequest<'a> {
         caller: None,
         time_left: None,
         charge: Charge::Cost,
+        proven: None,
     }
 }
 

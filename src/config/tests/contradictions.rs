@@ -47,6 +47,14 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "authz.routes[0].mode: `off` checks nothing and this rule asks for features or scopes; take those out or write `required` or `optional`",
         ),
         (
+            "authz: {trusted_hop: {}}",
+            "authz.trusted_hop.jwks: is missing: a context is checked with the first hop's keys; write `jwks: {url: https://…/.well-known/jwks.json}`, or `keyring.signing` where both hops have the same",
+        ),
+        (
+            "authz: {trusted_hop: {jwks: {file: a, url: \"https://a.b/c\"}}}",
+            "authz.trusted_hop.jwks.url: is given beside file; keep one of the two",
+        ),
+        (
             "authz: {key_header_prefix: x-tenant-key-}",
             "authz.key_header_prefix: `x-tenant-key-` overlaps authz.tenant_header_prefix `x-tenant-`; neither may begin with the other",
         ),

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::domain::limit::COST_MAX;
 use crate::domain::request::{Mode, Rule};
+use crate::ext_authz::hop::Trust;
 
 /// How much of a misspelt name is shown.
 const NAME_SHOWN_MAX: usize = 64;
@@ -20,6 +21,7 @@ pub(super) struct Extensions<'a> {
     scopes: Option<&'a [u8]>,
     cost: Option<&'a [u8]>,
     dry_run: Option<&'a [u8]>,
+    trusted_hop: Option<&'a [u8]>,
     unknown: Option<&'a [u8]>,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct Own<'a> {
     cost: Option<u32>,
     /// Nobody is waiting for the answer but somebody who wants it explained.
     pub(super) dry_run: bool,
+    /// Whether another hop's signed context is believed here; none: as configured.
+    pub(super) trust: Option<Trust>,
 }
 
 /// Why a route's demands are no rule.
@@ -69,6 +73,7 @@ impl<'a> Extensions<'a> {
             b"scopes" => &mut self.scopes,
             b"cost" => &mut self.cost,
             b"dry_run" => &mut self.dry_run,
+            b"trusted_hop" => &mut self.trusted_hop,
             // A misspelt demand must not be a demand dropped.
             _ => {
                 self.unknown.get_or_insert(name);
@@ -89,6 +94,7 @@ impl<'a> Extensions<'a> {
             scopes: word(self.scopes, "scopes", Some)?,
             cost: word(self.cost, "cost", cost)?,
             dry_run: word(self.dry_run, "dry_run", flag)?.unwrap_or(false),
+            trust: word(self.trusted_hop, "trusted_hop", trust)?,
         };
         match own.demand() {
             Some(name) if own.mode == Some(Mode::Off) => Err(BadRule::OffAndDemands(name)),
@@ -165,6 +171,13 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
+fn trust(text: &str) -> Option<Trust> {
+    match text {
+        "rewritten" => Some(Trust::Rewritten),
+        _ => flag(text).map(|trusted| if trusted { Trust::Exact } else { Trust::No }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +209,8 @@ mod tests {
                 Some("mode"),
             ),
             (&[("keystile.dry_run", "perhaps")], Some("dry_run")),
+            (&[("keystile.trusted_hop", "rewritten")], None),
+            (&[("keystile.trusted_hop", "yes")], Some("trusted_hop")),
             (&[("keystile.cost", "-1")], Some("cost")),
             (&[("keystile.cost", "1000001")], Some("cost")),
             (&[("keystile.scope", "read")], Some("scope")),

@@ -47,6 +47,10 @@ impl<'a> Incoming<'a> {
         }
         if settings.headers.covers(name) {
             self.forged.extend(std::str::from_utf8(name));
+            if settings.trusted_hop.is_some() && settings.headers.is_token(name) {
+                // Two of them are none.
+                self.context = Some(if self.context.is_some() { &[] } else { value });
+            }
         } else if name.eq_ignore_ascii_case(b"cookie") {
             self.read_cookie_line(value, settings, scan);
         } else if settings.trusted_hops > 0 && name.eq_ignore_ascii_case(b"x-forwarded-for") {
@@ -62,8 +66,13 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// What an upstream may take for the method or the path instead of the request's own.
+    /// What an upstream may take for the method or the path instead of the request's own, and what these were before.
     fn read_override(&mut self, name: &'a [u8], value: &'a [u8]) {
+        if name.eq_ignore_ascii_case(b"x-envoy-original-url") {
+            self.original_url = Some(value);
+        } else if name.eq_ignore_ascii_case(b"x-envoy-original-path") {
+            self.original_path = Some(value);
+        }
         let is_one_of = |known: &[&str]| known.iter().any(|one| same_header(name, one.as_bytes()));
         if is_one_of(&METHOD_OVERRIDES) {
             self.overrides.methods.push(value.trim_ascii());

@@ -16,6 +16,7 @@ fn signing(audience: &[&str]) -> SignedContext {
         issuer: "https://keys.example".to_owned(),
         audience: audience.iter().map(ToString::to_string).collect(),
         ttl: Duration::from_secs(60),
+        key_ref: false,
     }
 }
 

@@ -29,7 +29,7 @@ const HEADERS_MAX: usize = 64;
 
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(in crate::server) enum FetchError {
     #[error("the URL names no host")]
     NoHost,
     #[error("the certificates to trust cannot be used")]

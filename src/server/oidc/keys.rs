@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{FetchError, Fetcher};
-use crate::config::{JwksConfig, JwksSource, OidcConfig};
+use crate::config::{JwksConfig, JwksSource};
 use crate::file_access::{self, Exposure, Readers, Refusal};
 use crate::oidc::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
 use crate::server::file_watch::{POLL_EVERY, Reloads, WatchedFiles};
@@ -30,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a key set was not read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(in crate::server) enum ReadError {
     #[error("there is no file {}: put the issuer's key set there, or correct the path", .0.display())]
     Missing(PathBuf),
     #[error("cannot read {}", .path.display())]
@@ -55,16 +55,16 @@ pub(super) enum ReadError {
     Panicked,
 }
 
-/// What is wrong with the files that the section names.
-pub(in crate::server) fn mistakes(config: &OidcConfig) -> Vec<String> {
-    match &config.jwks.source {
-        JwksSource::File(path) => match read_file(path) {
+/// What is wrong with the files that a section names; `path` is where that is in the configuration.
+pub(in crate::server) fn mistakes(path: &str, config: &JwksConfig) -> Vec<String> {
+    match &config.source {
+        JwksSource::File(file) => match read_file(file) {
             Ok(_) => Vec::new(),
-            Err(error) => vec![format!("admin.oidc.jwks.file: {}", chain(&error))],
+            Err(error) => vec![format!("{path}.file: {}", chain(&error))],
         },
         JwksSource::Url { url, ca_file } => match Fetcher::new(url, ca_file.clone()).check() {
             Ok(()) => Vec::new(),
-            Err(error) => vec![format!("admin.oidc.jwks: {}", chain(&error))],
+            Err(error) => vec![format!("{path}: {}", chain(&error))],
         },
     }
 }
@@ -83,7 +83,7 @@ struct Current {
     at: Instant,
 }
 
-pub(super) struct Keys {
+pub(in crate::server) struct Keys {
     source: Source,
     every: Duration,
     max_stale: Duration,
@@ -100,7 +100,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// With the file's keys, if they are in a file.
-    pub(super) fn open(config: &JwksConfig) -> Result<Self, ReadError> {
+    pub(in crate::server) fn open(config: &JwksConfig) -> Result<Self, ReadError> {
         let mut current = None;
         let (source, every) = match &config.source {
             JwksSource::File(path) => {
@@ -131,7 +131,7 @@ impl Keys {
     }
 
     /// The keys, unless they are too old.
-    pub(super) fn current(&self, now: Instant) -> Option<Arc<KeySet>> {
+    pub(in crate::server) fn current(&self, now: Instant) -> Option<Arc<KeySet>> {
         let current = self.current.load();
         let current = current.as_ref()?;
         let fresh = now.saturating_duration_since(current.at) <= self.max_stale;
@@ -146,6 +146,12 @@ impl Keys {
         };
         let done = finished.wait_for(|number| *number >= read);
         timeout(ASK_TIMEOUT, done).await.ok();
+    }
+
+    /// Has the keys read again, if that was not done just now, and waits for nothing.
+    pub(in crate::server) fn ask_soon(&self) {
+        let finished = *self.finished.borrow();
+        self.ask(finished, Instant::now());
     }
 
     /// The number of the read that will answer; none when it is too soon for another.
@@ -170,7 +176,11 @@ impl Keys {
     }
 
     /// Reads the keys again and again until `stop`. `hangups` ask to do so whether it seems needed or not.
-    pub(super) async fn follow(self: Arc<Self>, mut hangups: Signal, stop: CancellationToken) {
+    pub(in crate::server) async fn follow(
+        self: Arc<Self>,
+        mut hangups: Signal,
+        stop: CancellationToken,
+    ) {
         let (mut failures, mut asked) = (0, false);
         loop {
             let read = stop.run_until_cancelled(self.read(asked));
@@ -249,15 +259,20 @@ impl Keys {
     }
 
     /// Shows how reading them goes.
-    pub(super) fn observe(self: &Arc<Self>, metrics: &Metrics) {
+    pub(in crate::server) fn observe(
+        self: &Arc<Self>,
+        metrics: &Metrics,
+        reads: &'static str,
+        age: &'static str,
+    ) {
         self.reloads.observe(
             metrics,
-            "keystile_jwks_reads",
+            reads,
             "Reads of the issuer's keys, by how they ended.",
         );
         let this = Arc::clone(self);
         metrics.gauges(
-            "keystile_jwks_age_seconds",
+            age,
             "How long ago the issuer's keys were last known to be these.",
             move || {
                 let current = this.current.load();

@@ -119,6 +119,7 @@ async fn decide(world: &World, key: &Made) -> Result<&'static str, DenyReason> {
         caller: None,
         time_left: None,
         charge: Charge::Cost,
+        proven: None,
     };
     let authorizer = world.authorizer(SHORT);
     match authorizer.authorize(&request).await.expect("a decision") {

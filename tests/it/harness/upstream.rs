@@ -77,12 +77,21 @@ impl Memory {
                 .or_default()
                 .push(arrived);
             drop(memory);
-            answer.write_all(if grpc { GRPC_OK } else { OK })?;
+            let target = first.split(' ').nth(1).unwrap_or_default();
+            match target.split_once("redirect/") {
+                Some((_, to)) => answer.write_all(redirect(to).as_bytes())?,
+                None => answer.write_all(if grpc { GRPC_OK } else { OK })?,
+            }
             if first.starts_with("CONNECT ") {
                 return Ok(());
             }
         }
     }
+}
+
+/// For `/redirect/to` and all that ends so: the app sends the caller to `/to`.
+fn redirect(to: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nlocation: http://api.test/{to}\r\ncontent-length: 0\r\n\r\n")
 }
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nx-from: upstream\r\n\r\nupstream\n";
