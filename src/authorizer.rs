@@ -37,12 +37,13 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether the store did not answer. A record that it has and that cannot be used is no outage: whoever can
-    /// write to the store could bring that about, so no policy may let a request pass for it. Limits have a policy of
-    /// their own, which has been asked.
+    /// Whether the store did not answer. That it has lost its data, or has a record that cannot be used, is no such
+    /// outage: whoever can write to the store could bring that about, so no policy may let a request pass for it.
+    /// Limits have a policy of their own, which has been asked.
     pub fn is_of_the_store(&self) -> bool {
         match self {
-            Self::Key(LoadError::Store(_) | LoadError::Timeout(_)) => true,
+            Self::Key(LoadError::Store(error)) => !error.is_lost(),
+            Self::Key(LoadError::Timeout(_)) => true,
             Self::Key(
                 LoadError::Damaged(_) | LoadError::Record(_) | LoadError::Rollback { .. },
             )

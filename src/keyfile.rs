@@ -99,6 +99,16 @@ pub enum KeyfileError {
         /// The id of the keyring that was given.
         given: String,
     },
+    /// The store does not remember its keyring any more, and the one given opens none of its tenants.
+    #[error(
+        "the store {location} has lost its root record, and the data keyring given, {given}, opens none of its tenants: start a control plane with the keyring that belongs to it, which puts the record back; nothing was changed"
+    )]
+    ForeignTenants {
+        /// Which store.
+        location: String,
+        /// The id of the keyring that was given.
+        given: String,
+    },
     /// The store's tokens were sealed with another vault keyring.
     #[error(
         "the vault keyring given does not open what the store {location} keeps: give the keyring that belongs to it; nothing was changed"

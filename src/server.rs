@@ -229,7 +229,10 @@ pub async fn run(
             config.summary()
         );
         started(&parts).await?;
-        parts.store_ended().await;
+        tokio::select! {
+            () = parts.store_ended() => {}
+            () = parts.follow_problem(Arc::clone(&health)) => {}
+        }
         anyhow::bail!("the store has stopped, which it never should: the log says why")
     };
     let end = tokio::select! {

@@ -33,7 +33,7 @@
 //! | the message is too large | OUT_OF_RANGE | `MESSAGE_TOO_LARGE` |
 //! | no such method, or no such encoding | UNIMPLEMENTED | `UNIMPLEMENTED` |
 //! | the caller's deadline is over | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
-//! | the store does not answer | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
+//! | the store does not answer, refuses, or has lost its data | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
 //! | we cannot tell who calls | UNAVAILABLE | `AUTHORIZATION_UNAVAILABLE`, with `RetryInfo` |
 //! | too many unfinished requests at once | UNAVAILABLE | `OVERLOADED`, with `RetryInfo` |
 //! | anything else | INTERNAL | `INTERNAL` |
@@ -298,6 +298,11 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
                 "store unavailable"
             );
             Reason::StoreUnavailable.status("the key store does not answer; try again")
+        }
+        RegistryError::Store(error @ (StoreError::Unusable(_) | StoreError::Lost(_))) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "store unusable");
+            // Its text is the operator's, who is who calls here.
+            Reason::StoreUnavailable.status(error.to_string())
         }
         RegistryError::Store(error @ StoreError::Damaged(_)) => internal(&error),
         RegistryError::Record(error) => internal(&error),

@@ -41,9 +41,22 @@ pub enum StoreError {
     /// It cannot be reached or did not answer in time; trying again may help.
     #[error("the store does not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It answers and refuses what it was asked. The text is the operator's: why, and what to do.
+    #[error("the key store cannot be used: {0}")]
+    Unusable(String),
+    /// It answers and has lost its data, or is not our store. Whoever can write to it could bring that about.
+    #[error("the key store cannot be used: {0}")]
+    Lost(String),
     /// What it holds cannot be right; trying again does not help.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// Whether it has lost its data, or is not our store.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
 }
 
 /// Which limit on the number of keys was reached.
@@ -309,6 +322,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// A tenant.
     fn tenant<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, Option<TenantRow>>;
+
+    /// Whether a tenant that is not there was deleted, and not lost. A store that changes as a whole loses none alone.
+    fn was_deleted<'a>(&'a self, _tenant: &'a TenantId) -> StoreFuture<'a, bool> {
+        Box::pin(async { Ok(true) })
+    }
 
     /// Tenants in the order of their ids, after `after`, at most `limit`.
     fn tenants<'a>(

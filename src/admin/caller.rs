@@ -161,7 +161,9 @@ fn refused(failure: AuthFailure) -> Status {
             Reason::TenantSuspended.status("the tenant of the API key is suspended")
         }
         AuthFailure::Unavailable => {
-            Reason::AuthorizationUnavailable.status("cannot check the API key now; try again")
+            Reason::AuthorizationUnavailable.status(
+                "cannot check the API key now: the key store does not answer, or is without its data; the log of the control plane says which",
+            )
         }
     }
 }

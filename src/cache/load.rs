@@ -94,7 +94,7 @@ impl Cache {
             return Ok(None);
         };
         // Again, though the load has read it: the tenant may have changed since that load began.
-        let tenant = self.tenant(key.tenant(), now).await?;
+        let tenant = self.tenant_of_key(key.tenant(), now).await?;
         let tenant = tenant.filter(|tenant| key.belongs_to(tenant));
         Ok(tenant.map(|tenant| Found { key, tenant }))
     }
@@ -149,7 +149,7 @@ impl Cache {
         };
         let claimed = records::claimed_tenant(&row);
         let claimed = claimed.inspect_err(|error| damage.met(Entry::Index, None, error))?;
-        let Some(tenant) = self.tenant(&claimed, now).await? else {
+        let Some(tenant) = self.tenant_of_key(&claimed, now).await? else {
             return Ok(None);
         };
         let access = match records::open_access(&tenant.data_key, &claimed, &row) {
@@ -170,6 +170,16 @@ impl Cache {
         }
         let slot = self.slot(&claimed);
         Ok(Some(Arc::new(CachedKey::new(access, making, slot, now))))
+    }
+
+    /// The tenant of a key that is there. None: it was deleted. One whose record is gone without that was lost, and
+    /// nothing can be said of its keys.
+    async fn tenant_of_key(&self, id: &TenantId, now: Timestamp) -> TenantResult {
+        let tenant = self.tenant(id, now).await?;
+        if tenant.is_none() && !self.store.was_deleted(id).await? {
+            return Err(RecordError::NoTenant(id.clone()).into());
+        }
+        Ok(tenant)
     }
 
     /// A tenant, from memory if it is there and current, else from the store.

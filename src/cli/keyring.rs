@@ -116,6 +116,7 @@ fn failure(error: KeyfileError) -> Failure {
         | KeyfileError::Content { .. }
         | KeyfileError::Unreadable { .. }
         | KeyfileError::Foreign { .. }
+        | KeyfileError::ForeignTenants { .. }
         | KeyfileError::ForeignVault { .. }
         | KeyfileError::VariableMissing { .. }
         | KeyfileError::Variable { .. } => Failure::config(error),

@@ -170,7 +170,11 @@ impl Registry {
                 Ok(None) => Ok(Found::Nothing),
                 Ok(Some(row)) => Ok(read(opened, key, &row)),
                 Err(StoreError::Damaged(_)) => Ok(Found::Unreadable),
-                Err(error @ StoreError::Unavailable(_)) => Err(error),
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Unusable(_)
+                    | StoreError::Lost(_)),
+                ) => Err(error),
             }
         });
         try_join_all(found).await

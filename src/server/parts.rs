@@ -26,6 +26,7 @@ use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
 use crate::limiter::Limiter;
 use crate::registry::{self, Registry};
+use crate::server::health::Health;
 use crate::server::hop::Hop;
 use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
@@ -138,7 +139,7 @@ impl Parts {
         Keyrings { data, vault }: Keyrings,
         access: Access,
     ) -> anyhow::Result<(Self, Result<(), StoreError>)> {
-        let (running, connected) = Running::start(redis, access).await;
+        let (running, connected) = Running::start(redis, access, &data).await;
         let store = Arc::clone(&running.store) as Arc<dyn Store>;
         let mut parts = Self::build(config, store, data, vault.clone())?;
         let vault = vault.filter(|_| access == Access::Write);
@@ -161,6 +162,14 @@ impl Parts {
         match &self.redis {
             Some(Redis { running, vault }) => running.usable(&self.data, vault.as_deref()).await,
             None => self.store.ping().await.context("the store is not usable"),
+        }
+    }
+
+    /// Keeps the process not ready while the store is without its data.
+    pub(super) async fn follow_problem(&self, health: Arc<Health>) {
+        match &self.redis {
+            Some(Redis { running, .. }) => running.follow_problem(health).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -10,8 +10,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::config::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers};
 use crate::crypto::keyring::Keyring;
+use crate::domain::name::TenantId;
 use crate::keyfile::{self, KeyfileError};
-use crate::store::redis::{Access, Address, Login, RedisStore, Settings, Tls, Topology};
+use crate::server::health::Health;
+use crate::store::redis::{Access, Address, Login, RedisStore, RootError, Settings, Tls, Topology};
 use crate::store::{Store as _, StoreError};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
@@ -36,12 +38,14 @@ impl Running {
     pub(super) async fn start(
         config: &RedisConfig,
         access: Access,
+        data: &Keyring,
     ) -> (Self, Result<(), StoreError>) {
         // Fails only when there is one already, and that is the same: we have no other.
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
         let store = RedisStore::new(settings(config), access);
+        store.belongs_to(data.id());
         let connected = store.connect().await;
         let ended = CancellationToken::new();
         // Cancels when the task ends, in whatever way.
@@ -67,8 +71,17 @@ impl Running {
     ) -> anyhow::Result<()> {
         let location = self.store.info().location;
         let of_store = || format!("cannot use the Redis store {location}");
-        let remembered = self.store.keyring_id(data.id()).await;
-        let remembered = remembered.with_context(of_store)?;
+        let opens =
+            |tenant: &TenantId, wrapped: &[u8]| data.unwrap(tenant.as_str(), wrapped).is_ok();
+        let remembered = match self.store.remember(data.id(), &opens).await {
+            Err(RootError::Foreign) => {
+                let given = data.id().to_owned();
+                return Err(KeyfileError::ForeignTenants { location, given }.into());
+            }
+            remembered => remembered
+                .map_err(StoreError::from)
+                .with_context(of_store)?,
+        };
         keyfile::check_belongs(&location, &remembered, data)?;
         let Some(vault) = vault else {
             return Ok(());
@@ -98,7 +111,11 @@ impl Running {
                 Err(error) => return Err(error),
             };
             // Of one that cannot be reached the link itself has told.
-            looks = if self.store.is_up() { looks + 1 } else { 0 };
+            looks = if self.store.is_connected() {
+                looks + 1
+            } else {
+                0
+            };
             if looks == LOOKS_UNTOLD {
                 tracing::warn!(error = %chain(error.as_ref()), "not ready: waiting for the store");
             }
@@ -117,12 +134,37 @@ impl Running {
         self.ended.cancelled().await;
     }
 
+    /// Keeps the process not ready while what answers is not our store.
+    pub(super) async fn follow_problem(&self, health: Arc<Health>) {
+        let mut problem = self.store.problem();
+        // The store, and with it the sender, lives as long as we do.
+        while problem.wait_for(Option::is_some).await.is_ok() {
+            let waiting = health.not_ready_until("store data");
+            if problem.wait_for(Option::is_none).await.is_err() {
+                return;
+            }
+            drop(waiting);
+        }
+    }
+
     pub(super) fn observe(&self, metrics: &Metrics) {
         let store = Arc::clone(&self.store);
         metrics.gauge(
             "keystile_store_up",
-            "Whether there is a connection to Redis.",
+            "Whether Redis answers and has our data.",
             move || store.is_up().into(),
+        );
+        let store = Arc::clone(&self.store);
+        metrics.gauge(
+            "keystile_store_lost",
+            "1 while Redis answers without our root record: it has lost its data, or is another's.",
+            move || (store.is_connected() && store.problem().borrow().is_some()).into(),
+        );
+        let store = Arc::clone(&self.store);
+        metrics.difference(
+            "keystile_clock_skew_seconds",
+            "By how much the clock of this machine is ahead of that of Redis; negative when it is behind.",
+            move || seconds(store.clock_skew_ms()),
         );
         let store = Arc::clone(&self.store);
         metrics.counter(
@@ -139,9 +181,17 @@ impl Running {
     }
 }
 
+fn seconds(millis: i64) -> f64 {
+    let size = Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
+    if millis < 0 { -size } else { size }
+}
+
 /// Whether waiting may help.
 pub(super) fn is_away(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(StoreError::Unavailable(_)))
+    matches!(
+        error.downcast_ref(),
+        Some(StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::Lost(_))
+    )
 }
 
 /// What is wrong with the files that the section names, each with its path.

@@ -10,9 +10,9 @@ use crate::crypto::keyring::Keyring;
 use crate::keyfile;
 use crate::server::parts::check_keyrings;
 use crate::server::redis::Running;
+use crate::store::Store;
 use crate::store::redb::{EmbeddedStore, OpenError};
 use crate::store::redis::Access;
-use crate::store::{Store, StoreError};
 
 /// A store that was compared with the keyring. Its connections end when this is dropped.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Opened {
                 Self::embedded_to_read(path, data)
             }
             StoreConfig::Redis(redis) => {
-                let running = connect(redis, Access::Read).await?;
+                let running = connect(redis, Access::Read, data).await?;
                 running.check(data, None).await?;
                 Ok(Self::redis(running))
             }
@@ -58,18 +58,12 @@ impl Opened {
             StoreConfig::Embedded { path } if path.exists() => Self::embedded_to_read(path, data),
             StoreConfig::Embedded { .. } => Ok(Self::embedded(EmbeddedStore::in_memory()?)),
             StoreConfig::Redis(redis) => {
-                let running = connect(redis, Access::Read).await?;
-                running.store.ping().await?;
-                match running.store.keyring_id(data.id()).await {
-                    // It answers and has nothing to read.
-                    Err(StoreError::Unavailable(_)) => {
-                        Ok(Self::embedded(EmbeddedStore::in_memory()?))
-                    }
-                    Ok(_) | Err(StoreError::Damaged(_)) => {
-                        running.check(data, None).await?;
-                        Ok(Self::redis(running))
-                    }
+                let running = connect(redis, Access::Read, data).await?;
+                if running.store.is_empty().await? {
+                    return Ok(Self::embedded(EmbeddedStore::in_memory()?));
                 }
+                running.check(data, None).await?;
+                Ok(Self::redis(running))
             }
         }
     }
@@ -87,7 +81,7 @@ impl Opened {
                 Ok(Self::embedded(store))
             }
             StoreConfig::Redis(redis) => {
-                let running = connect(redis, Access::Write).await?;
+                let running = connect(redis, Access::Write, data).await?;
                 running.check(data, None).await?;
                 Ok(Self::redis(running))
             }
@@ -109,8 +103,8 @@ impl Opened {
     }
 }
 
-async fn connect(redis: &RedisConfig, access: Access) -> anyhow::Result<Running> {
-    let (running, connected) = Running::start(redis, access).await;
+async fn connect(redis: &RedisConfig, access: Access, data: &Keyring) -> anyhow::Result<Running> {
+    let (running, connected) = Running::start(redis, access, data).await;
     connected.with_context(|| format!("cannot use the Redis store {}", redis.servers))?;
     Ok(running)
 }

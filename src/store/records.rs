@@ -17,6 +17,9 @@ use crate::store::{IndexRow, KeyRow, TenantRow};
 /// Why a stored record cannot be used. For the operator; a client hears nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
+    /// A key is there, and the record of its tenant is gone without having been deleted.
+    #[error("the record of tenant {0} is gone, and keys of it are there: restore its data")]
+    NoTenant(TenantId),
     /// The tenant's data key does not unwrap.
     #[error("cannot unwrap the data key of tenant {tenant}")]
     DataKey {
@@ -57,6 +60,7 @@ impl RecordError {
             Self::DataKey { .. } => return Entry::Tenant,
             Self::Seal { what, .. } | Self::Version { what, .. } => what,
             Self::Content(error) => error.what,
+            Self::NoTenant(_) => "tenant",
         };
         match what {
             "tenant" => Entry::Tenant,

@@ -11,24 +11,35 @@ mod audit;
 mod blocks;
 mod budgets;
 mod change;
+mod claim;
 mod commit;
 mod connect;
+mod diagnose;
 mod ears;
+mod eviction;
 mod fleet;
 mod index;
 mod keyspace;
 mod link;
+mod live;
 mod mark;
 mod mend;
+mod nodes;
 mod outbox;
+mod problem;
 mod read;
+mod refusal;
+mod root;
 mod scripts;
 mod settings;
+mod slots;
 mod state;
 mod tenants;
+mod time;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -49,10 +60,12 @@ use crate::store::{
 };
 
 use change::damaged;
+pub use claim::RootError;
 use ears::{Ears, Watchers};
 use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
+pub use problem::Problem;
 use read::{check_place, hget, key_row, lex_after, version_of};
 pub use settings::{Address, Login, Settings, Tls, Topology};
 
@@ -80,6 +93,8 @@ pub struct RedisStore {
     questions: Arc<Questions>,
     member: SetOnce<Member>,
     damage: Damage,
+    /// By how much our clock is ahead of the servers', in ms.
+    skew_ms: AtomicI64,
     queue: mpsc::Sender<Job>,
     // Taken by `run`.
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
@@ -117,22 +132,34 @@ impl fmt::Debug for RedisStore {
 impl RedisStore {
     /// A store that is not connected yet. The first use of rustls must have been prepared by the caller.
     pub fn new(settings: Settings, access: Access) -> Arc<Self> {
-        let names = Keyspace::new(&settings.prefix);
+        let prefix = settings.prefix.clone();
+        let names = Keyspace::new(&prefix);
         let watchers = Arc::new(Watchers::default());
         let questions = Arc::new(Questions::default());
         let (queue, jobs) = mpsc::channel(QUEUE_LEN_MAX);
         Arc::new(Self {
-            ears: Ears::new(names.clone(), Arc::clone(&watchers), Arc::clone(&questions)),
+            ears: Ears::new(
+                names.clone(),
+                Arc::clone(&watchers),
+                Arc::clone(&questions),
+                access,
+            ),
             questions,
             member: SetOnce::new(),
             damage: Damage::default(),
+            skew_ms: AtomicI64::new(0),
             names,
             access,
-            link: Link::new(settings),
+            link: Link::new(settings, Keyspace::new(&prefix)),
             watchers,
             queue,
             jobs: Mutex::new(Some(jobs)),
         })
+    }
+
+    /// From now on, only a store of this keyring is used: anything else that answers is an outage.
+    pub fn belongs_to(&self, keyring: &str) {
+        self.link.guard().expect(keyring);
     }
 
     /// Connects, once. Without it, [`Self::run`] connects.
@@ -155,7 +182,10 @@ impl RedisStore {
             }
         };
         let hear = self.ears.listen(&self.link);
-        tokio::join!(self.link.keep(), hear, self.take_part(), write);
+        // What was restored may be older than what is in memory.
+        let watch = self.link.watch_root(|| self.ears.doubt());
+        let watch = futures_util::future::join(watch, self.watch_clock());
+        tokio::join!(self.link.keep(), hear, watch, self.take_part(), write);
     }
 
     async fn refuse_all(&self, mut jobs: mpsc::Receiver<Job>) {
@@ -179,14 +209,28 @@ impl RedisStore {
     }
 
     async fn change(&self, job: Job) {
-        let mut result = self.attempt(&job.request).await;
+        let mut result = self.do_if_ours(&job.request).await;
         if let Err(CommitError::Store(StoreError::Damaged(met))) = &result
             && self.make_room(&job.request, met).await
         {
-            result = self.attempt(&job.request).await;
+            result = self.do_if_ours(&job.request).await;
         }
         // Nobody waits any more when the caller's future was dropped; the change stands.
         drop(job.answer.send(result));
+    }
+
+    /// A store that has lost its data is not written to, and its refusals say nothing.
+    async fn do_if_ours(&self, request: &Request) -> Result<(), CommitError> {
+        let near = self.names.tenant(request.tenant());
+        self.link.verify(&near).await?;
+        match self.attempt(request).await {
+            Err(error @ CommitError::Store(_)) => Err(error),
+            Err(refused) => {
+                self.link.verify(&near).await?;
+                Err(refused)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn attempt(&self, request: &Request) -> Result<(), CommitError> {
@@ -231,19 +275,23 @@ impl Store for RedisStore {
     }
 
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
-        Box::pin(self.root(id_if_new))
+        Box::pin(async move {
+            let nobody = |_: &TenantId, _: &[u8]| false;
+            Ok(self.remember(id_if_new, &nobody).await?)
+        })
     }
 
     fn ping(&self) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.remembered().await.map(drop) })
+        Box::pin(async move { self.keyring_of_root().await.map(drop) })
     }
 
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
         Box::pin(async move {
             let mut get = cmd("HMGET");
-            get.arg(self.names.index(lookup_id));
+            let name = self.names.index(lookup_id);
+            get.arg(&name);
             get.arg(["v", "n", "r", "b", "t", "k", "d"].as_slice());
-            let fields: [Option<Vec<u8>>; 7] = self.link.ask(&get).await?;
+            let fields: [Option<Vec<u8>>; 7] = self.link.read(&name, &get).await?;
             let [order, change, revoked, body, place @ ..] = fields;
             // Without a body it is a claim, or what is left of an entry that was removed.
             let Some(body) = body else {
@@ -264,6 +312,10 @@ impl Store for RedisStore {
         Box::pin(self.fetch_tenant(tenant))
     }
 
+    fn was_deleted<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, bool> {
+        Box::pin(self.is_deleted(tenant))
+    }
+
     fn tenants<'a>(
         &'a self,
         after: Option<&'a TenantId>,
@@ -275,8 +327,8 @@ impl Store for RedisStore {
     fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>> {
         Box::pin(async move {
             let keys = self.names.of_tenant(tenant).keys();
-            let get = hget(keys, key.as_str().as_bytes());
-            let stored: Option<Vec<u8>> = self.link.ask(&get).await?;
+            let get = hget(&keys, key.as_str().as_bytes());
+            let stored: Option<Vec<u8>> = self.link.read(&keys, &get).await?;
             stored
                 .map(|stored| key_row(key.clone(), &stored))
                 .transpose()
@@ -299,7 +351,7 @@ impl Store for RedisStore {
             };
             let args = [from.as_bytes(), limit.as_bytes(), may_write];
             let keys = [names.ids(), names.keys()];
-            let page: Vec<Vec<u8>> = self.link.run(&scripts::PAGE, &keys, &args).await?;
+            let page: Vec<Vec<u8>> = self.link.read_by(&scripts::PAGE, &keys, &args).await?;
             page.chunks_exact(2)
                 .map(|pair| {
                     let id = std::str::from_utf8(&pair[0]).ok();
@@ -317,10 +369,12 @@ impl Store for RedisStore {
     ) -> StoreFuture<'a, (u64, u64)> {
         Box::pin(async move {
             let owners = self.names.of_tenant(tenant).owners();
-            let of_owner: Option<u64> = self.link.ask(&hget(owners, &owner_tag)).await?;
+            let get = hget(&owners, &owner_tag);
+            let of_owner: Option<u64> = self.link.read(&owners, &get).await?;
+            let total = self.names.total();
             let mut get = cmd("GET");
-            get.arg(self.names.total());
-            let total: Option<u64> = self.link.ask(&get).await?;
+            get.arg(&total);
+            let total: Option<u64> = self.link.read(&total, &get).await?;
             Ok((of_owner.unwrap_or(0), total.unwrap_or(0)))
         })
     }

@@ -148,6 +148,20 @@ impl Metrics {
             .build();
     }
 
+    /// Shows a difference of times that somebody else keeps, in seconds; it may be negative.
+    pub fn difference(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.meter
+            .f64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| observer.observe(read(), &[]))
+            .build();
+    }
+
     /// Shows counts that somebody else keeps, each with its labels.
     pub fn counters(
         &self,

@@ -3,6 +3,7 @@
 mod acl;
 mod blocks;
 mod limits;
+mod lost;
 mod migrate;
 mod rotation;
 mod start;

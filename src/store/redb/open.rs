@@ -125,7 +125,9 @@ impl OpenError {
 
     fn from_store(path: &Path, error: StoreError) -> Self {
         match error {
-            StoreError::Damaged(problem) => Self::damaged(path, problem),
+            StoreError::Damaged(problem)
+            | StoreError::Unusable(problem)
+            | StoreError::Lost(problem) => Self::damaged(path, problem),
             StoreError::Unavailable(error) => Self::Io {
                 path: path.to_owned(),
                 error: io::Error::other(error),

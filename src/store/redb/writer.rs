@@ -160,5 +160,7 @@ fn same(error: &StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(cause) => StoreError::Unavailable(cause.to_string().into()),
         StoreError::Damaged(problem) => StoreError::Damaged(problem.clone()),
+        StoreError::Unusable(problem) => StoreError::Unusable(problem.clone()),
+        StoreError::Lost(problem) => StoreError::Lost(problem.clone()),
     }
 }

@@ -18,7 +18,8 @@ const CONNECT: &[&str] = &[
 /// Reads of a sidecar: tenants, index entries, the format.
 const READ: &[&str] = &["hmget"];
 
-/// For what sidecars keep together: limits, usage, who is alive. Scripts may do no more than their caller.
+/// For what sidecars keep together: limits, usage, who is alive. Scripts may do no more than their caller, and are
+/// those that a control plane has loaded: whoever loads one of its own can keep Redis busy for ever.
 const SHARE: &[&str] = &[
     "get",
     "set",
@@ -42,11 +43,14 @@ const SHARE: &[&str] = &[
     "xadd",
     "time",
     "evalsha",
-    "script|load",
 ];
 
 /// What a control plane's commands and scripts do, beside [`SHARE`].
 const WRITE: &[&str] = &[
+    "script|load",
+    // Whether a store without its root record is empty, and whether Redis may evict what is stored.
+    "scan",
+    "info",
     "hsetnx",
     "hlen",
     "hvals",
@@ -76,7 +80,7 @@ pub fn rules(access: Access, prefix: &str) -> String {
     match access {
         Access::Write => format!("~{prefix}* {connect} {share} {}", allow(WRITE)),
         Access::Read => format!(
-            "%R~{prefix}t:* %R~{prefix}i:* %R~{prefix}root {connect} {} \
+            "%R~{prefix}t:* %R~{prefix}i:* %R~{prefix}root %R~{prefix}root:* {connect} {} \
              (~{prefix}n:* ~{prefix}fleet:* {share})",
             allow(READ)
         ),

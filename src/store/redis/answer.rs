@@ -61,6 +61,10 @@ pub(super) fn read(
             let problem = "the tenant has keys, and no count of them";
             return Err(StoreError::Damaged(problem.to_owned()));
         }
+        "lost" => {
+            let lost = "the tenant's record is gone, and others of it are there: restore its data from a backup";
+            return Err(StoreError::Lost(lost.to_owned()));
+        }
         "late" => {
             let late = "the change took too long and was not made; try again";
             return Err(StoreError::Unavailable(late.into()));

@@ -18,9 +18,10 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Entries, StoreError> {
         let mut newest = cmd("XREVRANGE");
-        newest.arg(self.names.of_tenant(tenant).audit());
+        let audit = self.names.of_tenant(tenant).audit();
+        newest.arg(&audit);
         newest.arg("+").arg("-").arg("COUNT").arg(limit);
-        parse(self.link.ask(&newest).await?)
+        parse(self.link.read(&audit, &newest).await?)
     }
 
     pub(super) async fn audit_page(
@@ -30,10 +31,11 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Entries, StoreError> {
         let mut page = cmd("XRANGE");
-        page.arg(self.names.of_tenant(tenant).audit());
+        let audit = self.names.of_tenant(tenant).audit();
+        page.arg(&audit);
         page.arg(format!("({after}-0"));
         page.arg("+").arg("COUNT").arg(limit);
-        parse(self.link.ask(&page).await?)
+        parse(self.link.read(&audit, &page).await?)
     }
 
     /// One script on the tenant's slot: no other slot follows from the audit, so nothing has to be begun.

@@ -161,7 +161,7 @@ impl RedisStore {
     /// Whether the key's own record is what a change made of it.
     async fn stands(&self, tenant: &TenantId, change: &Change) -> Result<bool, StoreError> {
         let keys = self.names.of_tenant(tenant).keys();
-        let stored: Option<Vec<u8>> = self.link.ask(&hget(keys, change.key())).await?;
+        let stored: Option<Vec<u8>> = self.link.ask(&hget(&keys, change.key())).await?;
         let stored = stored.as_deref().and_then(at_newline);
         Ok(stored.is_some_and(|(version, _)| version == change.version()))
     }

@@ -13,9 +13,9 @@ use redis::{
 };
 use zeroize::Zeroizing;
 
-use crate::file_access::{self, Exposure, Readers, Refusal};
-
+use super::diagnose;
 use super::settings::{Address, Login, Settings, Tls, Topology};
+use crate::file_access::{self, Exposure, Readers, Refusal};
 
 /// The most bytes of a password file.
 const PASSWORD_LEN_MAX: usize = 4096;
@@ -40,6 +40,16 @@ pub(super) enum ConnectError {
     Exposed(Exposure),
     #[error("no sentinel knows the primary of {service:?}: {problem}")]
     NoPrimary { service: String, problem: String },
+    #[error("{0} does not know `HELLO 3`: Redis 6.2 or newer is needed, or Valkey")]
+    TooOld(Address),
+    #[error(
+        "{0} takes no more clients: its `maxclients` is reached; raise it, or close other connections"
+    )]
+    Full(Address),
+    #[error("{0} refuses the connection: {1}")]
+    Refused(Address, String),
+    #[error("no node of the cluster can be used ({problem}): {nodes}")]
+    NoNode { nodes: String, problem: String },
     #[error("no connection within the time allowed")]
     Timeout,
     #[error(transparent)]
@@ -186,13 +196,24 @@ async fn open_as(
     let opened = client.get_multiplexed_async_connection_with_config(&config);
     // Login and TLS are not within the crate's own limit.
     match tokio::time::timeout(settings.connect_timeout, opened).await {
-        Ok(opened) => Ok(opened?),
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(diagnose::of_server(settings, at, error).await),
         Err(_) => Err(ConnectError::Timeout),
     }
 }
 
 /// A connection to a cluster.
 pub(super) async fn open_cluster(
+    settings: &Settings,
+    nodes: &[Address],
+) -> Result<ClusterConnection, ConnectError> {
+    match try_open_cluster(settings, nodes).await {
+        Err(error) => Err(diagnose::of_cluster(settings, nodes, &error).await),
+        opened => opened,
+    }
+}
+
+async fn try_open_cluster(
     settings: &Settings,
     nodes: &[Address],
 ) -> Result<ClusterConnection, ConnectError> {
@@ -261,35 +282,4 @@ async fn ask_sentinel(
     ask.arg("get-master-addr-by-name").arg(service);
     let answer: Option<(String, u16)> = ask.query_async(&mut connection).await?;
     Ok(answer.map(|(host, port)| Address::Tcp { host, port }))
-}
-
-/// The primaries of a cluster that have slots.
-pub(super) async fn cluster_primaries(
-    settings: &Settings,
-    mut cluster: ClusterConnection,
-) -> Result<Vec<Address>, ConnectError> {
-    let mut ask = redis::cmd("CLUSTER");
-    ask.arg("SLOTS");
-    let asked = ask.query_async::<Vec<Vec<redis::Value>>>(&mut cluster);
-    let ranges = match tokio::time::timeout(settings.response_timeout, asked).await {
-        Ok(ranges) => ranges?,
-        Err(_) => return Err(ConnectError::Timeout),
-    };
-    let mut primaries: Vec<Address> = ranges
-        .iter()
-        .filter_map(|range| {
-            // first slot, last slot, primary, replicas…
-            let (host, port): (String, u16) = match range.get(2)? {
-                redis::Value::Array(node) => (
-                    redis::from_redis_value_ref(node.first()?).ok()?,
-                    redis::from_redis_value_ref(node.get(1)?).ok()?,
-                ),
-                _ => return None,
-            };
-            Some(Address::Tcp { host, port })
-        })
-        .collect();
-    primaries.sort_unstable();
-    primaries.dedup();
-    Ok(primaries)
 }

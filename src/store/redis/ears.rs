@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
+use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +22,7 @@ use super::fleet::Questions;
 use super::keyspace::Keyspace;
 use super::link::Link;
 use super::settings::{Address, Settings};
+use super::{Access, eviction, scripts};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::key::LookupId;
 use crate::store::{StoreError, Watcher};
@@ -29,6 +31,8 @@ use crate::store::{StoreError, Watcher};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest wait for the answer of a connection that is tried out.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a control plane loads what sidecars run: one who flushed the scripts is found out by then.
+const LOAD_EVERY: Duration = Duration::from_secs(3);
 /// Waits between attempts to listen to one primary.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -62,6 +66,7 @@ pub(super) struct Ears {
     names: Keyspace,
     watchers: Arc<Watchers>,
     questions: Arc<Questions>,
+    access: Access,
     /// The primaries that are heard, each with the round trip that was measured last, in microseconds.
     heard: Mutex<BTreeMap<Address, u64>>,
     /// The primaries that there are.
@@ -78,11 +83,17 @@ impl std::fmt::Debug for Ears {
 }
 
 impl Ears {
-    pub(super) fn new(names: Keyspace, watchers: Arc<Watchers>, questions: Arc<Questions>) -> Self {
+    pub(super) fn new(
+        names: Keyspace,
+        watchers: Arc<Watchers>,
+        questions: Arc<Questions>,
+        access: Access,
+    ) -> Self {
         Self {
             names,
             watchers,
             questions,
+            access,
             heard: Mutex::default(),
             wanted: Mutex::default(),
             deaf_since: Mutex::new(Some(Instant::now())),
@@ -108,6 +119,18 @@ impl Ears {
         }
         let slowest = self.heard.lock().values().copied().max();
         Duration::from_micros(slowest.unwrap_or(0))
+    }
+
+    /// What was told so far may not hold any more.
+    pub(super) fn doubt(&self) {
+        let deaf_since = self.deaf_since.lock();
+        // Else it is told when all are heard.
+        if deaf_since.is_none() {
+            self.watchers.tell(|watcher| {
+                watcher.deaf();
+                watcher.hearing();
+            });
+        }
     }
 
     /// How often something may have gone unheard.
@@ -174,7 +197,27 @@ impl Ears {
         track.exec_async(&mut connection).await?;
         self.heard.lock().insert(at.clone(), 0);
         self.look(true);
+        if self.access == Access::Write {
+            eviction::warn_of(at, &mut connection).await;
+        }
+        self.keep_listening(at, &mut connection, &ended).await
+    }
+
+    /// Until the connection ends, or to a server that is no primary any more.
+    async fn keep_listening(
+        &self,
+        at: &Address,
+        connection: &mut MultiplexedConnection,
+        ended: &Notify,
+    ) -> Result<(), ConnectError> {
+        let mut load_at = Instant::now();
         loop {
+            if self.access == Access::Write && Instant::now() >= load_at {
+                load_at = Instant::now() + LOAD_EVERY;
+                for script in scripts::of_sidecars() {
+                    script.load_async(connection).await?;
+                }
+            }
             tokio::select! {
                 () = ended.notified() => return Ok(()),
                 () = sleep(LOOK_EVERY) => {}
@@ -185,7 +228,7 @@ impl Ears {
             // Behind everything that was pushed before it: its round trip bounds how late a change is heard.
             let begun = Instant::now();
             let ping = redis::cmd("PING");
-            match timeout(PING_TIMEOUT, ping.exec_async(&mut connection)).await {
+            match timeout(PING_TIMEOUT, ping.exec_async(connection)).await {
                 Ok(Ok(())) => {
                     let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                     self.heard.lock().insert(at.clone(), took);

@@ -15,8 +15,8 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep};
 
-use super::RedisStore;
-use super::{keyspace, scripts};
+use super::link::Live;
+use super::{Access, RedisStore, keyspace, time};
 use crate::domain::key::LookupId;
 use crate::store::{Sidecar, SidecarReport, StoreError};
 use crate::telemetry::chain;
@@ -24,9 +24,11 @@ use crate::telemetry::chain;
 /// How often a sidecar says that it lives.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 /// A sidecar that has been silent for longer is not live, in ms: two heartbeats may be lost.
-const LIVE_MS: &[u8] = b"7000";
+const LIVE_MS: i64 = 7_000;
 /// After how long a silent one is forgotten, in ms.
-const FORGOTTEN_MS: &[u8] = b"3600000";
+const FORGOTTEN_MS: i64 = 3_600_000;
+/// How many of them at a time.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 /// How long a question and its answers are kept, in seconds: above the longest wait for them.
 const QUESTION_SECONDS: u64 = 120;
 /// How often answers are looked for.
@@ -109,23 +111,39 @@ impl RedisStore {
                 return;
             }
             match self.beat_once(member).await {
+                Ok(()) if told => {
+                    told = false;
+                    tracing::info!("this sidecar's heartbeats are written again");
+                }
+                Ok(()) => {}
                 // A store that cannot be reached says so itself.
-                Ok(()) | Err(StoreError::Unavailable(_)) => {}
+                Err(_) if !self.link.is_connected() => {}
                 Err(error) if !told => {
                     told = true;
-                    tracing::warn!(error = %chain(&error), "cannot tell the fleet that this sidecar lives");
+                    tracing::warn!(
+                        error = %chain(&error),
+                        "failed to write this sidecar's heartbeat: `keystile fleet` does not show it, and nobody waits for it after a revocation"
+                    );
                 }
-                Err(_) => {}
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "failed to write a heartbeat")
+                }
             }
         }
     }
 
+    /// Also to a store that has lost its data: then a control plane that starts does not take it for a new one.
     async fn beat_once(&self, member: &Member) -> Result<(), StoreError> {
         let says = (member.report)().encode();
-        let keys = [self.names.fleet_live(), self.names.fleet_says()];
-        let args = [member.id.as_bytes(), says.as_bytes(), FORGOTTEN_MS];
-        let _done: u8 = self.link.run(&scripts::HEARTBEAT, &keys, &args).await?;
-        Ok(())
+        let live = self.link.live_unguarded()?;
+        let now = time::server_time(&live).await?;
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.names.fleet_live()).arg(now).arg(&member.id);
+        let mut say = redis::cmd("HSET");
+        say.arg(self.names.fleet_says()).arg(&member.id).arg(says);
+        let (added, said) =
+            futures_util::future::join(live.ask::<u8>(&add), live.ask::<u8>(&say)).await;
+        added.and(said).map(drop)
     }
 
     async fn answer(&self, member: &Member, mut questions: mpsc::Receiver<String>) {
@@ -159,13 +177,30 @@ impl RedisStore {
     }
 
     pub(super) async fn live_sidecars(&self) -> Result<Vec<Sidecar>, StoreError> {
-        let keys = [self.names.fleet_live(), self.names.fleet_says()];
-        let live: Vec<(Vec<u8>, Vec<u8>, i64)> =
-            self.link.run(&scripts::FLEET, &keys, &[LIVE_MS]).await?;
-        let mut all: Vec<Sidecar> = live
+        let live = self.link.live()?;
+        let now = time::server_time(&live).await?;
+        if self.access == Access::Write {
+            self.forget_silent(&live, now).await?;
+        }
+        let mut recent = redis::cmd("ZRANGEBYSCORE");
+        recent.arg(self.names.fleet_live()).arg(now - LIVE_MS);
+        recent.arg("+inf").arg("WITHSCORES");
+        let recent: Vec<(Vec<u8>, f64)> = live.ask(&recent).await?;
+        if recent.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = redis::cmd("HMGET");
+        get.arg(self.names.fleet_says());
+        for (id, _) in &recent {
+            get.arg(id);
+        }
+        let says: Vec<Option<Vec<u8>>> = live.ask(&get).await?;
+        let mut all: Vec<Sidecar> = recent
             .into_iter()
-            .filter_map(|(id, says, silent_ms)| {
-                let [id, says] = [id, says].map(|text| String::from_utf8_lossy(&text).into_owned());
+            .zip(says)
+            .filter_map(|((id, heard_at), says)| {
+                let [id, says] =
+                    [id, says?].map(|text| String::from_utf8_lossy(&text).into_owned());
                 // One that says nonsense must not hide the others, nor be waited for.
                 let report = SidecarReport::decode(&says);
                 if report.is_none() {
@@ -174,12 +209,34 @@ impl RedisStore {
                 Some(Sidecar {
                     id,
                     report: report?,
-                    silent_for: Duration::from_millis(u64::try_from(silent_ms).unwrap_or(0)),
+                    silent_for: silent_for(now, heard_at),
                 })
             })
             .collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(all)
+    }
+
+    /// Forgets who has been silent for long. That writes, so where Redis refuses writes this fails: then no sidecar can
+    /// say that it lives, and a list without them would be untrue.
+    async fn forget_silent(&self, live: &Live<'_>, now: i64) -> Result<(), StoreError> {
+        let mut gone = redis::cmd("ZRANGEBYSCORE");
+        gone.arg(self.names.fleet_live()).arg("-inf");
+        gone.arg(now - FORGOTTEN_MS).arg("LIMIT").arg(0);
+        gone.arg(FORGOTTEN_AT_ONCE);
+        let gone: Vec<Vec<u8>> = live.ask(&gone).await?;
+        // Somebody's name that is nobody's.
+        let nobody = [Vec::new()];
+        let gone = if gone.is_empty() { &nobody[..] } else { &gone };
+        for (command, from) in [
+            ("HDEL", self.names.fleet_says()),
+            ("ZREM", self.names.fleet_live()),
+        ] {
+            let mut remove = redis::cmd(command);
+            remove.arg(from).arg(gone);
+            let _count: u64 = live.ask(&remove).await?;
+        }
+        Ok(())
     }
 
     /// Who of the live sidecars has not applied what was written of these entries, after `within` and one answer of
@@ -230,4 +287,12 @@ impl RedisStore {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a time in ms, which we wrote; any other is cut off"
+)]
+fn silent_for(now: i64, heard_at: f64) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(heard_at as i64)).unwrap_or(0))
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::slots;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 
@@ -14,6 +15,10 @@ pub(super) const FORMAT: u32 = 1;
 /// Fields of the hash [`Keyspace::root`].
 pub(super) const ROOT_FORMAT: &str = "format";
 pub(super) const ROOT_KEYRING: &str = "keyring_id";
+/// Another one for each store that was made: an emptied one that was made again is not the same.
+pub(super) const ROOT_STORE: &str = "store_id";
+/// There once each slot of a Cluster has its marker.
+pub(super) const ROOT_MARKED: &str = "slots_marked";
 
 /// Makes names under a prefix.
 #[derive(Clone, Debug)]
@@ -28,9 +33,37 @@ impl Keyspace {
         }
     }
 
-    /// Hash: format version, keyring id.
+    /// Hash: format version, keyring id, store id.
     pub(super) fn root(&self) -> String {
         format!("{}root", self.prefix)
+    }
+
+    /// Hash: the store id again, on a Cluster, in the slot of `name`.
+    pub(super) fn marker_beside(&self, name: &str) -> String {
+        self.marker(slots::slot_of(name.as_bytes()))
+    }
+
+    /// The same, of a slot.
+    pub(super) fn marker(&self, slot: u16) -> String {
+        format!("{}root:{{{}}}", self.prefix, slots::tag_in(slot))
+    }
+
+    /// The store id once more, for when [`Self::root`] is lost alone.
+    pub(super) fn store_id(&self) -> String {
+        self.of_all("store_id")
+    }
+
+    /// A pattern of all our names, as SCAN takes it.
+    pub(super) fn all(&self) -> String {
+        let mut pattern = String::new();
+        for letter in self.prefix.chars() {
+            if matches!(letter, '*' | '?' | '[' | ']' | '\\' | '^') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern.push('*');
+        pattern
     }
 
     /// Sorted set of all tenants' ids, all with score 0: sorted by name.

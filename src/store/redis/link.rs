@@ -3,21 +3,22 @@
 //! Without a live connection a command fails at once; a server that does not answer costs the first few commands
 //! their time and is then taken as lost. One warning says so, one line that it is back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, PushKind, RedisError, RedisFuture, Script,
-    ServerErrorKind, Value,
-};
+use redis::{Cmd, ErrorKind, FromRedisValue, PushKind, RedisError, Script, ServerErrorKind, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::{self, ConnectError};
+use super::keyspace::Keyspace;
+pub(super) use super::live::{Connection, Live};
+use super::refusal::store_error;
+use super::root::Guard;
 use super::settings::{Address, Settings, Topology};
 use crate::store::StoreError;
 use crate::telemetry::chain;
@@ -30,41 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// One server, or all of a cluster.
-#[derive(Clone)]
-pub(super) enum Connection {
-    Server(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Server(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Server(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
-        }
-    }
-}
-
 enum State {
     /// The connection, its number and whom it reaches.
     Up(Connection, u64, Vec<Address>),
@@ -74,10 +40,13 @@ enum State {
 /// The connection.
 pub(super) struct Link {
     settings: Settings,
+    guard: Guard,
     state: ArcSwap<State>,
     /// Counts connections, so that a late failure of an old one does not end the new one.
     number: AtomicU64,
     silent: AtomicU32,
+    /// This process may run scripts and not load them.
+    pub(super) cannot_load: AtomicBool,
     /// The live connection is of no use any more.
     lost: Arc<Notify>,
 }
@@ -89,12 +58,15 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, names: Keyspace) -> Self {
+        let is_cluster = matches!(settings.topology, Topology::Cluster { .. });
         Self {
             settings,
+            guard: Guard::new(names, is_cluster),
             state: ArcSwap::from_pointee(State::Down("not connected yet".to_owned())),
             number: AtomicU64::new(0),
             silent: AtomicU32::new(0),
+            cannot_load: AtomicBool::new(false),
             lost: Arc::new(Notify::new()),
         }
     }
@@ -103,37 +75,59 @@ impl Link {
         &self.settings
     }
 
-    fn up(&self) -> Result<(Connection, u64), StoreError> {
+    /// What this process knows of the store that is its own.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.settings.topology, Topology::Cluster { .. })
+    }
+
+    /// The connection, whatever is stored there.
+    pub(super) fn live_unguarded(&self) -> Result<Live<'_>, StoreError> {
         match self.state.load().as_ref() {
-            State::Up(connection, number, _) => Ok((connection.clone(), *number)),
+            State::Up(connection, number, _) => Ok(Live::new(self, connection.clone(), *number)),
             State::Down(why) => Err(StoreError::Unavailable(why.clone().into())),
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    /// The connection, if our store is behind it.
+    pub(super) fn live(&self) -> Result<Live<'_>, StoreError> {
+        let live = self.live_unguarded()?;
+        self.guard.check()?;
+        Ok(live)
+    }
+
+    /// Whether there is a connection, whatever is stored there.
+    pub(super) fn is_connected(&self) -> bool {
         matches!(self.state.load().as_ref(), State::Up(..))
+    }
+
+    /// The connection of a Cluster.
+    pub(super) fn cluster(&self) -> Result<Option<ClusterConnection>, StoreError> {
+        match self.live_unguarded()?.into_connection() {
+            Connection::Cluster(cluster) => Ok(Some(cluster)),
+            Connection::Server(_) => Ok(None),
+        }
     }
 
     /// The primaries, as of now.
     pub(super) async fn primaries(&self) -> Result<Vec<Address>, StoreError> {
-        let (cluster, servers) = match self.state.load().as_ref() {
-            State::Up(Connection::Cluster(cluster), ..) => (Some(cluster.clone()), Vec::new()),
-            State::Up(Connection::Server(_), _, servers) => (None, servers.clone()),
-            State::Down(why) => return Err(StoreError::Unavailable(why.clone().into())),
-        };
-        match cluster {
-            None => Ok(servers),
-            Some(cluster) => connect::cluster_primaries(&self.settings, cluster)
-                .await
-                .map_err(|error| StoreError::Unavailable(error.into())),
+        if self.is_cluster() {
+            let ranges = self.ranges().await?.into_iter();
+            let primaries: BTreeSet<_> = ranges.map(|(_, _, at)| at).collect();
+            return Ok(primaries.into_iter().collect());
+        }
+        match self.state.load().as_ref() {
+            State::Up(_, _, servers) => Ok(servers.clone()),
+            State::Down(why) => Err(StoreError::Unavailable(why.clone().into())),
         }
     }
 
     /// Sends a command and reads its answer.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let (mut connection, number) = self.up()?;
-        self.judge(number, command.query_async(&mut connection))
-            .await
+        self.live()?.ask(command).await
     }
 
     /// Runs a script.
@@ -143,19 +137,11 @@ impl Link {
         keys: &[String],
         args: &[&[u8]],
     ) -> Result<T, StoreError> {
-        let (mut connection, number) = self.up()?;
-        let mut call = script.prepare_invoke();
-        for key in keys {
-            call.key(key);
-        }
-        for arg in args {
-            call.arg(*arg);
-        }
-        self.judge(number, call.invoke_async(&mut connection)).await
+        self.live()?.run(script, keys, args).await
     }
 
     /// Waits for an answer, and draws from it what it says of the connection.
-    async fn judge<T>(
+    pub(super) async fn judge<T>(
         &self,
         number: u64,
         answer: impl Future<Output = Result<T, RedisError>>,
@@ -229,6 +215,13 @@ impl Link {
             }
         };
         self.silent.store(0, Ordering::Relaxed);
+        let live = Live::new(self, connection.clone(), number);
+        // Whose store it is, before anybody is answered from it.
+        match self.look_on(&live).await {
+            // A cluster of which one primary is away serves the others, as soon as it is known to be ours.
+            Err(error) if !self.is_cluster() => return Err(error),
+            looked => drop(looked),
+        }
         self.state
             .store(Arc::new(State::Up(connection, number, servers)));
         Ok(())
@@ -248,7 +241,7 @@ impl Link {
         let mut told = false;
         let mut wait = RETRY_MIN;
         loop {
-            if self.up().is_ok() {
+            if self.is_connected() {
                 self.until_lost().await;
             }
             match self.connect().await {
@@ -288,7 +281,7 @@ impl Link {
                 }
             }
             // A loss that was told of an earlier connection.
-            if self.up().is_ok() && self.is_well().await {
+            if self.is_connected() && self.is_well().await {
                 continue;
             }
             let down = State::Down("the connection was lost".to_owned());
@@ -304,7 +297,12 @@ impl Link {
             State::Up(Connection::Server(_), _, servers) => servers.clone(),
             State::Down(_) => return false,
         };
-        if self.ask::<Value>(&redis::cmd("PING")).await.is_err() {
+        let ping = redis::cmd("PING");
+        let answered = match self.live_unguarded() {
+            Ok(live) => live.ask::<Value>(&ping).await.is_ok(),
+            Err(_) => false,
+        };
+        if !answered {
             return false;
         }
         if matches!(self.settings.topology, Topology::Standalone(_)) {
@@ -348,19 +346,4 @@ fn is_of_another_primary(error: &RedisError) -> bool {
         error.kind(),
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
     )
-}
-
-fn store_error(error: RedisError) -> StoreError {
-    // A script that fails, or a value of another type where ours should be.
-    let is_damage = error.code() == Some("WRONGTYPE")
-        || matches!(
-            error.kind(),
-            ErrorKind::Server(ServerErrorKind::ResponseError)
-                | ErrorKind::UnexpectedReturnType
-                | ErrorKind::Parse
-        );
-    if is_damage {
-        return StoreError::Damaged(error.to_string());
-    }
-    StoreError::Unavailable(error.into())
 }

@@ -17,7 +17,7 @@ const OF_TENANT: [&[u8]; 9] = [
 const OF_ALL: [&[u8]; 6] = [b"zset", b"string", b"zset", b"hash", b"zset", b"zset"];
 
 impl Request {
-    fn tenant(&self) -> &TenantId {
+    pub(super) fn tenant(&self) -> &TenantId {
         match self {
             Self::Tenant(commit) => &commit.row.id,
             Self::Key(commit) => &commit.tenant,

@@ -173,7 +173,10 @@ impl RedisStore {
                 self.damage.is_unhealed(tenant, &what);
                 Ok(false)
             }
-            Err(error @ StoreError::Unavailable(_)) => Err(error),
+            Err(
+                error
+                @ (StoreError::Unavailable(_) | StoreError::Unusable(_) | StoreError::Lost(_)),
+            ) => Err(error),
         }
     }
 

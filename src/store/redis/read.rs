@@ -4,7 +4,6 @@ use futures_util::future::join_all;
 use redis::{Cmd, cmd};
 
 use super::change::{damaged, parse_version};
-use super::keyspace;
 use super::{Access, RedisStore};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
@@ -22,12 +21,13 @@ impl RedisStore {
         id: &TenantId,
     ) -> Result<Option<TenantRow>, StoreError> {
         let mut get = cmd("HMGET");
-        get.arg(self.names.tenant(id));
+        let name = self.names.tenant(id);
+        get.arg(&name);
         get.arg(["v", "d", "k", "w", "b", "n"].as_slice());
-        let mut fields: Vec<Option<Vec<u8>>> = self.link.ask(&get).await?;
+        let mut fields: Vec<Option<Vec<u8>>> = self.link.read(&name, &get).await?;
         let change = fields.pop().flatten();
         if fields.iter().all(Option::is_none) {
-            return Ok(None);
+            return self.without_record(id).await;
         }
         let [version, dek_id, data_dek, vault_dek, body]: [Option<Vec<u8>>; 5] =
             fields.try_into().map_err(|_| damaged("a tenant"))?;
@@ -44,14 +44,41 @@ impl RedisStore {
             self.damage.met(Entry::Tenant, Some(id), &what);
             Vec::new()
         });
+        let dek_id = number(&dek_id, "a tenant's data key id")?;
+        self.link.guard().has_seen(id, dek_id);
         Ok(Some(TenantRow {
             id: id.clone(),
             version: version_of(&version, change.as_deref(), "a tenant's version")?,
-            dek_id: number(&dek_id, "a tenant's data key id")?,
+            dek_id,
             data_dek,
             vault_dek,
             body,
         }))
+    }
+
+    /// None, unless there is more of the tenant than its record, which is lost then.
+    async fn without_record(&self, id: &TenantId) -> Result<Option<TenantRow>, StoreError> {
+        if self.access == Access::Read {
+            return Ok(None);
+        }
+        let names = self.names.of_tenant(id);
+        let mut exists = cmd("EXISTS");
+        exists.arg(names.audit()).arg(names.keys());
+        let remains: u8 = self.link.ask(&exists).await?;
+        if remains > 0 && !self.is_deleted(id).await? {
+            return Err(lost_tenant(id));
+        }
+        Ok(None)
+    }
+
+    /// Whether a tenant was deleted a while ago, or made again since.
+    pub(super) async fn is_deleted(&self, id: &TenantId) -> Result<bool, StoreError> {
+        let mut get = cmd("HMGET");
+        let name = self.names.tenant(id);
+        get.arg(&name).arg(["deleted", "d"].as_slice());
+        let (deleted, again): (Option<Vec<u8>>, Option<Vec<u8>>) =
+            self.link.read(&name, &get).await?;
+        Ok(deleted.or(again).is_some())
     }
 
     /// What is remembered of a request. Who did it may not have come to the index: that is done first.
@@ -61,11 +88,13 @@ impl RedisStore {
         tag: [u8; 16],
     ) -> Result<Option<RequestRow>, StoreError> {
         let names = self.names.of_tenant(tenant);
-        let stored: Option<Vec<u8>> = self.link.ask(&hget(names.requests(), &tag)).await?;
+        let requests = names.requests();
+        let get = hget(&requests, &tag);
+        let stored: Option<Vec<u8>> = self.link.read(&requests, &get).await?;
         let Some(stored) = stored else {
             return Ok(None);
         };
-        let dek_id: Option<Vec<u8>> = self.link.ask(&hget(names.tenant, b"d")).await?;
+        let dek_id: Option<Vec<u8>> = self.link.ask(&hget(&names.tenant, b"d")).await?;
         if let Some(dek_id) = dek_id {
             self.flush(tenant, &dek_id).await?;
         }
@@ -79,10 +108,11 @@ impl RedisStore {
         limit: usize,
     ) -> Result<Vec<TenantId>, StoreError> {
         let mut page = cmd("ZRANGEBYLEX");
-        page.arg(self.names.directory())
+        let directory = self.names.directory();
+        page.arg(&directory)
             .arg(lex_after(after.map(TenantId::as_str)));
         page.arg("+").arg("LIMIT").arg(0).arg(limit);
-        let ids: Vec<String> = self.link.ask(&page).await?;
+        let ids: Vec<String> = self.link.read(&directory, &page).await?;
         ids.iter()
             .map(|id| TenantId::parse(id).map_err(|_| damaged("a tenant's id")))
             .collect()
@@ -110,43 +140,13 @@ impl RedisStore {
         }
         Ok(rows)
     }
+}
 
-    /// The keyring that the store is sealed with; `if_new` where there is none, if we may write.
-    pub(super) async fn root(&self, if_new: &str) -> Result<String, StoreError> {
-        let root = self.names.root();
-        if self.access == Access::Write {
-            for (field, value) in [
-                (keyspace::ROOT_FORMAT, keyspace::FORMAT.to_string()),
-                (keyspace::ROOT_KEYRING, if_new.to_owned()),
-            ] {
-                let mut set = cmd("HSETNX");
-                set.arg(&root).arg(field).arg(value);
-                let _is_new: bool = self.link.ask(&set).await?;
-            }
-        }
-        self.remembered().await?.ok_or_else(|| {
-            StoreError::Unavailable(
-                "nothing is stored here yet: start a control plane on this Redis first".into(),
-            )
-        })
-    }
-
-    /// The keyring that the store is sealed with; none in an empty one.
-    pub(super) async fn remembered(&self) -> Result<Option<String>, StoreError> {
-        let mut get = cmd("HMGET");
-        get.arg(self.names.root());
-        get.arg([keyspace::ROOT_FORMAT, keyspace::ROOT_KEYRING].as_slice());
-        let (format, keyring): (Option<String>, Option<String>) = self.link.ask(&get).await?;
-        match format {
-            Some(format) if format != keyspace::FORMAT.to_string() => {
-                Err(StoreError::Damaged(format!(
-                    "it has format {format}, this version of keystile reads format {}",
-                    keyspace::FORMAT
-                )))
-            }
-            Some(_) | None => Ok(keyring),
-        }
-    }
+/// A tenant's own record is gone, though others of it are there.
+pub(super) fn lost_tenant(id: &TenantId) -> StoreError {
+    StoreError::Lost(format!(
+        "the record of tenant {id} is gone, and others of it are there: restore its data from a backup"
+    ))
 }
 
 /// Where a page begins, in the syntax of ZRANGEBYLEX.
@@ -209,7 +209,7 @@ pub(super) fn at_newline(stored: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&stored[..at], &stored[at + 1..]))
 }
 
-pub(super) fn hget(hash: String, field: &[u8]) -> Cmd {
+pub(super) fn hget(hash: &str, field: &[u8]) -> Cmd {
     let mut get = cmd("HGET");
     get.arg(hash).arg(field);
     get

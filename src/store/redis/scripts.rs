@@ -1,6 +1,7 @@
 //! The Lua scripts: each changes one slot, as a whole or not at all. Their headers say what KEYS and ARGV are.
 //!
-//! They are sent by hash; a server that does not know one (a new primary, after `SCRIPT FLUSH`) is sent the text.
+//! They are sent by hash; a server that does not know one (a new primary, after `SCRIPT FLUSH`) is sent the text. A
+//! sidecar may not do that under the rules of [`super::acl`]: what it runs, control planes keep loaded on every primary.
 
 use std::sync::LazyLock;
 
@@ -14,6 +15,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    CLAIM_ROOT = ["claim_root"];
     BEGIN = ["begin"];
     END = ["end"];
     FORGET = ["forget"];
@@ -35,6 +37,9 @@ scripts! {
     STATE = ["common", "state"];
     PAGE = ["page"];
     SETTLE = ["settle"];
-    HEARTBEAT = ["heartbeat"];
-    FLEET = ["fleet"];
+}
+
+/// What sidecars run.
+pub(super) fn of_sidecars() -> [&'static Script; 1] {
+    [&SETTLE]
 }

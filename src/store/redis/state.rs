@@ -1,8 +1,11 @@
 //! What a running store says of itself, and who of several processes leads.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{RedisStore, scripts};
+use tokio::sync::watch;
+
+use super::{Problem, RedisStore, scripts};
 use crate::store::StoreError;
 
 impl RedisStore {
@@ -19,9 +22,24 @@ impl RedisStore {
         Ok(given == 1)
     }
 
-    /// Whether there is a connection.
+    /// Whether our store answers.
     pub fn is_up(&self) -> bool {
-        self.link.is_up()
+        self.link.live().is_ok()
+    }
+
+    /// Whether somebody answers, our store or another.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_connected()
+    }
+
+    /// Why what answers is not our store; changes as it is found out.
+    pub fn problem(&self) -> watch::Receiver<Option<Problem>> {
+        self.link.guard().problem()
+    }
+
+    /// By how many ms our clock was ahead of the servers' when it was last compared.
+    pub fn clock_skew_ms(&self) -> i64 {
+        self.skew_ms.load(Ordering::Relaxed)
     }
 
     /// How late a change may be heard at most.

@@ -7,6 +7,7 @@ use super::answer::{Answer, read, word};
 use super::change::{damaged, request_args, version_text};
 use super::commit::CHANGE_MS;
 use super::mark::Mark;
+use super::read::hget;
 use super::scripts;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
@@ -136,9 +137,8 @@ impl RedisStore {
             .run(&scripts::FORGET, &self.of_all(), &args)
             .await?;
         // Somebody may have made the tenant again and be in the directory already: then it stays there.
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(&names.tenant);
-        if self.link.ask::<bool>(&exists).await? {
+        let exists = hget(&names.tenant, b"d");
+        if self.link.ask::<Option<Vec<u8>>>(&exists).await?.is_some() {
             let mut add = redis::cmd("ZADD");
             add.arg(self.names.directory())
                 .arg(0)

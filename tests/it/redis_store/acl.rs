@@ -240,7 +240,6 @@ fn a_sidecar_is_refused_everything_else() {
             "cluster|slots",
             "asking",
             "time",
-            "script|load",
         ],
     );
     assert!(shared_from.contains("+set "), "{rules}");
@@ -287,7 +286,8 @@ fn a_script_of_a_sidecar_may_do_no_more_than_the_sidecar() {
     redis.cli(&["HSET", "ks:k:{acme}:keys", "id", "sealed"]);
     let url = redis.url_as("keystile-sidecar", "correct%20horse");
     let run = |script: &str, keys: &[&str]| {
-        let sha = redis.ask(&url, &["SCRIPT", "LOAD", script]).unwrap();
+        // As a control plane does for it.
+        let sha = redis.cli(&["SCRIPT", "LOAD", script]);
         let count = keys.len().to_string();
         redis.ask(&url, &[&["EVALSHA", &sha, &count], keys].concat())
     };
@@ -310,4 +310,52 @@ fn a_script_of_a_sidecar_may_do_no_more_than_the_sidecar() {
     }
     let refused = run("return 1", &["ks:k:{acme}:keys"]).unwrap_err();
     assert!(refused.contains("NOPERM"), "{refused}");
+}
+
+/// A sidecar's password is stolen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_sidecar_cannot_keep_redis_busy_with_a_script_of_its_own() {
+    let redis = guarded();
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = fleet_with(&super::at(&redis), &dir, "rate_limits: {mode: strict}");
+    let url = redis.url_as("keystile-sidecar", "correct%20horse");
+    let endless = "while true do end";
+    let library =
+        "#!lua name=endless\nredis.register_function('endless', function() while true do end end)";
+    for command in [
+        &["SCRIPT", "LOAD", endless][..],
+        &["EVAL", endless, "0"],
+        &["EVAL_RO", endless, "0"],
+        &["FUNCTION", "LOAD", library],
+        &["FCALL", "endless", "0"],
+        &["SCRIPT", "FLUSH"],
+    ] {
+        let refused = redis.ask(&url, command).unwrap_err();
+        assert!(refused.contains("NOPERM"), "{command:?}: {refused}");
+    }
+    let settle = include_str!("../../../src/store/redis/lua/settle.lua");
+    let sha = redis.cli(&["SCRIPT", "LOAD", settle]);
+    let many: Vec<String> = (0..1000).map(|at| format!("ks:n:{{a}}:{at}")).collect();
+    let mut call = vec!["EVALSHA", &sha, "1000"];
+    call.extend(many.iter().map(String::as_str));
+    let refused = redis.ask(&url, &call).unwrap_err();
+    assert!(refused.contains("too many buckets"), "{refused}");
+
+    // What sidecars run is there again soon after somebody has flushed it: a control plane sees to it.
+    let tenant = ["tenant", "update", "acme", "--quota", "1000/day"];
+    fleet.control.do_it(&tenant);
+    let key = fleet.create_key();
+    let channel = client::tcp(fleet.sidecars[0].authz).await;
+    let used = || {
+        redis.cli(&["EVAL", "local all = redis.call('KEYS', 'ks:n:{acme}:quota:*') return all[1] and redis.call('HGET', all[1], 'l') or ''", "0"])
+    };
+    for _ in 0..2 {
+        redis.cli(&["SCRIPT", "FLUSH"]);
+        let before = used();
+        let begun = std::time::Instant::now();
+        while used() == before {
+            assert!(begun.elapsed() < PATIENCE, "nothing is counted");
+            ask(&channel, &key.token).await;
+        }
+    }
 }

@@ -282,6 +282,10 @@ impl Store for FaultStore {
         Box::pin(self.read(Read::Tenant, stored))
     }
 
+    fn was_deleted<'a>(&'a self, tenant: &'a TenantId) -> StoreFuture<'a, bool> {
+        self.inner.was_deleted(tenant)
+    }
+
     fn tenants<'a>(
         &'a self,
         after: Option<&'a TenantId>,

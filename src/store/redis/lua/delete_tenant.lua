@@ -11,6 +11,9 @@ if version(found[1], found[3]) ~= ARGV[2] then
   return {'conflict'}
 end
 redis.call('DEL', KEYS[1])
+-- For a while it is known that it was deleted, not lost: index entries of it may still be found.
+redis.call('HSET', KEYS[1], 'deleted', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], 86400000)
 if redis.call('EXISTS', KEYS[7]) == 1 then
   redis.call('RENAME', KEYS[7], KEYS[11])
 end

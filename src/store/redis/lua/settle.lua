@@ -190,6 +190,10 @@ local function write(name, b)
   redis.call('PEXPIRE', name, text(math.min(keep, 8640000000)))
 end
 
+-- Two rates and four quotas. Whoever may run this may not keep Redis busy with more.
+if #KEYS > 6 then
+  return redis.error_reply('ERR too many buckets')
+end
 local all = {}
 for at, name in ipairs(KEYS) do
   local first = 2 + (at - 1) * 11

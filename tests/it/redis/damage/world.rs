@@ -53,12 +53,13 @@ impl World {
         let server = RedisServer::start();
         let topology = Topology::Standalone(redis_address(server.port()));
         let control = start(topology.clone(), "ks:", None).await;
-        let sidecar = start(topology, "ks:", Some("one")).await;
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let keyring = Arc::new(Keyring::generate(Ring::Data, clock.now(), &mut rand::rng()));
         let lookup = Arc::new(keyring.lookup_key().unwrap());
         let store: Arc<dyn Store> = Arc::<RedisStore>::clone(&control.store);
         store.keyring_id(keyring.id()).await.unwrap();
+        // Not before it is somebody's store: a sidecar's heartbeat without one is what is left of a lost one.
+        let sidecar = start(topology, "ks:", Some("one")).await;
         let registry = Registry::new(
             Arc::clone(&store),
             Arc::clone(&keyring),

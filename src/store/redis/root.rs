@@ -1,0 +1,349 @@
+//! The root record: whose store this is. A Redis that answers without it has lost its data; one with another's was
+//! never ours. Either is an outage: what is not found there says nothing about what exists.
+//!
+//! It is read on every new connection, once a second, and with every read whose answer could be "there is none", on
+//! the same connection and after it: data that was gone before the read is missed by that look.
+//!
+//! On a Cluster one primary may have lost its data alone, so each slot has a marker, which is read in its place.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use futures_util::future::join;
+use parking_lot::Mutex;
+use redis::{Cmd, FromRedisValue, Script, cmd};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::keyspace::{self, FORMAT, Keyspace};
+use super::link::{Link, Live};
+use super::nodes;
+use super::problem::Problem;
+use crate::domain::name::TenantId;
+use crate::store::StoreError;
+
+/// How often the root record is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What this process knows of the store that is its own.
+pub(super) struct Guard {
+    names: Keyspace,
+    is_cluster: bool,
+    /// Whose store it must be; without it nothing is looked at.
+    keyring: OnceLock<String>,
+    seen: Mutex<Seen>,
+    problem: watch::Sender<Option<Problem>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The store that we work with.
+    store_id: Option<String>,
+    /// A tenant that was there, and its data key: a store with another id and the same tenant is the same store.
+    witness: Option<(TenantId, u64)>,
+    /// Whether the root record was ever there.
+    root: bool,
+    /// Markers that were missing when they were last looked at.
+    missing: BTreeSet<String>,
+}
+
+impl Guard {
+    pub(super) fn new(names: Keyspace, is_cluster: bool) -> Self {
+        Self {
+            names,
+            is_cluster,
+            keyring: OnceLock::new(),
+            seen: Mutex::default(),
+            problem: watch::Sender::new(None),
+        }
+    }
+
+    /// From now on, only the store of this keyring is used.
+    pub(super) fn expect(&self, keyring: &str) {
+        if self.keyring.set(keyring.to_owned()).is_ok() {
+            self.problem.send_replace(Some(Problem::NotSeen));
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.problem.borrow().as_ref() {
+            None => Ok(()),
+            Some(problem @ Problem::New) => {
+                Err(StoreError::Unavailable(problem.to_string().into()))
+            }
+            Some(problem) => Err(StoreError::Lost(problem.to_string())),
+        }
+    }
+
+    pub(super) fn problem(&self) -> watch::Receiver<Option<Problem>> {
+        self.problem.subscribe()
+    }
+
+    pub(super) fn has_seen(&self, tenant: &TenantId, dek_id: u64) {
+        self.seen.lock().witness = Some((tenant.clone(), dek_id));
+    }
+
+    pub(super) fn seen_store_id(&self) -> Option<String> {
+        self.seen.lock().store_id.clone()
+    }
+
+    /// Tells of a change, once.
+    fn set(&self, location: &str, now: Option<Problem>) {
+        let mut before = None;
+        let changed = self.problem.send_if_modified(|problem| {
+            let changed = *problem != now;
+            before.clone_from(problem);
+            problem.clone_from(&now);
+            changed
+        });
+        if !changed {
+            return;
+        }
+        let was_out = before.is_some_and(|before| !before.is_beginning());
+        match now {
+            Some(now) if !now.is_beginning() => tracing::error!(
+                store = location,
+                problem = %now,
+                "the store is out: cached keys keep working until `cache.max_stale`, everything else is refused until its data is back"
+            ),
+            None if was_out => tracing::info!(store = location, "the store has its data again"),
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// The root record.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) keyring: String,
+    pub(super) store_id: Option<String>,
+    pub(super) is_marked: bool,
+}
+
+impl Link {
+    /// Reads, and answers only if what was read was read from our store: `near` is the name that is read.
+    pub(super) async fn read<T: FromRedisValue>(
+        &self,
+        near: &str,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        let live = self.live()?;
+        let (answer, is_ours) = join(live.ask(command), self.verify_on(&live, near)).await;
+        is_ours?;
+        answer
+    }
+
+    /// The same by a script.
+    pub(super) async fn read_by<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[&[u8]],
+    ) -> Result<T, StoreError> {
+        let live = self.live()?;
+        let near = keys.first().map_or("", String::as_str);
+        let (answer, is_ours) =
+            join(live.run(script, keys, args), self.verify_on(&live, near)).await;
+        is_ours?;
+        answer
+    }
+
+    /// Whether what is stored beside `near` is our store's, now.
+    pub(super) async fn verify(&self, near: &str) -> Result<(), StoreError> {
+        self.verify_on(&self.live()?, near).await
+    }
+
+    async fn verify_on(&self, live: &Live<'_>, near: &str) -> Result<(), StoreError> {
+        if self.guard().keyring.get().is_none() {
+            return Ok(());
+        }
+        let problem = if self.guard().is_cluster {
+            let marker = self.guard().names.marker_beside(near);
+            self.look_at_marker(live, &marker).await?
+        } else {
+            self.look_at_root(live).await?.err()
+        };
+        if let Some(problem) = problem {
+            self.guard().set(&self.settings().location(), Some(problem));
+            self.guard().check()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at all that says whose store it is, and remembers what it finds.
+    pub(super) async fn look(&self) -> Result<(), StoreError> {
+        self.look_on(&self.live_unguarded()?).await
+    }
+
+    pub(super) async fn look_on(&self, live: &Live<'_>) -> Result<(), StoreError> {
+        if self.guard().keyring.get().is_none() {
+            return Ok(());
+        }
+        let problem = match self.look_at_root(live).await? {
+            Ok(root) if self.guard().is_cluster && root.is_marked => {
+                self.look_at_markers(live).await?
+            }
+            Ok(_) => None,
+            Err(problem) => Some(problem),
+        };
+        self.guard().set(&self.settings().location(), problem);
+        Ok(())
+    }
+
+    async fn look_at_root(&self, live: &Live<'_>) -> Result<Result<Root, Problem>, StoreError> {
+        let found = match read_root(live, &self.guard().names).await {
+            Err(StoreError::Damaged(why)) => return Ok(Err(Problem::Unreadable(why))),
+            found => found?,
+        };
+        let Some(root) = found else {
+            let problem = if self.guard().seen.lock().root {
+                let name = self.guard().names.root();
+                Problem::Lost { name }
+            } else {
+                Problem::New
+            };
+            return Ok(Err(problem));
+        };
+        match self.guard().keyring.get() {
+            Some(ours) if *ours != root.keyring => {
+                return Ok(Err(Problem::Foreign {
+                    found: root.keyring,
+                    ours: ours.clone(),
+                }));
+            }
+            Some(_) | None => {}
+        }
+        if self.is_replaced(live, &root).await? {
+            return Ok(Err(Problem::Replaced));
+        }
+        let mut seen = self.guard().seen.lock();
+        seen.root = true;
+        if root.store_id.is_some() {
+            seen.store_id.clone_from(&root.store_id);
+        }
+        drop(seen);
+        Ok(Ok(root))
+    }
+
+    /// Whether it is another store than the one that we have worked with. One that has a tenant of ours with the same
+    /// data key was restored from a copy.
+    async fn is_replaced(&self, live: &Live<'_>, root: &Root) -> Result<bool, StoreError> {
+        let witness = {
+            let seen = self.guard().seen.lock();
+            match (&seen.store_id, &root.store_id) {
+                (Some(seen), Some(found)) if seen != found => {}
+                _ => return Ok(false),
+            }
+            seen.witness.clone()
+        };
+        let Some((tenant, dek_id)) = witness else {
+            return Ok(true);
+        };
+        let mut get = cmd("HMGET");
+        get.arg(self.guard().names.tenant(&tenant)).arg("d");
+        let (found,): (Option<u64>,) = live.ask(&get).await?;
+        Ok(found != Some(dek_id))
+    }
+
+    /// What speaks against a slot of a Cluster: its marker is not there, though once all were.
+    async fn look_at_marker(
+        &self,
+        live: &Live<'_>,
+        marker: &str,
+    ) -> Result<Option<Problem>, StoreError> {
+        let mut get = cmd("HMGET");
+        get.arg(marker).arg(keyspace::ROOT_STORE);
+        let (found,): (Option<String>,) = live.ask(&get).await?;
+        let expected = self.guard().seen_store_id();
+        if found.is_some() && found == expected {
+            self.guard().seen.lock().missing.remove(marker);
+            return Ok(None);
+        }
+        let root = match self.look_at_root(live).await? {
+            Ok(root) => root,
+            Err(problem) => return Ok(Some(problem)),
+        };
+        if !root.is_marked || found == root.store_id {
+            return Ok(None);
+        }
+        self.guard().seen.lock().missing.insert(marker.to_owned());
+        let name = marker.to_owned();
+        Ok(Some(Problem::Lost { name }))
+    }
+
+    /// One marker of each primary, and those that were missing before.
+    async fn look_at_markers(&self, live: &Live<'_>) -> Result<Option<Problem>, StoreError> {
+        let mut markers = std::mem::take(&mut self.guard().seen.lock().missing);
+        let ranges = self.ranges().await?;
+        let first = ranges.iter().map(|(first, _, _)| *first);
+        markers.extend(first.map(|slot| self.guard().names.marker(slot)));
+        let mut problem = None;
+        for marker in markers {
+            // Every one of them: those that are missing are remembered.
+            if let Some(found) = self.look_at_marker(live, &marker).await? {
+                problem.get_or_insert(found);
+            }
+        }
+        Ok(problem)
+    }
+
+    pub(super) async fn ranges(&self) -> Result<Vec<nodes::Range>, StoreError> {
+        match self.cluster()? {
+            None => Ok(Vec::new()),
+            Some(cluster) => nodes::cluster_ranges(self.settings(), cluster)
+                .await
+                .map_err(|error| StoreError::Unavailable(error.into())),
+        }
+    }
+
+    /// Looks, for ever.
+    pub(super) async fn watch_root(&self, back: impl Fn()) {
+        let mut problem = self.guard().problem();
+        let mut was_out = false;
+        loop {
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {
+                    // Who is not reached is told of by the link.
+                    drop(self.look().await);
+                }
+                changed = problem.changed() => drop(changed),
+            }
+            let is_out = problem.borrow_and_update().is_some();
+            if was_out && !is_out {
+                back();
+            }
+            was_out = is_out;
+        }
+    }
+}
+
+/// The root record; none where there is none.
+pub(super) async fn read_root(
+    live: &Live<'_>,
+    names: &Keyspace,
+) -> Result<Option<Root>, StoreError> {
+    type Fields = [Option<String>; 4];
+    let mut get = cmd("HMGET");
+    get.arg(names.root());
+    get.arg(
+        [
+            keyspace::ROOT_FORMAT,
+            keyspace::ROOT_KEYRING,
+            keyspace::ROOT_STORE,
+            keyspace::ROOT_MARKED,
+        ]
+        .as_slice(),
+    );
+    let [format, keyring, store_id, marked]: Fields = live.ask(&get).await?;
+    if let Some(format) = format.filter(|format| *format != FORMAT.to_string()) {
+        return Err(StoreError::Damaged(format!(
+            "it has format {format}, this version of keystile reads format {FORMAT}"
+        )));
+    }
+    Ok(keyring.map(|keyring| Root {
+        keyring,
+        store_id,
+        is_marked: marked.is_some(),
+    }))
+}
