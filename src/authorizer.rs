@@ -141,6 +141,11 @@ impl Authorizer {
         self.clock.now()
     }
 
+    /// The time, for what others are told.
+    pub fn time_of_day(&self) -> Timestamp {
+        self.clock.time_of_day()
+    }
+
     /// The cache behind it.
     pub fn cache(&self) -> &Cache {
         &self.cache

@@ -2,8 +2,9 @@
 #![warn(missing_docs)]
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, UTC, without leap seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +98,12 @@ impl fmt::Display for Span {
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// What the machine says that the time is, for what others are told: a clock that was set back and is right now
+    /// must not make us tell them times that are yet to come.
+    fn time_of_day(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's clock.
@@ -114,6 +121,62 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// The machine's clock for what decides: it never goes back while the process runs. Set back by somebody, it goes on
+/// from where it was, so that no age grows younger and nothing that has expired comes to life again.
+///
+/// All of a process are one. What is written down for others (when something was made, when a token ends) is the
+/// business of [`SystemClock`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SteadyClock;
+
+impl SteadyClock {
+    /// By how much the machine's clock is behind this one: it was set back by that.
+    pub fn set_back_by() -> Duration {
+        Self.now().since(SystemClock.now())
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        static STEADY: Steady = Steady::new();
+        static BEGUN: LazyLock<Instant> = LazyLock::new(begun);
+        let passed = i64::try_from(BEGUN.elapsed().as_millis()).unwrap_or(i64::MAX);
+        STEADY.now(SystemClock.now(), passed)
+    }
+
+    fn time_of_day(&self) -> Timestamp {
+        SystemClock.now()
+    }
+}
+
+fn begun() -> Instant {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests pause tokio's clock, and this one stands beside the time of day"
+    )]
+    Instant::now()
+}
+
+/// The greatest difference that was seen between the time of day and the time that has passed, in ms.
+struct Steady(AtomicI64);
+
+impl Steady {
+    const fn new() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+
+    /// The time, `passed` ms after the beginning by a clock that nobody sets.
+    fn now(&self, of_day: Timestamp, passed: i64) -> Timestamp {
+        let difference = of_day.0.saturating_sub(passed);
+        let greatest = self.0.load(Ordering::Relaxed);
+        if difference <= greatest {
+            return Timestamp(greatest.saturating_add(passed));
+        }
+        let before = self.0.fetch_max(difference, Ordering::Relaxed);
+        Timestamp(before.max(difference).saturating_add(passed))
     }
 }
 
@@ -162,6 +225,42 @@ mod tests {
         }
         assert_eq!(Span::rounded_up(millis(1_001)).to_string(), "2s");
         assert_eq!(Span::rounded_up(Duration::MAX).0.as_secs(), u64::MAX);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_revives_nothing_and_time_goes_on() {
+        let steady = Steady::new();
+        for (what, of_day, passed, expected) in [
+            ("the beginning", 1_000_000, 0, 1_000_000),
+            ("a second later", 1_001_000, 1_000, 1_001_000),
+            (
+                "set back by an hour",
+                1_001_000 - 3_600_000,
+                1_000,
+                1_001_000,
+            ),
+            ("a second later", 1_002_000 - 3_600_000, 2_000, 1_002_000),
+            (
+                "a day later",
+                87_402_000 - 3_600_000,
+                86_402_000,
+                87_402_000,
+            ),
+            ("set right again", 87_402_000, 86_402_000, 87_402_000),
+            ("set ahead", 87_500_000, 86_402_000, 87_500_000),
+            ("a second later", 87_501_000, 86_403_000, 87_501_000),
+        ] {
+            let now = steady.now(Timestamp(of_day), passed);
+            assert_eq!(now, Timestamp(expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_steady_clock_is_the_machines_while_nobody_sets_that() {
+        let before = SystemClock.now();
+        let steady = SteadyClock.now();
+        assert!(steady >= before && SteadyClock.now() >= steady);
+        assert!(SteadyClock::set_back_by() < Duration::from_secs(60));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod authz;
 mod bounds;
 mod budget;
 mod cache;
+mod clock;
 mod connection;
 mod damage;
 mod descriptors;
@@ -174,6 +175,7 @@ pub async fn run(
         ));
     }
 
+    clock::watch(&metrics, &tasks, &stop);
     abuse::start(config, parts.blocks(), &metrics, &tasks, &stop);
     limits::start(config, parts.limiter(), &metrics, &tasks, &stop);
     let mut workers = None;

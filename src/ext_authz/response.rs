@@ -84,7 +84,7 @@ pub fn allow(
             let token = settings
                 .signed_context
                 .as_ref()
-                .and_then(|signed| signed.token(found, &incoming.target, authorizer.now()));
+                .and_then(|signed| signed.token(found, &incoming.target, authorizer.time_of_day()));
             let token = token.as_deref();
             put_context(&mut ok, &mut metadata, found, token, &settings.headers);
             remove_forged(&mut ok, incoming, |name| {

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::abuse::{Blocks, Settings};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SteadyClock};
 use crate::config::{Config, KnownKeys};
 use crate::domain::block::nat64::Nat64Prefix;
 use crate::telemetry::metrics::Metrics;
@@ -47,7 +47,7 @@ pub(super) fn start(
     tasks.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = blocks.run(Arc::new(SystemClock)) => {}
+            () = blocks.run(Arc::new(SteadyClock)) => {}
         }
     });
 }
@@ -57,7 +57,7 @@ fn observe(metrics: &Metrics, blocks: &Arc<Blocks>) {
     metrics.gauge(
         "keystile_blocked_sources",
         "Sources that are refused because they failed too often.",
-        move || live.live(SystemClock.now()),
+        move || live.live(SteadyClock.now()),
     );
     let made = Arc::clone(blocks);
     metrics.counter(

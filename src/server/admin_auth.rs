@@ -11,7 +11,7 @@ use crate::admin::caller::{
 };
 use crate::authorizer::Authorizer;
 use crate::cache::Found;
-use crate::clock::SystemClock;
+use crate::clock::SteadyClock;
 use crate::config::{ClientRole, ClientRoleConfig};
 use crate::domain::decision::DenyReason;
 use crate::domain::name::{KeyId, Owner, TenantId};
@@ -225,7 +225,7 @@ pub(super) fn router(
         parts.registry.clone(),
         auth,
         Arc::clone(parts.blocks()),
-        Arc::new(SystemClock),
+        Arc::new(SteadyClock),
         &parts.page_token_key(),
     );
     Ok(admin::router(routes.add_service(health)))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SteadyClock};
 use crate::config::{Config, JwtRole, OidcConfig};
 use crate::domain::name::{Issuer, TenantId};
 use crate::domain::role::Role;
@@ -133,7 +133,7 @@ impl Oidc {
     }
 
     fn verify(&self, token: &[u8], keys: &KeySet) -> Result<Holder, Refusal> {
-        self.verifier.verify(token, keys, SystemClock.now())
+        self.verifier.verify(token, keys, SteadyClock.now())
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::abuse::Blocks;
 use crate::authorizer::Authorizer;
 use crate::cache::Cache;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{
     self, AuthzConfig, Config, CredentialSource, OnOutage, PathVariants, RedisConfig, RouteConfig,
     RouteMode, SecretRetention, SignedContextConfig, StoreConfig,
@@ -228,7 +228,8 @@ impl Parts {
                 .context("the data keyring has no lookup key")?,
         );
         let page_tokens = lookup.digest("keystile/v1/page-tokens");
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // What decides; the registry writes down when something was done.
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock);
         let prefixes = TokenPrefixes {
             live: config.tokens.live_prefix.clone(),
             test: config.tokens.test_prefix.clone(),
@@ -241,7 +242,7 @@ impl Parts {
             Arc::clone(&data),
             vault,
             Arc::clone(&lookup),
-            Arc::clone(&clock),
+            Arc::new(SystemClock),
             settings,
         );
         let plans = plans(config)?;
