@@ -23,7 +23,7 @@ use super::keyspace::Keyspace;
 use super::link::Link;
 use super::settings::{Address, Settings};
 use super::{Access, eviction, scripts};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SteadyClock};
 use crate::domain::key::LookupId;
 use crate::store::{StoreError, Watcher};
 
@@ -48,7 +48,7 @@ impl Watchers {
     /// Whether all who are told refuse the key of an index entry, each after a look at it.
     pub(super) async fn refuse(&self, lookup_id: LookupId) -> bool {
         let all = self.0.read().clone();
-        let now = SystemClock.now();
+        let now = SteadyClock.now();
         let looks = all.iter().map(|watcher| watcher.refuses(lookup_id, now));
         join_all(looks).await.into_iter().all(|refuses| refuses)
     }
