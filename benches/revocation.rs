@@ -34,8 +34,9 @@ use keystile::clock::{Clock as _, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::crypto::token::TokenPrefixes;
 use keystile::domain::change::Actor;
-use keystile::domain::name::{DisplayName, KeyId, Owner, TenantId};
+use keystile::domain::name::{DisplayName, Owner, TenantId};
 use keystile::domain::role::Role;
+use keystile::domain::san::San;
 use keystile::proto::admin as pb;
 use keystile::proto::admin::fleet_service_client::FleetServiceClient;
 use keystile::proto::admin::key_service_client::KeyServiceClient;
@@ -183,10 +184,9 @@ impl Authenticate for Anybody {
     fn authenticate<'a>(&'a self, _: &'a [u8]) -> AuthFuture<'a> {
         let identity = Identity {
             role: Role::GlobalAdmin,
-            credential: Credential::Key {
-                tenant: tenant(),
-                key: KeyId::parse("abcd2345").unwrap(),
-                owner: Owner::parse("bench").unwrap(),
+            credential: Credential::Certificate {
+                san: San::Dns("bench".to_owned()),
+                tenant: None,
             },
         };
         Box::pin(async move { Ok(identity) })

@@ -1,5 +1,6 @@
 //! The admin API: who calls, what is asked, do it, answer. Decides nothing that the registry decides.
 
+mod access;
 mod batch;
 mod blocks;
 pub mod caller;
@@ -24,6 +25,7 @@ use tonic::{Request, Status};
 use tonic_reflection::server::{v1, v1alpha};
 
 use crate::abuse::Blocks;
+use crate::admin::access::Deed;
 use crate::admin::caller::{Authenticate, Identity};
 use crate::admin::guard::GuardLayer;
 use crate::admin::page_token::PageTokens;
@@ -35,6 +37,7 @@ use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::limit_service_server::LimitServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
+use crate::telemetry::Throttle;
 
 pub use convert::key_to_proto;
 
@@ -50,6 +53,8 @@ struct Admin {
     blocks: Arc<Blocks>,
     clock: Arc<dyn Clock>,
     pages: PageTokens,
+    /// Refusals of keys that do not open this API, told now and then.
+    closed: Arc<Throttle>,
 }
 
 /// What the listener serves.
@@ -95,6 +100,7 @@ pub fn routes(
         blocks,
         clock,
         pages: PageTokens::new(page_token_key),
+        closed: Arc::default(),
     };
     let rest = rest::router(&admin);
     let callers = early::Callers::new(Arc::clone(&admin.auth));
@@ -158,7 +164,19 @@ pub fn router(services: Services) -> axum::Router {
 }
 
 impl Admin {
+    /// Who calls, if it may call at all.
     async fn caller<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
-        caller::identify(self.auth.as_ref(), request).await
+        self.caller_who(request, Deed::OfRole).await
+    }
+
+    /// Who calls, if it may do this: for calls that a key which may only act on itself can make.
+    async fn caller_who<T>(
+        &self,
+        request: &Request<T>,
+        deed: Deed<'_>,
+    ) -> Result<Identity, Status> {
+        let caller = caller::identify(self.auth.as_ref(), request).await?;
+        self.check_access(&caller, deed).await?;
+        Ok(caller)
     }
 }

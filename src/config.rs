@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::domain::governance::KeyRules;
 use crate::domain::limit::Limits;
 use crate::domain::plan::Rotation;
+use crate::domain::role::AdminAccess;
 use crate::domain::san::SanPattern;
 use crate::file_access::Exposure;
 
@@ -157,6 +158,27 @@ choice!(
         GlobalAdmin
     }
 );
+
+/// Whether keys open the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum AdminAccessChoice {
+    None,
+    #[serde(rename = "self")]
+    Itself,
+    Role,
+}
+
+impl From<AdminAccessChoice> for AdminAccess {
+    fn from(choice: AdminAccessChoice) -> Self {
+        match choice {
+            AdminAccessChoice::None => Self::None,
+            AdminAccessChoice::Itself => Self::Itself,
+            AdminAccessChoice::Role => Self::Role,
+        }
+    }
+}
 
 /// How JWTs may be signed: with keys that have a public half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

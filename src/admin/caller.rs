@@ -33,6 +33,8 @@ pub enum Credential {
         tenant: TenantId,
         /// The key.
         key: KeyId,
+        /// Which of its tokens was shown.
+        generation: u32,
         /// The user it belongs to.
         owner: Owner,
     },
@@ -153,7 +155,7 @@ async fn bearer_of(auth: &dyn Authenticate, token: &[u8]) -> Result<Identity, St
     }
 }
 
-fn refused(failure: AuthFailure) -> Status {
+pub(super) fn refused(failure: AuthFailure) -> Status {
     match failure {
         AuthFailure::Refused => Reason::InvalidApiKey.status("the API key is not valid"),
         AuthFailure::Expired => Reason::ApiKeyExpired.status("the API key has expired"),
@@ -310,6 +312,16 @@ impl Identity {
         }
     }
 
+    /// Which of the tokens of `key` it was recognised by, if it was by one.
+    pub fn generation_of(&self, key: &Key) -> Option<u32> {
+        match &self.credential {
+            Credential::Key { generation, .. } if self.holds(key) => Some(*generation),
+            Credential::Key { .. } | Credential::Certificate { .. } | Credential::Jwt { .. } => {
+                None
+            }
+        }
+    }
+
     /// Whether `key` is what it was recognised by.
     pub fn holds(&self, key: &Key) -> bool {
         match &self.credential {
@@ -356,6 +368,7 @@ mod tests {
             credential: Credential::Key {
                 tenant: TenantId::parse("acme").unwrap(),
                 key: KeyId::parse("key00001").unwrap(),
+                generation: 1,
                 owner: Owner::parse("alice").unwrap(),
             },
         }

@@ -41,6 +41,7 @@ pub(super) trait Filtered {
 pub(super) enum Wanted {
     State(i32),
     Role(i32),
+    AdminAccess(i32),
     Kind(i32),
     Owner(String),
     DisplayName(String),
@@ -96,7 +97,7 @@ impl Filter {
 }
 
 impl Filtered for pb::Key {
-    const SUPPORTED: &'static str = "`state`, `role`, `kind`, `owner`, `display_name` and `key_id` with = or !=, \
+    const SUPPORTED: &'static str = "`state`, `role`, `admin_access`, `kind`, `owner`, `display_name` and `key_id` with = or !=, \
                                      `scopes` with :, joined by AND, for example state = ACTIVE AND owner = \"alice\"";
 
     fn parse(field: &str, value: &str) -> Option<Wanted> {
@@ -106,6 +107,10 @@ impl Filtered for pb::Key {
                 Wanted::State(of_enum("KEY_STATE_", value, pb::KeyState::from_str_name)?.into())
             }
             "role" => Wanted::Role(of_enum("ROLE_", value, pb::Role::from_str_name)?.into()),
+            "admin_access" => {
+                let named = of_enum("ADMIN_ACCESS_", value, pb::AdminAccess::from_str_name);
+                Wanted::AdminAccess(named?.into())
+            }
             "kind" => Wanted::Kind(of_enum("KEY_KIND_", value, pb::KeyKind::from_str_name)?.into()),
             "owner" => Wanted::Owner(text()),
             "display_name" => Wanted::DisplayName(text()),
@@ -119,6 +124,7 @@ impl Filtered for pb::Key {
         match wanted {
             Wanted::State(state) => self.state == *state,
             Wanted::Role(role) => self.role == *role,
+            Wanted::AdminAccess(access) => self.admin_access == *access,
             Wanted::Kind(kind) => self.kind == *kind,
             Wanted::Owner(owner) => self.owner == *owner,
             Wanted::DisplayName(name) => self.display_name == *name,
@@ -154,7 +160,11 @@ impl Filtered for pb::Tenant {
             Wanted::DisplayName(name) => self.display_name == *name,
             Wanted::Id(id) => self.tenant_id == *id,
             Wanted::Feature(feature) => self.features.contains(feature),
-            Wanted::Role(_) | Wanted::Kind(_) | Wanted::Owner(_) | Wanted::Scope(_) => false,
+            Wanted::Role(_)
+            | Wanted::AdminAccess(_)
+            | Wanted::Kind(_)
+            | Wanted::Owner(_)
+            | Wanted::Scope(_) => false,
         }
     }
 }

@@ -187,6 +187,7 @@ mod tests {
     use crate::domain::key::{KeyKind, KeyStatus};
     use crate::domain::limit::Rate;
     use crate::domain::name::{Description, DisplayName, KeyId, TenantId};
+    use crate::domain::role::AdminAccess;
 
     fn own() -> Key {
         let now = Timestamp::from_millis(0);
@@ -197,6 +198,7 @@ mod tests {
             description: Description::parse("").unwrap(),
             owner: Owner::parse("alice").unwrap(),
             role: Role::User,
+            admin_access: AdminAccess::Role,
             kind: KeyKind::Live,
             status: KeyStatus::Active,
             scopes: [Scope::parse("read").unwrap()].into(),
@@ -220,6 +222,7 @@ mod tests {
             credential: Credential::Key {
                 tenant: own.tenant,
                 key: own.id,
+                generation: 1,
                 owner: own.owner,
             },
         }

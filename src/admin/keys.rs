@@ -9,10 +9,9 @@ mod verify;
 use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
+use crate::admin::access::Deed;
 use crate::admin::caller::{Credential, Identity, Permission, credential, require};
-use crate::admin::convert::{
-    KeyChange, expect_etag, explain_key, key_name, key_to_proto, reason, wait,
-};
+use crate::admin::convert::{KeyChange, expect_etag, explain_key, key_name, key_to_proto};
 use crate::admin::grant::{self, Means};
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
@@ -57,8 +56,9 @@ impl KeyService for Keys {
     }
 
     async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(&request).await?;
-        let key = self.reach(&caller, "name", &request.get_ref().name).await?;
+        let name = &request.get_ref().name;
+        let caller = self.0.caller_who(&request, Deed::Read(name)).await?;
+        let key = self.reach(&caller, "name", name).await?;
         let registry = &self.0.registry;
         let tenant = registry.tenant(&key.tenant).await;
         let tenant = tenant.map_err(from_registry("key"))?;
@@ -90,7 +90,8 @@ impl KeyService for Keys {
         }
         let etag = expect_etag("key", &wanted.etag)?;
         let (actor, note) = (caller.actor(), change.note());
-        let apply = |key: &mut Key| change.apply(key);
+        let rules = self.0.registry.key_rules();
+        let apply = |key: &mut Key| change.apply(key, &rules);
         let changed = self
             .0
             .registry
@@ -104,7 +105,12 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::RotateKeyRequest>,
     ) -> Answer<pb::RotateKeyResponse> {
-        let caller = self.0.caller(&request).await?;
+        let name = request.get_ref().name.as_str();
+        let deed = match request.get_ref().request_id.as_str() {
+            "" => Deed::Rotate(name),
+            _ => Deed::RotateOnce(name),
+        };
+        let caller = self.0.caller_who(&request, deed).await?;
         self.rotate(&caller, request.into_inner())
             .await
             .map(Response::new)
@@ -121,7 +127,7 @@ impl KeyService for Keys {
         &self,
         request: Request<pb::ClaimKeyRequest>,
     ) -> Answer<pb::ClaimKeyResponse> {
-        self.0.caller(&request).await?;
+        self.0.caller_who(&request, Deed::Claim).await?;
         let Some(token) = credential(request.metadata())? else {
             return Err(no_key_of_its_own());
         };
@@ -141,25 +147,27 @@ impl KeyService for Keys {
     }
 
     async fn revoke_key(&self, request: Request<pb::RevokeKeyRequest>) -> Answer<pb::Key> {
-        let caller = self.0.caller(&request).await?;
-        let request = request.into_inner();
-        let key = self.reach(&caller, "name", &request.name).await?;
-        grant::check_role(&caller, key.role)?;
-        let reason = reason(&request.reason)?;
-        let wait = wait(request.wait.as_ref())?;
-        let etag = expect_etag("key", &request.etag)?;
-        let actor = caller.actor();
-        let registry = &self.0.registry;
-        let done = registry
-            .revoke_key(&actor, &key.tenant, &key.id, etag, &reason)
-            .await;
-        let revoked = done.map_err(from_registry("key"))?.key;
-        let mut answer = key_to_proto(&revoked, self.0.clock.now());
-        if !wait.is_zero() {
-            let late = registry.unconfirmed(&revoked, wait).await;
-            answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
-        }
-        Ok(Response::new(answer))
+        let deed = Deed::Revoke(&request.get_ref().name);
+        let caller = self.0.caller_who(&request, deed).await?;
+        self.revoke(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn revoke_self(&self, request: Request<pb::RevokeSelfRequest>) -> Answer<pb::Key> {
+        let caller = self.0.caller_who(&request, Deed::RevokeItself).await?;
+        let Credential::Key { tenant, key, .. } = &caller.credential else {
+            return Err(no_key_of_its_own());
+        };
+        let name = format!("tenants/{tenant}/keys/{key}");
+        let pb::RevokeSelfRequest { reason, wait } = request.into_inner();
+        let request = pb::RevokeKeyRequest {
+            name,
+            reason,
+            wait,
+            ..pb::RevokeKeyRequest::default()
+        };
+        self.revoke(&caller, request).await.map(Response::new)
     }
 
     async fn revoke_all_keys(

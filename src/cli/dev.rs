@@ -19,7 +19,7 @@ use crate::crypto::keyring::Ring;
 use crate::crypto::token::Token;
 use crate::domain::change::Actor;
 use crate::domain::name::{DisplayName, Owner, PlanName, Scope, TenantId};
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 use crate::keyfile;
 use crate::registry::{CreatedKey, NewKey, NewTenant, Registry, RegistryError};
 use crate::server;
@@ -142,6 +142,8 @@ async fn make_demo(registry: &Registry) -> anyhow::Result<Option<Demo>> {
         Role::User,
     );
     user.scopes.insert(Scope::parse("read")?);
+    // It calls services; who manages keys has a key for that.
+    user.admin_access = Some(AdminAccess::None);
     let user = match registry.create_first_key(&actor, &tenant, user).await {
         Ok(user) => user,
         Err(RegistryError::AlreadyExists { .. }) => return Ok(None),

@@ -39,6 +39,7 @@ enum KeyCommand {
   tenant        unless it is named on the command line
   owner         `default` if empty
   role          user, tenant_admin or global_admin; user if empty
+  admin_access  none, self or role; by the server's rules if empty
   scopes, features, networks   several are separated by blanks
   rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
@@ -50,6 +51,7 @@ day: a key that the same caller made of the same tenant, name and owner is given
 
 Examples:
   keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read
+  keystile key create acme --name svc --owner alice --admin-access none
   keystile key create acme --name ci --allow-cidr 10.0.0.0/8 --allow-cidr 192.0.2.7
   keystile key create acme --name ci --rate 10/s --quota 1000/day
   keystile key create acme --name ci -o json | jq -r .plaintext
@@ -196,6 +198,9 @@ struct FactArgs {
     /// What its holder may do on the admin API
     #[arg(long, value_enum, default_value_t)]
     role: RoleArg,
+    /// Whether it opens the admin API at all; without it, by `api_keys.default_admin_access` of the server
+    #[arg(long, value_enum)]
+    admin_access: Option<AdminAccessArg>,
     /// How long it works, for example 30d; without it, for ever
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     expires_in: Option<Duration>,
@@ -226,6 +231,28 @@ enum RoleArg {
     TenantAdmin,
     /// Tenants, system configuration, everything
     GlobalAdmin,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum AdminAccessArg {
+    /// It calls services and nothing else
+    None,
+    /// It may read, claim, rotate and revoke itself
+    #[value(name = "self")]
+    Itself,
+    /// It may do what its role gives
+    Role,
+}
+
+impl From<AdminAccessArg> for pb::AdminAccess {
+    fn from(access: AdminAccessArg) -> Self {
+        match access {
+            AdminAccessArg::None => Self::None,
+            AdminAccessArg::Itself => Self::Self_,
+            AdminAccessArg::Role => Self::Role,
+        }
+    }
 }
 
 impl From<RoleArg> for pb::Role {
@@ -331,6 +358,9 @@ impl FactArgs {
             description: self.description.clone(),
             owner: self.owner.clone(),
             role: pb::Role::from(self.role).into(),
+            admin_access: (self.admin_access)
+                .map_or(pb::AdminAccess::Unspecified, Into::into)
+                .into(),
             scopes: self.scopes.clone(),
             features: (!self.features.is_empty()).then(|| pb::FeatureList {
                 names: self.features.clone(),

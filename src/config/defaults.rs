@@ -10,7 +10,7 @@ use super::raw::{
     RawLimits, RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
     RawTrustedHop, RawUnixSocket,
 };
-use super::{Delivery, JwtAlgorithm, Profile};
+use super::{AdminAccessChoice, Delivery, JwtAlgorithm, Profile};
 
 /// Text that this crate wrote itself and a test parses.
 fn known<T: std::str::FromStr<Err = String>>(text: &str) -> T {
@@ -271,6 +271,10 @@ pub(super) fn path_variants(profile: Profile) -> super::PathVariants {
 
 /// The governance block of a profile.
 pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
+    let default_admin_access = match profile {
+        Profile::Default | Profile::Development => AdminAccessChoice::Role,
+        Profile::Production => AdminAccessChoice::None,
+    };
     let (limits, max_expiry_days, allow_tenant_override, enforce_expiry) = match profile {
         Profile::Default => ([10, 25, 100], 365, true, false),
         Profile::Development => ([15, 35, 150], 90, true, false),
@@ -295,6 +299,7 @@ pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
         max_expiry_days,
         min_expiry_days: 1,
         enforce_expiry,
+        default_admin_access,
     }
 }
 

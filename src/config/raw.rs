@@ -16,8 +16,8 @@ use super::text::{
     SocketMode, TenantName, TokenPrefix, VariableName,
 };
 use super::{
-    ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride,
-    PathVariants, Profile, SecretRetention, TlsVersion,
+    AdminAccessChoice, ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage,
+    PathOverride, PathVariants, Profile, SecretRetention, TlsVersion,
 };
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
@@ -430,6 +430,10 @@ section! {
         pub min_expiry_days: u32,
         /// Whether every new key must have an expiry.
         pub enforce_expiry: bool,
+        /// Whether keys of the role `user` open the admin API where nobody says (`keystile key create --admin-access`):
+        /// `none`; `self`, to read, claim, rotate and revoke themselves; `role`, for what their role gives. Holds for
+        /// keys that are made from then on. A key that is `none` is not rotated by schedule: its holder could not claim.
+        pub default_admin_access: AdminAccessChoice,
     }
 }
 

@@ -230,6 +230,7 @@ fn api_keys(raw: &RawApiKeys, profile: Profile) -> Option<KeyRules> {
             min_days: raw.min_expiry_days,
             max_days: raw.max_expiry_days,
         },
+        default_admin_access: raw.default_admin_access.into(),
         profile: profile.as_str(),
         origins: BTreeMap::new(),
     })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::clock::{Span, Timestamp};
 use crate::domain::name::TenantId;
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 
 /// The most that a limit on keys can allow; the least is one.
 pub const KEY_LIMIT_MAX: u32 = 100_000;
@@ -145,6 +145,8 @@ pub struct KeyRules {
     pub allow_admin_override: bool,
     /// How long keys may live.
     pub expiry: ExpiryRules,
+    /// Whether keys of the role `user` open the admin API where nobody says.
+    pub default_admin_access: AdminAccess,
     /// The profile of the configuration.
     pub profile: &'static str,
     /// Where the values come from, by their path in the block. What is missing here nobody wrote.
@@ -170,6 +172,7 @@ impl Default for KeyRules {
                 min_days: 1,
                 max_days: 365,
             },
+            default_admin_access: AdminAccess::Role,
             profile: "default",
             origins: BTreeMap::new(),
         }
@@ -196,6 +199,14 @@ impl KeyRules {
         let (max, source) =
             first.unwrap_or_else(|| (*self.defaults.of(role), LimitSource::Default));
         EffectiveKeyLimit { max, source }
+    }
+
+    /// Whether a key with that role opens the admin API where nobody says: who administers does it there.
+    pub fn admin_access(&self, role: Role) -> AdminAccess {
+        match role {
+            Role::User => self.default_admin_access,
+            Role::TenantAdmin | Role::GlobalAdmin => AdminAccess::Role,
+        }
     }
 
     /// The most live keys of all tenants together, if limited.

@@ -11,7 +11,7 @@ use crate::domain::decision::is_past;
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::plan::Rotation;
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 use crate::domain::version::Version;
 
 /// The most scopes a key may have.
@@ -128,6 +128,8 @@ pub struct Key {
     pub owner: Owner,
     /// What its holder may do on the admin API.
     pub role: Role,
+    /// Whether it opens the admin API at all.
+    pub admin_access: AdminAccess,
     /// Live, test or imported.
     pub kind: KeyKind,
     /// Whether it works.
@@ -182,8 +184,8 @@ impl Key {
     }
 
     /// Whether a schedule replaces the token now. Not of a key that does not work, nor while the token before still
-    /// works; not where nobody could claim the next one, since a key that is bound to networks is refused there; and
-    /// never of a global admin: who could let everybody in again is not shut out by a clock.
+    /// works; not where nobody could claim the next one, since a key that is bound to networks, or has no access, is
+    /// refused there; and never of a global admin: who could let everybody in again is not shut out by a clock.
     pub fn is_due(&self, schedule: &Rotation, now: Timestamp) -> bool {
         let old_enough = self
             .current()
@@ -192,8 +194,13 @@ impl Key {
             && self.is_live()
             && !is_past(self.expires_at, now)
             && self.retiring(now).is_none()
-            && self.networks.is_empty()
+            && self.can_claim()
             && self.role != Role::GlobalAdmin
+    }
+
+    /// Whether its holder can call the admin API at all, to claim its next token there.
+    pub fn can_claim(&self) -> bool {
+        self.networks.is_empty() && self.admin_access != AdminAccess::None
     }
 
     /// Gives the current token to the holder of generation `holder`; answers which it is.

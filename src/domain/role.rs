@@ -47,3 +47,25 @@ impl Role {
         }
     }
 }
+
+/// Whether a key opens the admin API at all; each has what the one before it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminAccess {
+    /// It does not.
+    None,
+    /// It may read, claim, rotate and revoke itself.
+    Itself,
+    /// It may do what its role gives.
+    Role,
+}
+
+impl AdminAccess {
+    /// The word that configs, commands and answers use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Itself => "self",
+            Self::Role => "role",
+        }
+    }
+}

@@ -12,11 +12,11 @@ use crate::domain::governance::LimitSource;
 use crate::domain::key::{Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::{FEATURES_MAX, Tenant};
 use crate::domain::version::Version;
 use crate::registry::requests::{Tagged, Verb};
-use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, refused};
+use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, notes, refused};
 use crate::store::records;
 use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit};
 
@@ -31,6 +31,8 @@ pub struct NewKey {
     pub owner: Owner,
     /// What its holder may do on the admin API.
     pub role: Role,
+    /// Whether it opens the admin API; where nobody says, by the rules.
+    pub admin_access: Option<AdminAccess>,
     /// Live or test.
     pub kind: KeyKind,
     /// What it may do.
@@ -55,6 +57,7 @@ impl NewKey {
             description: Description::parse("").expect("an empty description is allowed"),
             owner,
             role,
+            admin_access: None,
             kind: KeyKind::Live,
             scopes: BTreeSet::new(),
             features: None,
@@ -248,7 +251,7 @@ impl Registry {
             action,
             at: now,
             key: Some(&key.id),
-            note: String::new(),
+            note: notes::of_new_key(&key),
         };
         let commit = KeyCommit {
             request: making
@@ -299,6 +302,10 @@ impl Registry {
         hint: String,
         now: Timestamp,
     ) -> Result<Key, RegistryError> {
+        let rules = self.key_rules();
+        let admin_access = new
+            .admin_access
+            .unwrap_or_else(|| rules.admin_access(new.role));
         let mut key = Key {
             tenant: opened.tenant.id.clone(),
             id: new_key_id(),
@@ -306,6 +313,7 @@ impl Registry {
             description: new.description,
             owner: new.owner,
             role: new.role,
+            admin_access,
             kind: new.kind,
             status: KeyStatus::Active,
             scopes: new.scopes,

@@ -34,6 +34,11 @@ pub(super) fn of_key_change(note: &str, before: &Key, after: &Key) -> String {
     let (old, new) = (&before.limits, &after.limits);
     add(&mut note, "rate", &Own::of(old.rate), &Own::of(new.rate));
     add(&mut note, "quota", &Own::of(old.quota), &Own::of(new.quota));
+    let (old, new) = (before.admin_access, after.admin_access);
+    if old != new {
+        let (old, new) = (old.as_str(), new.as_str());
+        push(&mut note, &format!("admin_access {old} -> {new}"));
+    }
     let generation = |key: &Key| key.current().map_or(0, |current| current.number);
     if generation(before) != generation(after) {
         let (old, new) = (generation(before), generation(after));
@@ -48,6 +53,12 @@ pub(super) fn of_key_change(note: &str, before: &Key, after: &Key) -> String {
         push(&mut note, &format!("expiry {old} -> {new}"));
     }
     note
+}
+
+/// A note on a key that is made.
+pub(super) fn of_new_key(key: &Key) -> String {
+    let (role, access) = (key.role.as_str(), key.admin_access.as_str());
+    format!("role {role}, admin_access {access}")
 }
 
 fn add<T: fmt::Display + PartialEq>(

@@ -96,6 +96,17 @@ impl Registry {
         Ok(token)
     }
 
+    /// The first answer of a rotation under that request id; none if it was not done.
+    pub async fn rotated_once(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        request: &RequestId,
+    ) -> Result<Option<CreatedKey>, RegistryError> {
+        let request = self.tag(Verb::RotateKey, actor, tenant, request);
+        self.rotated_before(tenant, Some(&request)).await
+    }
+
     /// The first answer of a request that was done before.
     pub(super) async fn rotated_before(
         &self,

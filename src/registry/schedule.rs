@@ -16,11 +16,13 @@ use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Key};
 use crate::domain::name::TenantId;
 use crate::domain::plan::{Plans, Rotation};
+use crate::domain::role::AdminAccess;
 use crate::domain::tenant::{Tenant, TenantStatus};
 use crate::registry::key_changes::{Edit, Outcome};
 use crate::registry::requests::Verb;
 use crate::registry::{CreatedKey, Etag, Opened, Registry, RegistryError, RequestId};
 use crate::store::{CountChange, records};
+use crate::telemetry::Throttle;
 
 /// How often it is looked whether it is time to look: a plan that is new is heeded so soon.
 const WAKE_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ pub struct Rotations {
     claimed: AtomicU64,
     not_kept: AtomicU64,
     failed: AtomicU64,
+    /// Keys that nobody could claim a token of, told now and then.
+    without_access: Throttle,
 }
 
 impl Rotations {
@@ -162,12 +166,27 @@ impl Registry {
                 return Ok(true);
             };
             after = Some(last.id.clone());
+            self.tell_without_access(&page);
             for key in page.iter().filter(|key| key.is_due(schedule, self.now())) {
                 if stop.is_cancelled() {
                     return Ok(false);
                 }
                 self.rotate_by_schedule(key, schedule).await?;
             }
+        }
+    }
+
+    /// A schedule passes over keys whose holders could not claim: whoever wrote it does not expect that of the default of
+    /// a profile.
+    fn tell_without_access(&self, page: &[Key]) {
+        let closed = |key: &&Key| key.is_live() && key.admin_access == AdminAccess::None;
+        if let Some(key) = page.iter().find(closed)
+            && let Some(held_back) = self.rotations.without_access.admit(self.now())
+        {
+            tracing::warn!(
+                tenant = %key.tenant, key = %key.id, held_back,
+                "a key is not rotated by schedule: its admin_access is none, so its holder could not claim the next token"
+            );
         }
     }
 

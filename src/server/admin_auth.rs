@@ -132,6 +132,7 @@ fn identity(found: &Found) -> Result<Identity, AuthFailure> {
         credential: Credential::Key {
             tenant: key.tenant().clone(),
             key: KeyId::parse(key.key()).map_err(|_| AuthFailure::Unavailable)?,
+            generation: key.generation(),
             owner: Owner::parse(key.owner()).map_err(|_| AuthFailure::Unavailable)?,
         },
     })

@@ -19,7 +19,7 @@ use crate::domain::name::{
     TenantId,
 };
 use crate::domain::network::canonical;
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::{Tenant, TenantStatus};
 use crate::domain::version::Version;
 
@@ -169,7 +169,10 @@ struct StoredKey {
     rate: String,
     #[prost(string, tag = "17")]
     quota: String,
-    /// 16 bytes each.
+    /// 0 what its role gives, 1 itself, 2 none: what was stored before there was a choice has it all.
+    #[prost(uint32, tag = "21")]
+    admin_access: u32,
+    /// Lookup ids, 16 bytes each.
     #[prost(bytes = "vec", repeated, tag = "20")]
     forgotten: Vec<Vec<u8>>,
     /// The change that `version` is the order of; 0 in records of before there were ids.
@@ -401,6 +404,11 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         description: key.description.to_string(),
         owner: key.owner.to_string(),
         role: role_number(key.role),
+        admin_access: match key.admin_access {
+            AdminAccess::Role => 0,
+            AdminAccess::Itself => 1,
+            AdminAccess::None => 2,
+        },
         kind: match key.kind {
             KeyKind::Live => 1,
             KeyKind::Test => 2,
@@ -462,6 +470,12 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         description: read.name(Description::stored, &stored.description)?,
         owner: read.name(Owner::parse, &stored.owner)?,
         role: read.role(stored.role)?,
+        admin_access: match stored.admin_access {
+            0 => AdminAccess::Role,
+            1 => AdminAccess::Itself,
+            2 => AdminAccess::None,
+            _ => return Err(read.fail("admin access")),
+        },
         kind: match stored.kind {
             1 => KeyKind::Live,
             2 => KeyKind::Test,

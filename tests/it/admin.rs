@@ -1,5 +1,6 @@
 //! The admin API as a client sees it, over a loopback connection.
 
+mod access;
 mod api_doc;
 mod batches;
 mod claim;

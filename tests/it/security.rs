@@ -7,6 +7,7 @@
 //! and at rest ([`crate::secrets_never_leak`]), any bytes at all ([`crate::any_request`]), repeated requests
 //! (`admin/requests.rs`).
 
+mod access;
 mod brute_force;
 mod clocked;
 mod confusion;

@@ -13,7 +13,7 @@ use crate::domain::key::{Delivery, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES
 use crate::domain::limit::{Limits, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
 use crate::domain::network;
-use crate::domain::role::Role;
+use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::FEATURES_MAX;
 use crate::proto::admin as pb;
 use crate::registry::{Etag, NewKey};
@@ -45,6 +45,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         description: key.description.to_string(),
         owner: key.owner.to_string(),
         role: role_to_proto(key.role).into(),
+        admin_access: access_to_proto(key.admin_access).into(),
         kind: kind_to_proto(key.kind).into(),
         state: state(key, now).into(),
         scopes: key.scopes.iter().map(ToString::to_string).collect(),
@@ -101,6 +102,14 @@ fn role_to_proto(role: Role) -> pb::Role {
     }
 }
 
+fn access_to_proto(access: AdminAccess) -> pb::AdminAccess {
+    match access {
+        AdminAccess::None => pb::AdminAccess::None,
+        AdminAccess::Itself => pb::AdminAccess::Self_,
+        AdminAccess::Role => pb::AdminAccess::Role,
+    }
+}
+
 fn kind_to_proto(kind: KeyKind) -> pb::KeyKind {
     match kind {
         KeyKind::Live => pb::KeyKind::Live,
@@ -127,6 +136,7 @@ fn parse_new(
     let description = fields.take("key.description", Description::parse(&wanted.description));
     let owner = fields.take("key.owner", Owner::parse(&wanted.owner));
     let role = role(&mut fields, wanted.role);
+    let admin_access = admin_access(&mut fields, wanted);
     let kind = kind(&mut fields, wanted.kind);
     let scopes = scopes(&mut fields, wanted);
     let features = features(&mut fields, wanted);
@@ -157,6 +167,7 @@ fn parse_new(
             description: description?,
             owner: owner?,
             role: role?,
+            admin_access,
             kind: kind?,
             scopes,
             features,
@@ -198,6 +209,20 @@ fn role(fields: &mut Fields, number: i32) -> Option<Role> {
         Ok(pb::Role::GlobalAdmin) => Some(Role::GlobalAdmin),
         Err(_) => {
             fields.refuse("key.role", "is not a known role");
+            None
+        }
+    }
+}
+
+/// Whether it opens this API; none where nobody says, and when what is said is refused.
+pub(super) fn admin_access(fields: &mut Fields, wanted: &pb::Key) -> Option<AdminAccess> {
+    match pb::AdminAccess::try_from(wanted.admin_access) {
+        Ok(pb::AdminAccess::Unspecified) => None,
+        Ok(pb::AdminAccess::None) => Some(AdminAccess::None),
+        Ok(pb::AdminAccess::Self_) => Some(AdminAccess::Itself),
+        Ok(pb::AdminAccess::Role) => Some(AdminAccess::Role),
+        Err(_) => {
+            fields.refuse("key.admin_access", "is not known");
             None
         }
     }

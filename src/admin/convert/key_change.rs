@@ -7,11 +7,13 @@ use ipnet::IpNet;
 use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
-use crate::admin::convert::key::{TTL_MAX, features, networks, quota, rate, scopes};
+use crate::admin::convert::key::{TTL_MAX, admin_access, features, networks, quota, rate, scopes};
 use crate::admin::convert::{Fields, bad, duration_from_proto, masked, time_from_proto};
+use crate::domain::governance::KeyRules;
 use crate::domain::key::{GRACE_MAX, Key};
 use crate::domain::limit::{Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, Scope};
+use crate::domain::role::AdminAccess;
 use crate::proto::admin as pb;
 use crate::registry::NewEnd;
 
@@ -25,10 +27,12 @@ pub(in crate::admin) struct KeyChange {
     pub(in crate::admin) networks: Option<Vec<IpNet>>,
     pub(in crate::admin) rate: Option<Option<Rate>>,
     pub(in crate::admin) quota: Option<Option<Quota>>,
+    /// None inside: what the rules give where nobody says.
+    pub(in crate::admin) admin_access: Option<Option<AdminAccess>>,
 }
 
 /// What an update may name in its mask.
-const MUTABLE: [&str; 7] = [
+const MUTABLE: [&str; 8] = [
     "display_name",
     "description",
     "scopes",
@@ -36,6 +40,7 @@ const MUTABLE: [&str; 7] = [
     "allow_cidrs",
     "rate",
     "quota",
+    "admin_access",
 ];
 
 impl KeyChange {
@@ -63,12 +68,13 @@ impl KeyChange {
             "features" => self.features = Some(features(fields, wanted)),
             "rate" => self.rate = Some(rate(fields, wanted)),
             "quota" => self.quota = Some(quota(fields, wanted)),
+            "admin_access" => self.admin_access = Some(admin_access(fields, wanted)),
             _ => self.networks = Some(networks(fields, &wanted.allow_cidrs)),
         }
     }
 
-    /// Makes the change.
-    pub(in crate::admin) fn apply(&self, key: &mut Key) {
+    /// Makes the change, under these rules.
+    pub(in crate::admin) fn apply(&self, key: &mut Key, rules: &KeyRules) {
         if let Some(display_name) = &self.display_name {
             key.display_name = display_name.clone();
         }
@@ -90,6 +96,9 @@ impl KeyChange {
         if let Some(quota) = self.quota {
             key.limits.quota = quota;
         }
+        if let Some(access) = self.admin_access {
+            key.admin_access = access.unwrap_or_else(|| rules.admin_access(key.role));
+        }
     }
 
     /// The fields that it sets, for the audit.
@@ -102,6 +111,7 @@ impl KeyChange {
             self.networks.is_some(),
             self.rate.is_some(),
             self.quota.is_some(),
+            self.admin_access.is_some(),
         ];
         let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
         names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")

@@ -1,4 +1,4 @@
-//! Revoking all keys of an owner or a tenant.
+//! Revoking a key, and all keys of an owner or a tenant.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::admin::batch;
 use crate::admin::caller::{Identity, Permission, require};
-use crate::admin::convert::{bad, reason, tenant_name};
+use crate::admin::convert::{bad, expect_etag, key_to_proto, reason, tenant_name, wait};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
 use crate::admin::page::SCAN_MAX;
@@ -67,6 +67,30 @@ impl Task {
 }
 
 impl Keys {
+    pub(super) async fn revoke(
+        &self,
+        caller: &Identity,
+        request: pb::RevokeKeyRequest,
+    ) -> Result<pb::Key, Status> {
+        let key = self.reach(caller, "name", &request.name).await?;
+        grant::check_role(caller, key.role)?;
+        let reason = reason(&request.reason)?;
+        let wait = wait(request.wait.as_ref())?;
+        let etag = expect_etag("key", &request.etag)?;
+        let actor = caller.actor();
+        let registry = &self.0.registry;
+        let done = registry
+            .revoke_key(&actor, &key.tenant, &key.id, etag, &reason)
+            .await;
+        let revoked = done.map_err(from_registry("key"))?.key;
+        let mut answer = key_to_proto(&revoked, self.0.clock.now());
+        if !wait.is_zero() {
+            let late = registry.unconfirmed(&revoked, wait).await;
+            answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
+        }
+        Ok(answer)
+    }
+
     pub(super) async fn revoke_all(
         &self,
         caller: Identity,

@@ -2,12 +2,14 @@
 
 use tonic::Status;
 
+use crate::admin::access::{is_current, replaced};
 use crate::admin::caller::{Identity, Permission, require};
 use crate::admin::convert::{expect_etag, grace, key_name, key_to_proto, new_end, request_id};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
+use crate::registry::{CreatedKey, Etag, RequestId};
 use crate::status::from_registry;
 
 impl Keys {
@@ -19,17 +21,46 @@ impl Keys {
         let key = self.obtain(caller, &request.name).await?;
         let id = std::mem::take(&mut request.request_id);
         let id = request_id(&id, &request)?;
+        let generation = caller.generation_of(&key);
+        if generation.is_some_and(|generation| !is_current(&key, generation)) {
+            return self.rotated_before(caller, &key, id.as_ref()).await;
+        }
         let grace = grace(request.grace.as_ref())?;
-        let etag = expect_etag("key", &request.etag)?;
+        let mut etag = expect_etag("key", &request.etag)?;
+        if generation.is_some() {
+            // A token that is replaced at this very moment does not replace the one that takes its place.
+            etag = etag.or_else(|| Some(Etag::of_key(&key)));
+        }
         let (registry, actor) = (&self.0.registry, caller.actor());
         let rotated = registry
             .rotate_key(&actor, &key.tenant, &key.id, grace, etag, id.as_ref())
             .await;
-        let rotated = rotated.map_err(from_registry(""))?;
-        Ok(pb::RotateKeyResponse {
+        Ok(self.rotated(&rotated.map_err(from_registry(""))?))
+    }
+
+    /// The first answer again, for a token that its own request has replaced; no other of its requests is done.
+    async fn rotated_before(
+        &self,
+        caller: &Identity,
+        key: &Key,
+        id: Option<&RequestId>,
+    ) -> Result<pb::RotateKeyResponse, Status> {
+        let id = id.ok_or_else(replaced)?;
+        let registry = &self.0.registry;
+        let before = registry
+            .rotated_once(&caller.actor(), &key.tenant, id)
+            .await;
+        let before = before.map_err(from_registry(""))?;
+        before
+            .map(|before| self.rotated(&before))
+            .ok_or_else(replaced)
+    }
+
+    fn rotated(&self, rotated: &CreatedKey) -> pb::RotateKeyResponse {
+        pb::RotateKeyResponse {
             key: Some(key_to_proto(&rotated.key, self.0.clock.now())),
             plaintext: rotated.token.expose().to_owned(),
-        })
+        }
     }
 
     pub(super) async fn renew(

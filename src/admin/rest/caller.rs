@@ -36,8 +36,13 @@ impl Caller {
         call
     }
 
-    /// Who it is.
+    /// Who it is, if it may call at all.
     pub(super) async fn identity(&self, rest: &Rest) -> Result<Identity, Refusal> {
+        Ok(rest.admin.caller(&self.call(())).await?)
+    }
+
+    /// Who it is; whether it may do what it asks for is asked by the service that does it.
+    pub(super) async fn claimed_identity(&self, rest: &Rest) -> Result<Identity, Refusal> {
         let call = self.call(());
         Ok(caller::identify(rest.admin.auth.as_ref(), &call).await?)
     }

@@ -231,7 +231,7 @@ pub(super) async fn revoke(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refusal> {
-    let identity = caller.identity(&rest).await?;
+    let identity = caller.claimed_identity(&rest).await?;
     let tenant = tenant_of(&identity, None)?;
     // What cannot be the id of a key is not there.
     let id = id.ok().and_then(|Path(id)| KeyId::parse(&id).ok());

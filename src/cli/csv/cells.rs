@@ -18,6 +18,7 @@ pub(in crate::cli) struct KeyColumns {
     pub(in crate::cli) description: &'static str,
     pub(in crate::cli) owner: &'static str,
     pub(in crate::cli) role: &'static str,
+    pub(in crate::cli) admin_access: &'static str,
     pub(in crate::cli) scopes: &'static str,
     pub(in crate::cli) features: &'static str,
     pub(in crate::cli) networks: &'static str,
@@ -33,6 +34,7 @@ impl KeyColumns {
         description: "description",
         owner: "owner",
         role: "role",
+        admin_access: "admin_access",
         scopes: "scopes",
         features: "features",
         networks: "networks",
@@ -49,6 +51,7 @@ impl KeyColumns {
             description: row.text(self.description, "", |text| rule(Description::parse(text))),
             owner: row.text(self.owner, OWNER, |text| rule(Owner::parse(text))),
             role: role(row, self.role).into(),
+            admin_access: admin_access(row, self.admin_access).into(),
             scopes: row.texts(self.scopes, SCOPES_MAX, |text| rule(Scope::parse(text))),
             features: (!features.is_empty()).then_some(pb::FeatureList { names: features }),
             allow_cidrs: row.texts(self.networks, NETWORKS_MAX, network),
@@ -95,6 +98,19 @@ fn role(row: &mut Row<'_>, column: &'static str) -> pb::Role {
         _ => {
             row.mistake(column, "must be user, tenant_admin or global_admin");
             pb::Role::User
+        }
+    }
+}
+
+fn admin_access(row: &mut Row<'_>, column: &'static str) -> pb::AdminAccess {
+    match row.cell(column) {
+        "" => pb::AdminAccess::Unspecified,
+        "none" => pb::AdminAccess::None,
+        "self" => pb::AdminAccess::Self_,
+        "role" => pb::AdminAccess::Role,
+        _ => {
+            row.mistake(column, "must be none, self or role");
+            pb::AdminAccess::Unspecified
         }
     }
 }

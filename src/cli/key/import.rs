@@ -33,6 +33,7 @@ const COLUMNS: Columns = Columns {
         "name",
         "owner",
         "role",
+        "admin_access",
         "token",
         "scopes",
         "features",
@@ -52,6 +53,7 @@ const COLUMNS: Columns = Columns {
   tenant        unless it is named on the command line
   owner         `default` if empty
   role          user, tenant_admin or global_admin; user if empty
+  admin_access  none, self or role; by the server's rules if empty
   scopes, features, networks   several are separated by blanks
   rate, quota   limits of its own, such as 10/s and 20/day
   description   for people
@@ -84,7 +86,7 @@ pub(super) struct ImportArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["name", "token_file", "description", "owner", "role", "expires_in", "scopes", "features", "allow_cidrs"]
+        conflicts_with_all = ["name", "token_file", "description", "owner", "role", "admin_access", "expires_in", "scopes", "features", "allow_cidrs"]
     )]
     csv: Option<PathBuf>,
     /// Import tokens although they look like hashes or base64: they are what clients send

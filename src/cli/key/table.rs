@@ -27,6 +27,7 @@ const COLUMNS: Columns = Columns {
         "name",
         "owner",
         "role",
+        "admin_access",
         "scopes",
         "features",
         "networks",

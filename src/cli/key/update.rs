@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use super::{KeyName, get};
+use super::{AdminAccessArg, KeyName, get};
 use crate::cli::Failure;
 use crate::cli::client::Client;
 use crate::cli::tenant::{EtagArg, change_list};
@@ -48,6 +48,9 @@ pub(super) struct UpdateArgs {
     /// How much it may ask, for example 20/day; empty for no quota of its own
     #[arg(long)]
     quota: Option<String>,
+    /// Whether it opens the admin API at all
+    #[arg(long, value_enum)]
+    admin_access: Option<AdminAccessArg>,
     #[command(flatten)]
     etag: EtagArg,
 }
@@ -99,6 +102,10 @@ fn change(key: &mut pb::Key, args: &UpdateArgs) -> Result<Vec<String>, Failure> 
     if let Some(quota) = &args.quota {
         key.quota.clone_from(quota);
         paths.push("quota".into());
+    }
+    if let Some(access) = args.admin_access {
+        key.set_admin_access(access.into());
+        paths.push("admin_access".into());
     }
     Ok(paths)
 }

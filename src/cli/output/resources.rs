@@ -89,8 +89,9 @@ impl Resource for pb::Tenant {
 impl Resource for pb::Key {
     const TYPE: &'static str = "keystile.admin.v1.Key";
     const MANY: &'static str = "keys";
-    const COLUMNS: &'static [&'static str] =
-        &["KEY", "NAME", "OWNER", "ROLE", "STATE", "TOKEN", "EXPIRES"];
+    const COLUMNS: &'static [&'static str] = &[
+        "KEY", "NAME", "OWNER", "ROLE", "ADMIN", "STATE", "TOKEN", "EXPIRES",
+    ];
 
     fn name(&self) -> &str {
         &self.name
@@ -102,6 +103,7 @@ impl Resource for pb::Key {
             self.display_name.clone(),
             self.owner.clone(),
             word(self.role().as_str_name(), "ROLE_"),
+            word(self.admin_access().as_str_name(), "ADMIN_ACCESS_"),
             word(self.state().as_str_name(), "KEY_STATE_"),
             format!("{}...", self.key_prefix),
             self.expire_time
@@ -131,6 +133,10 @@ impl Resource for pb::Key {
             ("description", self.description.clone()),
             ("owner", self.owner.clone()),
             ("role", word(self.role().as_str_name(), "ROLE_")),
+            (
+                "admin access",
+                word(self.admin_access().as_str_name(), "ADMIN_ACCESS_"),
+            ),
             ("kind", word(self.kind().as_str_name(), "KEY_KIND_")),
             ("state", word(self.state().as_str_name(), "KEY_STATE_")),
             ("scopes", self.scopes.join(", ")),

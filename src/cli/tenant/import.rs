@@ -49,6 +49,7 @@ const COLUMNS: Columns = Columns {
         "key_description",
         "key_owner",
         "key_role",
+        "key_admin_access",
         "key_scopes",
         "key_features",
         "key_networks",
@@ -64,6 +65,7 @@ const KEY: KeyColumns = KeyColumns {
     description: "key_description",
     owner: "key_owner",
     role: "key_role",
+    admin_access: "key_admin_access",
     scopes: "key_scopes",
     features: "key_features",
     networks: "key_networks",
@@ -85,6 +87,7 @@ const KEY: KeyColumns = KeyColumns {
   key_name         makes a first key of that name; without it and --key, none is made
   key_owner        `default` if empty
   key_role         user, tenant_admin or global_admin; user if empty
+  key_admin_access none, self or role; by the server's rules if empty
   key_scopes, key_features, key_networks   several are separated by blanks
   key_rate, key_quota   limits of the key's own
   key_description  for people

@@ -28,6 +28,7 @@ fn key(expires_at: Option<Duration>) -> Key {
         description: Description::parse("").unwrap(),
         owner: Owner::parse("alice").unwrap(),
         role: Role::User,
+        admin_access: AdminAccess::Role,
         kind: KeyKind::Live,
         status: KeyStatus::Active,
         scopes: BTreeSet::new(),
@@ -190,4 +191,23 @@ fn a_waiting_token_is_given_once_to_the_holder_of_the_one_before() {
     }
     let mut handed = rotated(Delivery::Handed);
     assert_eq!(handed.claim(1, at(HOUR)), Err(NoClaim::Nothing));
+}
+
+#[test]
+fn a_schedule_leaves_a_key_alone_whose_holder_could_not_claim_the_next_token() {
+    let schedule = Rotation {
+        every: HOUR,
+        grace: HOUR,
+    };
+    for (admin_access, is_due) in [
+        (AdminAccess::Role, true),
+        (AdminAccess::Itself, true),
+        (AdminAccess::None, false),
+    ] {
+        let key = Key {
+            admin_access,
+            ..key(None)
+        };
+        assert_eq!(key.is_due(&schedule, at(DAY)), is_due, "{admin_access:?}");
+    }
 }

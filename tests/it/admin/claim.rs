@@ -62,12 +62,15 @@ async fn made(server: &AdminServer, request: pb::CreateKeyRequest) -> (pb::Key, 
 }
 
 async fn recognise(server: &AdminServer, token: &str) {
-    let Proven { key, .. } = server.registry.prove(token).await.unwrap().unwrap();
+    let Proven {
+        key, generation, ..
+    } = server.registry.prove(token).await.unwrap().unwrap();
     let identity = Identity {
         role: key.role,
         credential: Credential::Key {
             tenant: key.tenant,
             key: key.id,
+            generation,
             owner: key.owner,
         },
     };

@@ -48,7 +48,7 @@ fn right_request(method: &str, key: &str) -> String {
         "BatchCreateTenants" => r#"{"requests": [{"tenantId": "acme"}]}"#.into(),
         "GetTenant" | "SuspendTenant" | "ResumeTenant" => r#"{"name": "tenants/platform"}"#.into(),
         "DeleteTenant" => r#"{"name": "tenants/platform", "etag": "ff-1"}"#.into(),
-        "ClaimKey" | "ListTenants" | "ListSidecars" | "ListBlocks" => "{}".into(),
+        "ClaimKey" | "RevokeSelf" | "ListTenants" | "ListSidecars" | "ListBlocks" => "{}".into(),
         "ClearBlocks" => r#"{"source": "192.0.2.1"}"#.into(),
         "UpdateTenant" => {
             r#"{"tenant": {"name": "tenants/platform", "displayName": "x"}, "updateMask": "*"}"#
@@ -212,7 +212,11 @@ async fn send(
 ) -> Result<(), Status> {
     let service = method.parent_service().full_name().to_owned();
     let path = format!("/{service}/{}", method.name());
-    let answer = server.raw(ROOT, &path, request.encode_to_vec()).await?;
+    let caller = match method.name() {
+        "RevokeSelf" => server.spare().await,
+        _ => ROOT,
+    };
+    let answer = server.raw(caller, &path, request.encode_to_vec()).await?;
     let answer = DynamicMessage::decode(method.output(), answer.as_slice()).unwrap();
     let Some(results) = answer.get_field_by_name("results") else {
         return Ok(());
@@ -357,6 +361,7 @@ async fn an_empty_request_is_refused_or_right_but_never_an_internal_error() {
                     "ListSidecars",
                     "ListBlocks",
                     "VerifyKey",
+                    "RevokeSelf",
                     "GetSystemConfig"
                 ]
                 .contains(&method.name()),

@@ -12,7 +12,7 @@ use crate::support::generous_rules;
 
 /// Expected outcomes, short enough for a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Allowed,
     Denied,
     Hidden,
@@ -20,11 +20,11 @@ enum Outcome {
 
 use Outcome::{Allowed, Denied, Hidden};
 
-type Row = (&'static str, [Outcome; 2], [Outcome; 2], [Outcome; 2]);
+pub(super) type Row = (&'static str, [Outcome; 2], [Outcome; 2], [Outcome; 2]);
 
 /// RPC; then for each role the outcome on its own tenant and on another. A key belongs to another owner.
 #[rustfmt::skip]
-const TABLE: &[Row] = &[
+pub(super) const TABLE: &[Row] = &[
     //                  user               tenant_admin       global_admin
     ("CreateTenant",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("BatchCreateTenants", [Denied, Denied], [Denied, Denied], [Allowed, Allowed]),
@@ -53,6 +53,8 @@ const TABLE: &[Row] = &[
     ("RenewAdmin",    [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
     ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
+    // By keys of other owners: each revokes what it was called with.
+    ("RevokeSelf",    [Allowed, Allowed], [Allowed, Allowed], [Allowed, Allowed]),
     ("RevokeAllKeys", [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAllOfOne", [Denied, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
@@ -220,7 +222,12 @@ fn status_of_unknown(answer: &pb::VerifyKeyResponse) -> Status {
     )
 }
 
-async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Result<(), Status> {
+pub(super) async fn call(
+    server: &AdminServer,
+    rpc: &str,
+    token: &str,
+    tenant: &str,
+) -> Result<(), Status> {
     let name = format!("tenants/{tenant}");
     let mut tenants = server.tenants(token);
     let mut keys = server.keys(token);
@@ -426,6 +433,10 @@ async fn call(server: &AdminServer, rpc: &str, token: &str, tenant: &str) -> Res
                 ..Default::default()
             };
             keys.revoke_key(request).await.map(drop)
+        }
+        "RevokeSelf" => {
+            let request = pb::RevokeSelfRequest::default();
+            keys.revoke_self(request).await.map(drop)
         }
         "ListSidecars" => {
             let request = pb::ListSidecarsRequest::default();

@@ -81,15 +81,15 @@ fn every_mistake_of_a_table_is_named_and_nothing_is_sent() {
         ),
         (
             "name,token,scope\n",
-            "error: keys.csv: column 3 has a name that is not known; did you mean scopes?\nhint: the first line names the columns, of tenant, name, owner, role, token, scopes, features, networks, description, expires_at, rate, quota\n",
+            "error: keys.csv: column 3 has a name that is not known; did you mean scopes?\nhint: the first line names the columns, of tenant, name, owner, role, admin_access, token, scopes, features, networks, description, expires_at, rate, quota\n",
         ),
         (
             "name,token,colour\n",
-            "error: keys.csv: column 3 has a name that is not known\nhint: the first line names the columns, of tenant, name, owner, role, token, scopes, features, networks, description, expires_at, rate, quota\n",
+            "error: keys.csv: column 3 has a name that is not known\nhint: the first line names the columns, of tenant, name, owner, role, admin_access, token, scopes, features, networks, description, expires_at, rate, quota\n",
         ),
         (
             "name\n",
-            "error: keys.csv: there is no column token\nhint: the first line names the columns, of tenant, name, owner, role, token, scopes, features, networks, description, expires_at, rate, quota\n",
+            "error: keys.csv: there is no column token\nhint: the first line names the columns, of tenant, name, owner, role, admin_access, token, scopes, features, networks, description, expires_at, rate, quota\n",
         ),
     ] {
         account.file("keys.csv", table);
