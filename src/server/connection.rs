@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use http_body::Body;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -163,8 +164,7 @@ pub(super) async fn serve<S, B>(
 ) where
     S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Unpin + Send + 'static,
-    B: Body + Unpin + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let bounds = place.bounds();
@@ -220,3 +220,6 @@ fn builder(bounds: &Bounds) -> auto::Builder<TokioExecutor> {
 /// A future that never fails; spelled out because `async` blocks cannot name theirs.
 pub(super) type Answering<B> =
     std::pin::Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
+
+#[cfg(test)]
+mod tests;

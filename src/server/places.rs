@@ -314,6 +314,17 @@ impl Place {
     pub(super) fn closed(&self, ending: Ending) {
         self.places.closed(ending);
     }
+
+    /// Why the listener has closed connections.
+    #[cfg(test)]
+    pub(super) fn closed_for(&self) -> Option<&'static str> {
+        let counted =
+            |reason: &&Reason| self.places.counts[**reason as usize].load(Ordering::Relaxed) > 0;
+        Reason::CLOSED
+            .iter()
+            .find(counted)
+            .map(|reason| reason.as_str())
+    }
 }
 
 impl Drop for Place {

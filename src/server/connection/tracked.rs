@@ -19,6 +19,10 @@ use crate::server::bounds::{BodyError, Bounds};
 /// What a request that has not come whole holds beside its body: its head, and what is known of its stream.
 const UNFINISHED_HEAD: usize = 8 << 10;
 
+/// Larger frames of an answer are cut into pieces; no answer to a Check is so large.
+const LARGE: usize = 4 << 10;
+const PIECE: usize = 16 << 10;
+
 /// One request, until its answer has been taken.
 #[derive(Debug)]
 struct Asking {
@@ -190,6 +194,8 @@ pub(super) struct Sent<B> {
     /// Since when it waits for the peer; none while it waits for us.
     waiting: Option<usize>,
     begun: bool,
+    /// What is left of a large frame.
+    rest: Bytes,
 }
 
 impl<B> Sent<B> {
@@ -202,6 +208,7 @@ impl<B> Sent<B> {
             asking,
             waiting,
             begun: false,
+            rest: Bytes::new(),
         }
     }
 
@@ -224,18 +231,39 @@ impl<B> Drop for Sent<B> {
     }
 }
 
-impl<B: Body + Unpin> Body for Sent<B> {
-    type Data = B::Data;
+impl<B> Sent<B> {
+    /// The next piece of a large frame. The next is asked for only when the peer has room for it, so that what it does not
+    /// take is known: the whole would be kept where nobody sees it.
+    fn cut(&mut self, mut data: Bytes) -> Bytes {
+        if data.len() > LARGE {
+            self.rest = data.split_off(PIECE.min(data.len() - 1));
+        }
+        data
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Sent<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(Frame::data(self.cut(rest)))));
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         self.begun = true;
         self.waits_for_peer(polled.is_ready());
-        polled
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let cut = frame.map_data(|data| self.cut(data));
+                Poll::Ready(Some(Ok(cut)))
+            }
+            other => other,
+        }
     }
 
     /// Not before it has been asked for more: while it is not over, what is sent of it is known to be untaken.
@@ -244,6 +272,9 @@ impl<B: Body + Unpin> Body for Sent<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.begun {
+            return SizeHint::default();
+        }
         self.inner.size_hint()
     }
 }
