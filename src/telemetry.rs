@@ -7,6 +7,7 @@
 mod foreign;
 pub mod log_queue;
 pub mod metrics;
+pub mod throttles;
 
 use std::error::Error;
 use std::fmt;

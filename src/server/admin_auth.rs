@@ -11,7 +11,7 @@ use crate::admin::caller::{
 };
 use crate::authorizer::Authorizer;
 use crate::cache::Found;
-use crate::clock::SteadyClock;
+use crate::clock::{Clock as _, SteadyClock};
 use crate::config::{ClientRole, ClientRoleConfig};
 use crate::domain::decision::DenyReason;
 use crate::domain::name::{KeyId, Owner, TenantId};
@@ -22,6 +22,7 @@ use crate::oidc::{self, Holder, Refusal};
 use crate::registry::{Registry, RegistryError};
 use crate::server::oidc::{NotFound, Oidc};
 use crate::server::parts::Parts;
+use crate::telemetry::Throttle;
 
 /// Recognises callers: keys by the same path that decides requests, certificates and JWTs by the configuration.
 struct Callers {
@@ -31,6 +32,8 @@ struct Callers {
     roles: Vec<CertificateRole>,
     /// Whose JWTs are accepted; none in strict mode.
     oidc: Option<Arc<Oidc>>,
+    /// In an outage every request, a stranger's too, meets the same.
+    outages: Throttle,
 }
 
 /// What the holder of a certificate may do.
@@ -47,10 +50,13 @@ impl Authenticate for Callers {
                 Ok(Ok(found)) => identity(&found),
                 Ok(Err(reason)) => Err(failure(reason)),
                 Err(outage) => {
-                    tracing::warn!(
-                        error = %crate::telemetry::chain(&outage),
-                        "cannot authenticate a caller"
-                    );
+                    if let Some(held_back) = self.outages.admit(SteadyClock.now()) {
+                        tracing::warn!(
+                            error = %crate::telemetry::chain(&outage),
+                            held_back,
+                            "cannot authenticate a caller"
+                        );
+                    }
                     Err(AuthFailure::Unavailable)
                 }
             }
@@ -105,8 +111,10 @@ impl Callers {
             Ok(_) => Err(AuthFailure::TenantSuspended),
             Err(RegistryError::NotFound { .. }) => Err(AuthFailure::Refused),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot recognise a caller of a tenant");
+                if let Some(held_back) = self.outages.admit(SteadyClock.now()) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, held_back, "cannot recognise a caller of a tenant");
+                }
                 Err(AuthFailure::Unavailable)
             }
         }
@@ -221,6 +229,7 @@ pub(super) fn router(
             .map(certificate_role)
             .collect::<Result<_, _>>()?,
         oidc,
+        outages: Throttle::default(),
     });
     let routes = admin::routes(
         parts.registry.clone(),

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SteadyClock};
 use crate::domain::block::Source;
 use crate::server::bounds::Bounds;
 use crate::server::budget::Budget;
@@ -193,7 +193,7 @@ impl Places {
 
     fn tell_refusal(&self, why: Reason) {
         self.count(why);
-        let Some(held_back) = self.told_refusal.admit(SystemClock.now()) else {
+        let Some(held_back) = self.told_refusal.admit(SteadyClock.now()) else {
             return;
         };
         let listener = self.bounds.listener;
@@ -230,7 +230,7 @@ impl Places {
     /// A connection could not be accepted, through no fault of its own.
     pub(super) fn accept_failed(&self, error: &std::io::Error) {
         self.accept_failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.told_failure.admit(SystemClock.now()) {
+        if let Some(held_back) = self.told_failure.admit(SteadyClock.now()) {
             let listener = self.bounds.listener;
             tracing::warn!(listener, %error, held_back, "cannot accept connections");
         }

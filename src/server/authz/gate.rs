@@ -13,7 +13,7 @@ use http::{
 };
 use opentelemetry::KeyValue;
 
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SteadyClock};
 use crate::ext_authz::service::CHECK_PATH;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::Metrics;
@@ -156,7 +156,7 @@ impl Gate {
     /// The answer to what is no call.
     pub(super) fn refuse<B>(&self, why: NotACall, request: &Request<B>) -> Response<Body> {
         self.0.counts[why as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.0.told.admit(SystemClock.now()) {
+        if let Some(held_back) = self.0.told.admit(SteadyClock.now()) {
             tracing::warn!(
                 reason = why.as_str(),
                 version = ?request.version(),

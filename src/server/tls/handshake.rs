@@ -14,9 +14,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{Clock as _, SteadyClock};
 use crate::domain::san::San;
 use crate::server::tls::client::NotAllowed;
 use crate::server::tls::{Tls, certificate};
+use crate::telemetry::throttles::Throttles;
 
 /// A client that is slower than this is not a client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,15 +62,23 @@ impl Outcome {
 
 /// How many ended how.
 #[derive(Debug, Default)]
-pub(super) struct Handshakes([AtomicU64; Outcome::ALL.len()]);
+pub(super) struct Handshakes {
+    counts: [AtomicU64; Outcome::ALL.len()],
+    told: Throttles,
+}
 
 impl Handshakes {
     fn count(&self, outcome: Outcome) {
-        self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether to say that a client was refused for this cause: a client may come back at once, for ever.
+    fn admit(&self, cause: &dyn Error) -> Option<u64> {
+        self.told.admit(&cause.to_string(), SteadyClock.now())
     }
 
     pub(super) fn read(&self, outcome: Outcome) -> u64 {
-        self.0[outcome as usize].load(Ordering::Relaxed)
+        self.counts[outcome as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -112,8 +122,14 @@ impl Tls {
         if matches!(outcome, Outcome::Failed) {
             // Probes and scanners: everybody who can reach the port can cause this.
             tracing::debug!(listener, ?peer, error = cause, "a handshake failed");
-        } else {
-            tracing::warn!(listener, ?peer, error = cause, "a client was refused");
+        } else if let Some(held_back) = self.handshakes.admit(cause) {
+            tracing::warn!(
+                listener,
+                ?peer,
+                error = cause,
+                held_back,
+                "a client was refused"
+            );
         }
     }
 }
