@@ -5,6 +5,7 @@
 
 mod change;
 mod key_limits;
+mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +14,16 @@ use prost::Message;
 use crate::clock::Timestamp;
 use crate::domain::access::KeyAccess;
 use crate::domain::key::{Delivery, Generation, Key, KeyKind, KeyStatus, LookupId};
-use crate::domain::limit::{Limits, Own, Quota, Rate};
+use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{
-    Description, DisplayName, Feature, InvalidName, KeyId, MetadataName, Owner, PlanName, Scope,
-    TenantId,
+    Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
 };
-use crate::domain::network::canonical;
 use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::{Tenant, TenantStatus};
 use crate::domain::version::Version;
 
 use key_limits::StoredKeyLimits;
+use reader::Reader;
 
 pub use change::{Done, decode_done, encode_change, encode_done};
 
@@ -178,80 +178,6 @@ struct StoredKey {
     /// The change that `version` is the order of; 0 in records of before there were ids.
     #[prost(fixed64, tag = "30")]
     change: u64,
-}
-
-/// Reads the fields of one record and names the one that is wrong.
-struct Reader(&'static str);
-
-impl Reader {
-    fn fail(&self, problem: impl Into<String>) -> DecodeError {
-        DecodeError {
-            what: self.0,
-            problem: problem.into(),
-        }
-    }
-
-    fn message<M: Message + Default>(&self, bytes: &[u8]) -> Result<M, DecodeError> {
-        M::decode(bytes).map_err(|error| self.fail(error.to_string()))
-    }
-
-    fn name<T>(
-        &self,
-        parse: fn(&str) -> Result<T, InvalidName>,
-        text: &str,
-    ) -> Result<T, DecodeError> {
-        parse(text).map_err(|error| self.fail(error.what))
-    }
-
-    fn names<T: Ord>(
-        &self,
-        parse: fn(&str) -> Result<T, InvalidName>,
-        texts: &[String],
-    ) -> Result<BTreeSet<T>, DecodeError> {
-        texts.iter().map(|text| self.name(parse, text)).collect()
-    }
-
-    fn features(
-        &self,
-        stored: Option<&StoredFeatures>,
-    ) -> Result<Option<BTreeSet<Feature>>, DecodeError> {
-        stored
-            .map(|features| self.names(Feature::parse, &features.names))
-            .transpose()
-    }
-
-    fn role(&self, number: u32) -> Result<Role, DecodeError> {
-        match number {
-            1 => Ok(Role::User),
-            2 => Ok(Role::TenantAdmin),
-            3 => Ok(Role::GlobalAdmin),
-            _ => Err(self.fail("role")),
-        }
-    }
-
-    fn networks(&self, texts: &[String]) -> Result<Vec<ipnet::IpNet>, DecodeError> {
-        texts
-            .iter()
-            .map(|text| text.parse().map_err(|_| self.fail("network")))
-            // As an earlier version let them in.
-            .map(|network| network.map(canonical))
-            .collect()
-    }
-
-    fn limits(&self, rate: &str, quota: &str) -> Result<Limits, DecodeError> {
-        Ok(Limits {
-            rate: optional(rate)
-                .map(|text| self.name(Rate::parse, text))
-                .transpose()?,
-            quota: optional(quota)
-                .map(|text| self.name(Quota::parse, text))
-                .transpose()?,
-        })
-    }
-
-    fn array<const N: usize>(&self, bytes: &[u8]) -> Result<[u8; N], DecodeError> {
-        bytes.try_into().map_err(|_| self.fail("digest"))
-    }
 }
 
 fn version(order: u64, change: u64) -> Version {
