@@ -19,6 +19,7 @@ mod limits;
 mod list;
 mod manual;
 mod output;
+mod preflight;
 mod progress;
 mod prompt;
 mod redis_acl;

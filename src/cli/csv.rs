@@ -115,7 +115,7 @@ pub(super) fn read<T>(
     if mistakes.is_empty() {
         Ok(all)
     } else {
-        Err(refuse(path, &mistakes))
+        Err(refuse(path, &mistakes, None))
     }
 }
 
@@ -174,7 +174,8 @@ fn without_empty_end(cells: &StringRecord) -> StringRecord {
         .collect()
 }
 
-fn refuse(path: &Path, mistakes: &[String]) -> Failure {
+/// A failure that tells every mistake.
+pub(super) fn refuse(path: &Path, mistakes: &[String], hint: Option<&str>) -> Failure {
     let (count, shown) = (mistakes.len(), path.display());
     let plural = if count == 1 { "" } else { "s" };
     let mut text = format!("{shown}: {count} mistake{plural}; nothing was sent");
@@ -184,6 +185,10 @@ fn refuse(path: &Path, mistakes: &[String]) -> Failure {
     }
     if count > SHOWN_MAX {
         text.push_str(&format!("\n  … and {} more", count - SHOWN_MAX));
+    }
+    if let Some(hint) = hint {
+        text.push_str("\nhint: ");
+        text.push_str(hint);
     }
     Failure::failed(anyhow!(text))
 }

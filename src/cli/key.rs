@@ -280,7 +280,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
             let now = SystemClock.now();
             if let Some(work) = args.table(form, now)? {
                 let client = client().await?.with_patience();
-                return table::run(&client, args, work, form, out).await;
+                return table::run(&client, args, work, now, form, out).await;
             }
             let made = create(&client().await?, args).await?;
             let plaintext = zeroize::Zeroizing::new(made.plaintext);
@@ -294,8 +294,9 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         }
         KeyCommand::Import(args) => {
             // Read first: a mistake in a file is found without a server.
-            let work = args.read(SystemClock.now())?;
-            import::run(&client().await?.with_patience(), work, form, out).await
+            let now = SystemClock.now();
+            let work = args.read(now)?;
+            import::run(&client().await?.with_patience(), work, now, form, out).await
         }
         KeyCommand::List { tenant, list } => {
             let client = client().await?;

@@ -20,7 +20,7 @@ pub const TOKEN_LEN_MIN: usize = 16;
 /// Longer texts are refused before they are read.
 pub const TOKEN_LEN_MAX: usize = 512;
 /// How much of the secret an operator may see: 4 characters of 43, which leaves 232 bits unknown.
-const HINT_LEN: usize = 4;
+pub(crate) const HINT_LEN: usize = 4;
 
 /// The words that our tokens begin with, without the underscore that follows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod manual;
 mod tables;
+mod verdicts;
 mod watch;
 pub(crate) mod world;
 
@@ -17,6 +18,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::admin::server::AdminServer;
+use crate::harness::write_secret;
 
 const KEY: &str = "platform-global_admin";
 
@@ -136,9 +138,9 @@ async fn the_key_comes_from_a_file_or_the_environment_and_is_never_printed() {
     let address = server.address.to_string();
     let done = tokio::task::spawn_blocking(move || {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("admin.key"), format!("{KEY}\n")).unwrap();
-        std::fs::write(dir.path().join("empty.key"), "\n").unwrap();
-        std::fs::write(dir.path().join("huge.key"), "x".repeat(1 << 20)).unwrap();
+        write_secret(&dir.path().join("admin.key"), &format!("{KEY}\n"));
+        write_secret(&dir.path().join("empty.key"), "\n");
+        write_secret(&dir.path().join("huge.key"), &"x".repeat(1 << 20));
         let with =
             |file: &str| format!("tenant list --addr {address} --api-key-file {file} -o name");
         assert_eq!(

@@ -71,7 +71,7 @@ keyring.signing: the environment variable KEYSTILE_NO_SUCH is not set, but `keyr
 authz.tls: there is no file /nonexistent/crt: put the certificate there, or correct the path
 authz.tls: there is no file /nonexistent/key: put the private key there, or correct the path
 authz.tls: /dev/null is a device or a pipe, but a PEM file with the certificates of the clients' CA is needed
-store.redis.password_file: /dev/null is empty or too long for a password
+store.redis.password_file: cannot read /dev/null: it is a device or a pipe
 store.redis.ca_file: cannot read /nonexistent/ca: No such file or directory (os error 2)
 7 mistakes in files that FILE names: correct the above and try again, or leave them out with --no-files
 ";

@@ -15,9 +15,9 @@ use crate::cli::csv::{self, Columns, Row, damage};
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tenant::name_of;
-use crate::cli::{Failure, prompt, request_id, tell_hint};
+use crate::cli::{Failure, preflight, prompt, request_id, tell_hint};
 use crate::clock::Timestamp;
-use crate::crypto::token::{PresentedToken, TokenPrefixes};
+use crate::crypto::token::{HINT_LEN, PresentedToken, TokenPrefixes};
 use crate::domain::name::TenantId;
 use crate::proto::admin as pb;
 use crate::proto::admin::import_key_result::Result as Outcome;
@@ -65,7 +65,8 @@ key for everybody who has seen a dump. Tokens that look so are refused unless --
 The cells of a table are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (a number
 such as 1.2E+31, ####, #REF!) is refused; a ' before = + - @, as in files of ours, is left out.
 The whole table is checked before anything is sent. Doing it again is safe: a token that is there already is
-reported and left as it is.
+reported and left as it is. Of each token that does not work (it belongs to a revoked or expired key, or to another
+owner or tenant) it is said why, by its line, and the command ends with 1; -o json has a verdict for each row.
 
 Examples:
   keystile key import acme --name legacy --token-file old.txt
@@ -100,18 +101,18 @@ pub(super) struct ImportArgs {
 pub(super) struct Work {
     parent: String,
     rows: Vec<(u64, pb::ImportKeyRequest)>,
-    table: bool,
+    table: Option<PathBuf>,
 }
 
 impl ImportArgs {
     pub(super) fn read(&self, now: Timestamp) -> Result<Work, Failure> {
         let parent = name_of(self.tenant.as_deref().unwrap_or("-"));
-        let (Some(path), table) = (&self.csv, true) else {
+        let Some(path) = &self.csv else {
             let request = self.one()?;
             return Ok(Work {
                 parent,
                 rows: vec![(1, request)],
-                table: false,
+                table: None,
             });
         };
         let mut seen = HashMap::new();
@@ -128,7 +129,7 @@ impl ImportArgs {
         Ok(Work {
             parent,
             rows,
-            table,
+            table: Some(path.clone()),
         })
     }
 
@@ -174,6 +175,20 @@ impl ImportArgs {
             }
             None => name_of(&row.text("tenant", "", |text| rule(TenantId::parse(text)))),
         }
+    }
+}
+
+impl Work {
+    fn wanted(&self) -> Vec<preflight::Wanted<'_>> {
+        let rows = self.rows.iter();
+        let rows = rows.filter_map(|(line, request)| Some((line, request, request.key.as_ref()?)));
+        rows.map(|(line, request, key)| preflight::Wanted {
+            line: *line,
+            tenant: preflight::tenant_of(&request.parent, &self.parent),
+            key,
+            hint: request.token.get(..HINT_LEN),
+        })
+        .collect()
     }
 }
 
@@ -224,16 +239,22 @@ struct Tally {
     imported: Vec<pb::Key>,
     existing: Vec<u64>,
     refused: Refused,
+    /// Of each row whether its token works.
+    verdicts: Vec<(u64, pb::ImportVerdict)>,
 }
 
 pub(super) async fn run(
     client: &Client,
     work: Work,
+    now: Timestamp,
     form: Form,
     out: &mut Out,
 ) -> Result<(), Failure> {
+    if let Some(table) = &work.table {
+        preflight::check(client, table, &work.wanted(), now).await?;
+    }
     let mut tally = Tally::default();
-    let progress = (work.table).then(|| Progress::new("imported", work.rows.len()));
+    let progress = (work.table.as_ref()).map(|_| Progress::new("imported", work.rows.len()));
     let size = |(_, request): &(u64, pb::ImportKeyRequest)| request.encoded_len();
     let send = async |rows: &[(u64, pb::ImportKeyRequest)]| {
         let results = send(client, &work.parent, rows).await?;
@@ -248,7 +269,7 @@ pub(super) async fn run(
         Ok(())
     };
     batches::each(&work.rows, size, progress, send, keep).await?;
-    if work.table {
+    if work.table.is_some() {
         tell(&tally, form, out)
     } else {
         tell_one(&tally, form, out)
@@ -271,6 +292,7 @@ async fn send(
 impl Tally {
     fn add(&mut self, line: u64, result: pb::ImportKeyResult) {
         let verdict = result.verdict();
+        self.verdicts.push((line, verdict));
         match result.result {
             Some(Outcome::Key(key)) => self.imported.push(key),
             Some(Outcome::Error(_)) if verdict == pb::ImportVerdict::SameKeyActive => {
@@ -292,11 +314,19 @@ fn tell_one(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
+/// `IMPORT_VERDICT_SAME_KEY_ACTIVE` is `same_key_active`.
+fn word(verdict: pb::ImportVerdict) -> String {
+    let name = verdict.as_str_name();
+    let name = name.strip_prefix("IMPORT_VERDICT_").unwrap_or(name);
+    name.to_ascii_lowercase()
+}
+
 fn tell(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
     let Tally {
         imported,
         existing,
         refused,
+        verdicts,
     } = tally;
     match form {
         Form::Table => {
@@ -310,7 +340,14 @@ fn tell(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
             .try_for_each(|key| out.line(printable(&key.name)))?,
         Form::Json | Form::Yaml => {
             let keys: Result<Vec<_>, _> = imported.iter().map(output::json_of).collect();
-            let all = json!({"keys": keys?, "existing_lines": existing, "refused": refused.json()});
+            let rows = verdicts.iter();
+            let rows = rows.map(|(line, verdict)| json!({"line": line, "verdict": word(*verdict)}));
+            let all = json!({
+                "keys": keys?,
+                "existing_lines": existing,
+                "refused": refused.json(),
+                "rows": rows.collect::<Vec<_>>(),
+            });
             output::document(out, form, &all)?;
         }
     }

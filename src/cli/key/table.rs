@@ -1,6 +1,7 @@
 //! `keystile key create --csv`: many new keys of one table, of one tenant or of many.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use prost::Message as _;
@@ -15,7 +16,7 @@ use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tenant::name_of;
 use crate::cli::tokens::TokensFile;
-use crate::cli::{Failure, request_id};
+use crate::cli::{Failure, preflight, request_id};
 use crate::clock::Timestamp;
 use crate::domain::name::TenantId;
 use crate::proto::admin as pb;
@@ -41,6 +42,7 @@ const COLUMNS: Columns = Columns {
 
 /// What to make, each with its line.
 pub(super) struct Work {
+    table: PathBuf,
     parent: String,
     rows: Vec<(u64, pb::CreateKeyRequest)>,
 }
@@ -67,7 +69,12 @@ impl CreateArgs {
             ));
         }
         let parent = name_of(self.tenant.as_deref().unwrap_or("-"));
-        Ok(Some(Work { parent, rows }))
+        let table = path.clone();
+        Ok(Some(Work {
+            table,
+            parent,
+            rows,
+        }))
     }
 
     fn row(&self, row: &mut Row<'_>, now: Timestamp) -> pb::CreateKeyRequest {
@@ -98,6 +105,20 @@ impl CreateArgs {
     }
 }
 
+impl Work {
+    fn wanted(&self) -> Vec<preflight::Wanted<'_>> {
+        let rows = self.rows.iter();
+        let rows = rows.filter_map(|(line, request)| Some((line, request, request.key.as_ref()?)));
+        rows.map(|(line, request, key)| preflight::Wanted {
+            line: *line,
+            tenant: preflight::tenant_of(&request.parent, &self.parent),
+            key,
+            hint: None,
+        })
+        .collect()
+    }
+}
+
 #[derive(Default)]
 struct Tally {
     file: Option<TokensFile>,
@@ -109,9 +130,11 @@ pub(super) async fn run(
     client: &Client,
     args: &CreateArgs,
     work: Work,
+    now: Timestamp,
     form: Form,
     out: &mut Out,
 ) -> Result<(), Failure> {
+    preflight::check(client, &work.table, &work.wanted(), now).await?;
     let file = args.tokens_file.as_deref().map(TokensFile::make);
     let mut tally = Tally {
         file: file.transpose()?,

@@ -18,7 +18,7 @@ use crate::cli::csv::{self, Columns, Row};
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tokens::TokensFile;
-use crate::cli::{Failure, request_id, tell_hint};
+use crate::cli::{Failure, preflight, request_id, tell_hint};
 use crate::clock::Timestamp;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, MetadataName, PlanName, TenantId};
@@ -227,6 +227,15 @@ pub(super) async fn run(
     form: Form,
     out: &mut Out,
 ) -> Result<(), Failure> {
+    let keys = rows.iter().filter_map(|row| {
+        Some(preflight::Wanted {
+            line: row.line,
+            tenant: &row.tenant.tenant_id,
+            key: row.key.as_ref()?.key.as_ref()?,
+            hint: None,
+        })
+    });
+    preflight::check_expiry(client, &args.csv, &keys.collect::<Vec<_>>(), now).await?;
     let file = args.tokens_file.as_deref().map(TokensFile::make);
     let mut tally = Tally {
         file: file.transpose()?,

@@ -137,14 +137,16 @@ fn days_are_counted_to_the_millisecond() {
         (
             usual,
             at(DAY_MS - 1),
-            Some("is 86399.999 s from now; must be at least 1 day and at most 365 days from now"),
+            Some(
+                "is 23h 59m 59s 999ms from now; must be at least 1 day and at most 365 days from now",
+            ),
         ),
         (usual, at(365 * DAY_MS), None),
         (
             usual,
             at(365 * DAY_MS + 1),
             Some(
-                "is 365 days and 0.001 s from now; must be at least 1 day and at most 365 days from now",
+                "is 365 days and 1ms from now; must be at least 1 day and at most 365 days from now",
             ),
         ),
         (

@@ -62,7 +62,7 @@ fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, ConnectErro
         error,
     };
     file_access::read(path, readers, FILE_LEN_MAX).map_err(|refusal| match refusal {
-        Refusal::Missing => unreadable(io::ErrorKind::NotFound.into()),
+        Refusal::Missing => unreadable(nix::errno::Errno::ENOENT.into()),
         Refusal::Unreadable(error) => unreadable(error),
         Refusal::NotAFile { kind } => unreadable(io::Error::other(format!("it is {kind}"))),
         Refusal::TooLarge => unreadable(io::Error::other("it is too large")),

@@ -105,7 +105,7 @@ fn something_else_on_that_port_is_told_from_a_server_that_hangs() {
         &ended,
         &silent,
         1,
-        "error: {} did not answer within 0.5 s\nhint: look at its log, or give it longer with --timeout",
+        "error: {} did not answer within 500ms\nhint: look at its log, or give it longer with --timeout",
     );
 }
 

@@ -70,7 +70,7 @@ impl Account {
     }
 
     pub(crate) fn file(&self, name: &str, text: &str) {
-        std::fs::write(self.dir().join(name), text).unwrap();
+        crate::harness::write_secret(&self.dir().join(name), text);
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
