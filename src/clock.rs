@@ -124,10 +124,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's clock for what decides: it never goes back while the process runs. Set back by somebody, it goes on
-/// from where it was, so that no age grows younger and nothing that has expired comes to life again.
+/// The machine's clock for what decides: it never goes back while the process runs.
 ///
-/// All of a process are one. What is written down for others (when something was made, when a token ends) is the
+/// Set back by somebody, it goes on from where it was, so that no age grows younger and nothing that has expired comes
+/// to life again. All of a process are one. What is written down for others (when something was made, when a token ends) is the
 /// business of [`SystemClock`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SteadyClock;

@@ -132,7 +132,7 @@ impl RedisStore {
             .link
             .guard()
             .seen_store_id()
-            .or(kept.clone())
+            .or_else(|| kept.clone())
             .unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
         let args = [FORMAT.to_string(), keyring.to_owned(), store_id];
         let args = args.each_ref().map(String::as_bytes);

@@ -126,7 +126,7 @@ impl RedisStore {
                     );
                 }
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "failed to write a heartbeat")
+                    tracing::debug!(error = %chain(&error), "failed to write a heartbeat");
                 }
             }
         }
