@@ -33,6 +33,7 @@ use keystile::cache::{self, Cache};
 use keystile::clock::{Clock as _, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::crypto::token::TokenPrefixes;
+use keystile::domain::block::Presenter;
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, Owner, TenantId};
 use keystile::domain::role::Role;
@@ -181,7 +182,7 @@ struct Made {
 struct Anybody;
 
 impl Authenticate for Anybody {
-    fn authenticate<'a>(&'a self, _: &'a [u8]) -> AuthFuture<'a> {
+    fn authenticate<'a>(&'a self, _: &'a [u8], _: Presenter) -> AuthFuture<'a> {
         let identity = Identity {
             role: Role::GlobalAdmin,
             credential: Credential::Certificate {
@@ -332,7 +333,7 @@ impl Sidecar {
 
 async fn works(authorizer: &Authorizer, token: &str) -> bool {
     authorizer
-        .authenticate(token.as_bytes())
+        .authenticate(token.as_bytes(), Presenter::Recognised(None))
         .await
         .unwrap()
         .is_ok()

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use keystile::clock::{Clock as _, SystemClock};
 use keystile::config::Config;
 use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::domain::block::Presenter;
 use keystile::server::parts::Parts;
 use keystile::store::redb::EmbeddedStore;
 use prost::Message;
@@ -37,7 +38,10 @@ pub(crate) async fn loaded(
     let parts = Parts::assemble(&config, store, data, None).await.unwrap();
     let tokens = fill::fill(&parts.registry, tenants, KEYS_EACH).await;
     for token in &tokens {
-        let found = parts.authorizer.authenticate(token.as_bytes()).await;
+        let found = parts
+            .authorizer
+            .authenticate(token.as_bytes(), Presenter::Recognised(None))
+            .await;
         assert!(found.unwrap().is_ok(), "every key is valid");
     }
     (config, parts, tokens)

@@ -4,6 +4,7 @@
 //! given up for another. Counting is this process's own. Blocks are shared where the store is: see [`share`].
 #![warn(missing_docs)]
 
+pub mod guesses;
 mod share;
 
 use std::collections::HashMap;

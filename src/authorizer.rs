@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod explain;
+mod guess;
 mod limits;
 pub mod policy;
 
@@ -11,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::abuse::Blocks;
+use crate::abuse::guesses::Guesses;
 use crate::cache::{Cache, CachedKey, Found, LoadError};
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::digest::{LookupKey, TokenDigest};
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
 use crate::domain::block::Source;
 use crate::domain::decision::{Denial, DenyReason, Keyless, Subject};
-use crate::domain::limit::LimitState;
+use crate::domain::limit::{LimitState, Rate};
 use crate::domain::name::KeyId;
 use crate::domain::request::{AccessRequest, Charge, Credential, Mode, Proven};
 use crate::limiter::{Limiter, LimiterDown};
@@ -93,6 +95,9 @@ pub struct Authorizer {
     blocks: Option<Arc<Blocks>>,
     /// Who counts against limits; none where nothing is limited.
     limiter: Option<Arc<Limiter>>,
+    /// How often strangers may be wrong where nobody is blocked; none where they may always.
+    guesses: Option<Guesses>,
+    rehearsals: Guesses,
 }
 
 impl Authorizer {
@@ -112,6 +117,8 @@ impl Authorizer {
             store_timeout,
             blocks: None,
             limiter: None,
+            guesses: None,
+            rehearsals: guess::rehearsals(),
         }
     }
 
@@ -127,6 +134,15 @@ impl Authorizer {
     pub fn with_limiter(self, limiter: Arc<Limiter>) -> Self {
         Self {
             limiter: Some(limiter),
+            ..self
+        }
+    }
+
+    /// The same, with a bound on what strangers may guess of the admin API's keys. Where failures are counted, blocks are
+    /// that bound.
+    pub fn with_guesses(self, rate: Rate) -> Self {
+        Self {
+            guesses: Some(Guesses::new(rate)),
             ..self
         }
     }
@@ -151,7 +167,7 @@ impl Authorizer {
         &self.cache
     }
 
-    /// Decides one request, and counts it against its caller if it has no valid key.
+    /// Decides one request, and counts it against its caller if it has no valid key and is not only looked at.
     pub async fn authorize(&self, request: &AccessRequest<'_>) -> Result<Decision, Outage> {
         let now = self.clock.now();
         let decision = self.decide(request, now).await?;
@@ -159,6 +175,7 @@ impl Authorizer {
             && denial.reason == DenyReason::InvalidApiKey
             // What another hop has proven is no guess.
             && matches!(request.credential, Credential::One(_))
+            && request.charge != Charge::Look
             && let Some((blocks, caller)) = self.blocks.as_ref().zip(request.caller)
         {
             blocks.failed(caller, now);
@@ -209,28 +226,6 @@ impl Authorizer {
                 ..denial
             })),
         }
-    }
-
-    /// Whether a token may use the admin API: decided as for a route that demands nothing.
-    pub async fn authenticate(&self, token: &[u8]) -> Result<Result<Found, DenyReason>, Outage> {
-        let request = AccessRequest {
-            rule: Default::default(),
-            credential: Credential::One(token),
-            shadow: None,
-            ambiguity: None,
-            source: None,
-            caller: None,
-            time_left: None,
-            charge: Charge::Nothing,
-            proven: None,
-        };
-        Ok(match self.authorize(&request).await? {
-            Decision::Allow(allowed) => match allowed.grant {
-                Grant::Key(found) => Ok(found),
-                Grant::Keyless(_) => Err(DenyReason::MissingApiKey),
-            },
-            Decision::Deny(denial) => Err(denial.reason),
-        })
     }
 
     /// The key that another hop of ours has proven, as it is now; none if there is no such key any more.
@@ -285,10 +280,7 @@ impl Authorizer {
         if blocks.known_keys_pass() && digest.is_some_and(is_known) {
             return None;
         }
-        Some(Denial {
-            retry_after: Some(wait),
-            ..Denial::because(DenyReason::TemporarilyBlocked)
-        })
+        Some(guess::blocked_for(wait))
     }
 }
 

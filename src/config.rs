@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::governance::KeyRules;
-use crate::domain::limit::Limits;
+use crate::domain::limit::{Limits, Rate};
 use crate::domain::plan::Rotation;
 use crate::domain::role::AdminAccess;
 use crate::domain::san::SanPattern;
@@ -299,6 +299,8 @@ pub struct AdminConfig {
     pub max_connections: usize,
     /// After which a connection on which nothing is asked is closed.
     pub idle_timeout: Duration,
+    /// How many wrong credentials an address may send where `abuse` does not block it.
+    pub guesses: Option<Rate>,
     /// The first that names a client decides.
     pub client_roles: Vec<ClientRoleConfig>,
     /// `None`: no JWT is accepted.

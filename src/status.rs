@@ -10,6 +10,7 @@
 //! | an expired key | UNAUTHENTICATED | `API_KEY_EXPIRED` |
 //! | a JWT that is not valid, where JWTs are accepted | UNAUTHENTICATED | `INVALID_JWT` |
 //! | an expired JWT | UNAUTHENTICATED | `JWT_EXPIRED` |
+//! | too many wrong credentials came from there | RESOURCE_EXHAUSTED | `TEMPORARILY_BLOCKED`, with `RetryInfo` |
 //! | more than one credential | INVALID_ARGUMENT | `AMBIGUOUS_REQUEST` |
 //! | the caller's tenant is suspended | PERMISSION_DENIED | `TENANT_SUSPENDED` |
 //! | the role does not allow it | PERMISSION_DENIED | `PERMISSION_DENIED` |
@@ -71,6 +72,8 @@ pub enum Reason {
     InvalidJwt,
     /// The JWT is past its expiry.
     JwtExpired,
+    /// Too many wrong credentials came from there.
+    TemporarilyBlocked,
     /// More than one credential.
     AmbiguousRequest,
     /// The caller's tenant is suspended.
@@ -144,6 +147,7 @@ impl Reason {
             Self::ApiKeyExpired => ("API_KEY_EXPIRED", Code::Unauthenticated),
             Self::InvalidJwt => ("INVALID_JWT", Code::Unauthenticated),
             Self::JwtExpired => ("JWT_EXPIRED", Code::Unauthenticated),
+            Self::TemporarilyBlocked => ("TEMPORARILY_BLOCKED", Code::ResourceExhausted),
             Self::AmbiguousRequest => ("AMBIGUOUS_REQUEST", Code::InvalidArgument),
             Self::TenantSuspended => ("TENANT_SUSPENDED", Code::PermissionDenied),
             Self::PermissionDenied => ("PERMISSION_DENIED", Code::PermissionDenied),
@@ -226,6 +230,18 @@ pub fn invalid(mut violations: Vec<FieldViolation>) -> Status {
 pub fn not_found(what: &'static str) -> Status {
     tenant_or_key(what, Reason::TenantNotFound, Reason::KeyNotFound)
         .status(format!("{what} not found"))
+}
+
+/// Nobody is asked about credentials from there for so long. In whole seconds: it is an estimate.
+pub fn temporarily_blocked(wait: Duration) -> Status {
+    let seconds = Duration::from_secs_f64(wait.as_secs_f64().ceil().max(1.0));
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(seconds));
+    let message = format!(
+        "too many wrong credentials came from this address: try again in {} s",
+        seconds.as_secs()
+    );
+    Reason::TemporarilyBlocked.with(message, details, HashMap::new())
 }
 
 /// The etag is not the current one.

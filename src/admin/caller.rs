@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+use crate::domain::block::{Presenter, Source};
 use crate::domain::change::Actor;
 use crate::domain::key::Key;
 use crate::domain::name::{Issuer, KeyId, Owner, Scope, Subject, TenantId};
@@ -64,6 +66,17 @@ pub enum Credential {
 #[derive(Clone, Debug, Default)]
 pub struct ClientNames(pub Arc<[San]>);
 
+/// Where a request's connection comes from, attached to each: none for a Unix socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer(pub Option<Source>);
+
+impl Peer {
+    /// Where a call came from.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().copied().unwrap_or_default()
+    }
+}
+
 /// Why nobody was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthFailure {
@@ -73,6 +86,8 @@ pub enum AuthFailure {
     Expired,
     /// Right, and its tenant is suspended.
     TenantSuspended,
+    /// Too many credentials from there were wrong; how long none is looked at.
+    Blocked(Duration),
     /// We could not find out.
     Unavailable,
 }
@@ -100,8 +115,20 @@ pub type AuthFuture<'a, E = AuthFailure> =
 
 /// Recognises callers by what they show.
 pub trait Authenticate: Send + Sync + 'static {
-    /// Who holds the key with this token. The token is a secret: it must not be logged.
-    fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a>;
+    /// Who holds the key with this token, which is counted against whoever shows it if it is wrong. The token is a secret:
+    /// it must not be logged.
+    fn authenticate<'a>(&'a self, token: &'a [u8], presenter: Presenter) -> AuthFuture<'a>;
+
+    /// Whether whoever shows credentials is refused for a while, because too many were wrong.
+    fn check_blocked(&self, presenter: Presenter) -> Result<(), AuthFailure> {
+        let _ = presenter;
+        Ok(())
+    }
+
+    /// Counts a wrong credential that was found to be so elsewhere.
+    fn presented_wrong(&self, presenter: Presenter) {
+        let _ = presenter;
+    }
 
     /// Who the holder of a certificate with these names is.
     fn recognise<'a>(&'a self, names: &'a [San]) -> AuthFuture<'a> {
@@ -128,8 +155,10 @@ pub async fn identify<T>(
     if let Some(Identified(identity)) = request.extensions().get() {
         return Ok(identity.clone());
     }
-    if let Some(token) = credential(request.metadata())? {
-        return bearer_of(auth, token).await;
+    let stranger = Presenter::Stranger(Peer::of(request).0);
+    let token = credential(request.metadata()).inspect_err(|_| auth.presented_wrong(stranger))?;
+    if let Some(token) = token {
+        return bearer_of(auth, token, stranger).await;
     }
     match request.extensions().get::<ClientNames>() {
         Some(ClientNames(names)) if !names.is_empty() => {
@@ -141,20 +170,28 @@ pub async fn identify<T>(
     }
 }
 
-async fn bearer_of(auth: &dyn Authenticate, token: &[u8]) -> Result<Identity, Status> {
+async fn bearer_of(
+    auth: &dyn Authenticate,
+    token: &[u8],
+    stranger: Presenter,
+) -> Result<Identity, Status> {
     let Some(verifying) = auth.jwt(token) else {
-        return auth.authenticate(token).await.map_err(refused);
+        return auth.authenticate(token, stranger).await.map_err(refused);
     };
     match verifying.await {
         Ok(identity) => Ok(identity),
         // The token of another system may look like a JWT and be a key of ours all the same: it was imported.
         Err(failure) => {
-            let key = auth.authenticate(token).await;
-            key.map_err(|_| jwt_refused(failure))
+            let key = auth.authenticate(token, stranger).await;
+            key.map_err(|why| match why {
+                AuthFailure::Blocked(_) => refused(why),
+                _ => jwt_refused(failure),
+            })
         }
     }
 }
 
+/// What whoever showed a key that is not accepted hears.
 pub(super) fn refused(failure: AuthFailure) -> Status {
     match failure {
         AuthFailure::Refused => Reason::InvalidApiKey.status("the API key is not valid"),
@@ -162,6 +199,7 @@ pub(super) fn refused(failure: AuthFailure) -> Status {
         AuthFailure::TenantSuspended => {
             Reason::TenantSuspended.status("the tenant of the API key is suspended")
         }
+        AuthFailure::Blocked(wait) => status::temporarily_blocked(wait),
         AuthFailure::Unavailable => {
             Reason::AuthorizationUnavailable.status(
                 "cannot check the API key now: the key store does not answer, or is without its data; the log of the control plane says which",
@@ -193,6 +231,7 @@ fn jwt_refused(failure: JwtFailure) -> Status {
 
 fn certificate_refused(failure: AuthFailure) -> Status {
     match failure {
+        AuthFailure::Blocked(wait) => status::temporarily_blocked(wait),
         AuthFailure::Refused | AuthFailure::Expired => Reason::MissingApiKey.status(
             "an API key is needed: `admin.client_roles` gives the client certificate no role",
         ),

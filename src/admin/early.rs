@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::metadata::MetadataMap;
 
-use crate::admin::caller::{Authenticate, ClientNames, Identified, identify};
+use crate::admin::caller::{Authenticate, ClientNames, Identified, Peer, identify};
 use crate::proto::FILE_DESCRIPTOR_SET;
 
 /// What recognises callers, and of which methods: none is open to strangers.
@@ -63,6 +63,9 @@ pub(super) async fn identified(
     *head.metadata_mut() = MetadataMap::from_headers(request.headers().clone());
     if let Some(names) = request.extensions().get::<ClientNames>() {
         head.extensions_mut().insert(names.clone());
+    }
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        head.extensions_mut().insert(*peer);
     }
     match identify(callers.auth.as_ref(), &head).await {
         Ok(identity) => {

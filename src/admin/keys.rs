@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::admin::access::Deed;
-use crate::admin::caller::{Credential, Identity, Permission, credential, require};
+use crate::admin::caller::{Credential, Identity, Peer, Permission, credential, require};
 use crate::admin::convert::{KeyChange, expect_etag, explain_key, key_name, key_to_proto};
 use crate::admin::grant::{self, Means};
 use crate::domain::key::Key;
@@ -185,7 +185,7 @@ impl KeyService for Keys {
         request: Request<pb::VerifyKeyRequest>,
     ) -> Answer<pb::VerifyKeyResponse> {
         let caller = self.0.caller(&request).await?;
-        self.verify(&caller, request.get_ref())
+        self.verify(&caller, Peer::of(&request), request.get_ref())
             .await
             .map(Response::new)
     }

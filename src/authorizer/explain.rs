@@ -38,8 +38,8 @@ impl Checked {
 impl Authorizer {
     /// Holds a request against every rule that can be reached.
     pub async fn explain(&self, request: &AccessRequest<'_>) -> Result<Vec<Checked>, Outage> {
-        let mut rules = Vec::new();
-        let Some(token) = before_key(request, &mut rules) else {
+        let (mut rules, token) = before_key(request);
+        let Some(token) = token else {
             return Ok(rules);
         };
         let now = self.clock.now();
@@ -64,7 +64,13 @@ impl Authorizer {
 }
 
 /// The rules before the key is looked up; the token, if they let it come to that.
-fn before_key<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Option<&'a [u8]> {
+pub(super) fn before_key<'a>(request: &AccessRequest<'a>) -> (Vec<Checked>, Option<&'a [u8]>) {
+    let mut rules = Vec::new();
+    let token = token_to_prove(request, &mut rules);
+    (rules, token)
+}
+
+fn token_to_prove<'a>(request: &AccessRequest<'a>, rules: &mut Vec<Checked>) -> Option<&'a [u8]> {
     let ambiguous = Some(DenyReason::AmbiguousRequest);
     if let Some(why) = request.ambiguity {
         rules.push(Checked::new(Criterion::Request, ambiguous, why));
@@ -128,6 +134,7 @@ fn detail(check: &PolicyCheck<'_>, key: &KeyFacts<'_>, request: &AccessRequest<'
         | Criterion::Route
         | Criterion::Mode
         | Criterion::Credential
+        | Criterion::Source
         | Criterion::Limit => check.name.unwrap_or_default().to_owned(),
     }
 }

@@ -39,6 +39,8 @@ pub enum Criterion {
     Mode,
     /// It carries one credential.
     Credential,
+    /// It comes from nowhere that has sent too many wrong keys.
+    Source,
     /// The credential is a key's token, and the key is not revoked.
     Key,
     /// The key's tenant is active.
@@ -63,6 +65,7 @@ impl Criterion {
             Self::Route => "route",
             Self::Mode => "mode",
             Self::Credential => "credential",
+            Self::Source => "source",
             Self::Key => "key",
             Self::Tenant => "tenant",
             Self::Expiry => "expiry",

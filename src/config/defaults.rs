@@ -113,6 +113,7 @@ impl Default for RawAdmin {
             max_connections: 512,
             idle_timeout: seconds(300),
             strict_api_key_mode: true,
+            guesses: known("1/s burst 100"),
             client_roles: Vec::new(),
             oidc: None,
         }

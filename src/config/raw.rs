@@ -12,7 +12,7 @@ use serde_json::json;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
-    CookieName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName, SanText,
+    CookieName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName, RateText, SanText,
     SocketMode, TenantName, TokenPrefix, VariableName,
 };
 use super::{
@@ -196,6 +196,9 @@ section! {
         /// Whether a caller's credential must be an API key of ours, or a client certificate of `client_roles`: session
         /// tokens and JWTs are refused. With `false`, a JWT that `oidc` accepts will do as well.
         pub strict_api_key_mode: bool,
+        /// How many wrong credentials one address (of IPv6 a /64) may send; beyond it is refused (429) without a look at
+        /// them, but for keys that are in memory. A proxy in front is one address. With `abuse`, blocks are the bound instead.
+        pub guesses: RateText,
         /// What the holder of a client certificate may do when it sends no API key. The first entry that names
         /// one of the certificate's names decides. Needs `tls.client_ca_file`.
         #[schemars(length(max = 1024))]

@@ -101,6 +101,7 @@ fn what_is_not_written_has_the_documented_default() {
             insecure: false,
             max_connections: 512,
             idle_timeout: Duration::from_secs(300),
+            guesses: Rate::parse("1/s burst 100").ok(),
             client_roles: Vec::new(),
             oidc: None,
         }),

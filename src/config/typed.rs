@@ -149,6 +149,7 @@ fn admin(raw: RawAdmin) -> AdminConfig {
         insecure: raw.insecure,
         max_connections: raw.max_connections,
         idle_timeout: raw.idle_timeout.0,
+        guesses: raw.guesses.to_rate(),
         client_roles: raw.client_roles.iter().filter_map(client_role).collect(),
         oidc: raw.oidc.as_ref().and_then(oidc::config),
     }

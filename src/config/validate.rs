@@ -9,6 +9,7 @@ use super::mistake::Mistake;
 use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
 use super::text::FilePath;
 use super::{abuse, oidc, redis, route, tls};
+use crate::domain::limit::Rate;
 
 pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -29,6 +30,10 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
         abuse::check(section, &mut mistakes);
     }
     if let Some(admin) = &raw.admin {
+        if admin.guesses.to_rate().is_some_and(Rate::is_shadow) {
+            let message = "has no `shadow`: whoever guesses is refused";
+            mistakes.push(Mistake::new("admin.guesses", message));
+        }
         oidc::check(admin, &mut mistakes);
     }
     check_cache(raw, &mut mistakes);

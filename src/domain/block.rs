@@ -74,6 +74,24 @@ impl fmt::Debug for Source {
     }
 }
 
+/// Who shows a credential that may be a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presenter {
+    /// Nobody knows who it is; it comes from here, if from an address.
+    Stranger(Option<Source>),
+    /// Somebody who has been recognised, and asks about another's.
+    Recognised(Option<Source>),
+}
+
+impl Presenter {
+    /// Whom a failure is counted against.
+    pub fn source(self) -> Option<Source> {
+        match self {
+            Self::Stranger(source) | Self::Recognised(source) => source,
+        }
+    }
+}
+
 /// A text that names no source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be an IP address, or the first 64 or 48 bits of one such as 2001:db8::/64")]

@@ -280,7 +280,6 @@ impl<'a> Incoming<'a> {
         let forwarded_for = forwarded::caller(&scan.forwarded, settings.trusted_hops);
         self.failing = forwarded_for
             .or(self.source)
-            .filter(|_| !self.dry_run)
             .map(|address| block::Source::of(canonical(address, &settings.nat64_prefixes)));
         if self.request_id.is_none() {
             self.request_id = harmless_id(scan.stream_id);

@@ -190,43 +190,39 @@ impl CheckService {
 
     /// Decides as ever, but counts nothing and says how each rule came out.
     ///
-    /// Asked for by a context extension: those come from the proxy's configuration, never from its clients.
+    /// Asked for by a context extension: those come from the proxy's configuration, never from its clients. Who asks this
+    /// port directly can guess by it no better than otherwise.
     async fn rehearse(&self, incoming: &Incoming<'_>, time_left: Option<Duration>) -> Answer {
         let request = incoming.access_request(time_left);
-        let (answer, limits) = match self.authorizer.authorize(&request).await {
-            Ok(Decision::Allow(allowed)) => (
-                response::allow(&allowed, incoming, &self.settings, &self.authorizer),
-                held_against(&allowed.limits, None),
-            ),
-            Ok(Decision::Deny(mut denial)) => {
-                self.name_places(&mut denial);
-                (
-                    response::deny(&denial, Some(incoming), false),
-                    held_against(&denial.limits, denial.refused_by),
-                )
-            }
+        let (decision, mut rules) = match self.authorizer.rehearse(&request).await {
+            Ok(rehearsed) => rehearsed,
             Err(outage) => {
                 self.log_outage(&outage);
                 let denial = Denial::because(DenyReason::AuthorizationUnavailable);
                 return response::deny(&denial, Some(incoming), false);
             }
         };
-        match self.authorizer.explain(&request).await {
-            Ok(mut rules) => {
-                rules.extend(limits);
-                let replaced = incoming.replaced();
-                rules.extend(
-                    incoming
-                        .matched
-                        .map(|matched| matched_rule(matched, &replaced)),
-                );
-                response::explained(&answer, &incoming.credential_places(), &rules)
+        let (answer, limits) = match decision {
+            Decision::Allow(allowed) => (
+                response::allow(&allowed, incoming, &self.settings, &self.authorizer),
+                held_against(&allowed.limits, None),
+            ),
+            Decision::Deny(mut denial) => {
+                self.name_places(&mut denial);
+                (
+                    response::deny(&denial, Some(incoming), false),
+                    held_against(&denial.limits, denial.refused_by),
+                )
             }
-            Err(outage) => {
-                self.log_outage(&outage);
-                answer
-            }
-        }
+        };
+        rules.extend(limits);
+        let replaced = incoming.replaced();
+        rules.extend(
+            incoming
+                .matched
+                .map(|matched| matched_rule(matched, &replaced)),
+        );
+        response::explained(&answer, &incoming.credential_places(), &rules)
     }
 
     fn believe_hop(&self, incoming: &mut Incoming<'_>) {

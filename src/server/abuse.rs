@@ -39,7 +39,7 @@ pub(super) fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    if config.abuse.is_none() || config.authz.is_none() {
+    if config.abuse.is_none() {
         return;
     }
     observe(metrics, blocks);

@@ -13,7 +13,8 @@ use crate::authorizer::Authorizer;
 use crate::cache::Found;
 use crate::clock::{Clock as _, SteadyClock};
 use crate::config::{ClientRole, ClientRoleConfig};
-use crate::domain::decision::DenyReason;
+use crate::domain::block::Presenter;
+use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
 use crate::domain::san::{San, SanPattern};
@@ -44,11 +45,11 @@ struct CertificateRole {
 }
 
 impl Authenticate for Callers {
-    fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a> {
+    fn authenticate<'a>(&'a self, token: &'a [u8], presenter: Presenter) -> AuthFuture<'a> {
         Box::pin(async move {
-            match self.authorizer.authenticate(token).await {
+            match self.authorizer.authenticate(token, presenter).await {
                 Ok(Ok(found)) => identity(&found),
-                Ok(Err(reason)) => Err(failure(reason)),
+                Ok(Err(denial)) => Err(failure(&denial)),
                 Err(outage) => {
                     if let Some(held_back) = self.outages.admit(SteadyClock.now()) {
                         tracing::warn!(
@@ -61,6 +62,17 @@ impl Authenticate for Callers {
                 }
             }
         })
+    }
+
+    fn check_blocked(&self, presenter: Presenter) -> Result<(), AuthFailure> {
+        match self.authorizer.blocked_presenter(presenter) {
+            Some(wait) => Err(AuthFailure::Blocked(wait)),
+            None => Ok(()),
+        }
+    }
+
+    fn presented_wrong(&self, presenter: Presenter) {
+        self.authorizer.presented_wrong(presenter);
     }
 
     fn recognise<'a>(&'a self, names: &'a [San]) -> AuthFuture<'a> {
@@ -88,7 +100,7 @@ impl Authenticate for Callers {
                 active.map_err(|failure| match failure {
                     AuthFailure::Refused | AuthFailure::Expired => JwtFailure::Refused,
                     AuthFailure::TenantSuspended => JwtFailure::TenantSuspended,
-                    AuthFailure::Unavailable => JwtFailure::Unavailable,
+                    AuthFailure::Blocked(_) | AuthFailure::Unavailable => JwtFailure::Unavailable,
                 })?;
             }
             Ok(holder_of_jwt(oidc, holder))
@@ -195,8 +207,8 @@ fn jwt_failure(failure: NotFound) -> JwtFailure {
     }
 }
 
-fn failure(reason: DenyReason) -> AuthFailure {
-    match reason {
+fn failure(denial: &Denial) -> AuthFailure {
+    match denial.reason {
         DenyReason::ApiKeyExpired => AuthFailure::Expired,
         DenyReason::TenantSuspended => AuthFailure::TenantSuspended,
         DenyReason::AuthorizationUnavailable => AuthFailure::Unavailable,
@@ -209,8 +221,10 @@ fn failure(reason: DenyReason) -> AuthFailure {
         | DenyReason::AmbiguousRequest
         // Limits are for the mesh: this listener asks none of them.
         | DenyReason::RateLimited
-        | DenyReason::QuotaExceeded
-        | DenyReason::TemporarilyBlocked => AuthFailure::Refused,
+        | DenyReason::QuotaExceeded => AuthFailure::Refused,
+        DenyReason::TemporarilyBlocked => {
+            AuthFailure::Blocked(denial.retry_after.unwrap_or_default())
+        }
     }
 }
 

@@ -22,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::caller::ClientNames;
+use crate::admin::caller::{ClientNames, Peer};
+use crate::domain::block::Source;
 use crate::server::bounds::Bounds;
 use crate::server::listener::{Listener, Socket};
 use crate::server::places::{Place, Places};
@@ -119,6 +120,11 @@ async fn serve_socket(
     place: &Place,
     stop: CancellationToken,
 ) {
+    let mut service = OfClient {
+        service,
+        peer: Peer(socket.peer().map(Source::of)),
+        client: ClientNames::default(),
+    };
     match socket {
         Socket::Tcp { stream, tls: None } => serve(stream, service, place, stop).await,
         Socket::Tcp {
@@ -128,10 +134,7 @@ async fn serve_socket(
             let Some((stream, names)) = tls.accept(stream, &stop).await else {
                 return;
             };
-            let service = OfClient {
-                service,
-                client: ClientNames(names.into()),
-            };
+            service.client = ClientNames(names.into());
             serve(stream, service, place, stop).await;
         }
         Socket::Unix(stream) => serve(stream, service, place, stop).await,
@@ -141,6 +144,7 @@ async fn serve_socket(
 /// Tells each request whose connection it came on.
 struct OfClient {
     service: HttpService,
+    peer: Peer,
     client: ClientNames,
 }
 
@@ -150,6 +154,7 @@ impl Service<Request<Received>> for OfClient {
     type Future = Answering<axum::body::Body>;
 
     fn call(&self, mut request: Request<Received>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.client.clone());
         self.service.call(request)
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,16 @@ pub(super) enum Socket {
         tls: Option<Arc<Tls>>,
     },
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Where it comes from, if from an address.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp { stream, .. } => stream.peer_addr().ok().map(|address| address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 /// The path of a Unix socket of ours, removed when the listener is gone.

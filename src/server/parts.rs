@@ -265,6 +265,9 @@ impl Parts {
         if config.abuse.is_some() {
             authorizer = authorizer.with_blocks(Arc::clone(&blocks));
         }
+        if let Some(rate) = config.admin.as_ref().and_then(|admin| admin.guesses) {
+            authorizer = authorizer.with_guesses(rate);
+        }
         let page_token_key = *page_tokens.as_bytes();
         Ok(Self {
             store,

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use tonic::Status;
 
-use crate::admin::caller::Identity;
+use crate::admin::caller::{Identity, Peer, refused};
 use crate::admin::convert::{bad, key_to_proto};
 use crate::admin::keys::Keys;
 use crate::authorizer::policy::{self, KeyFacts};
 use crate::domain::access::TenantAccess;
+use crate::domain::block::Presenter;
 use crate::domain::decision::DenyReason;
 use crate::domain::limit::Limits;
 use crate::domain::request::{AccessRequest, Charge, Credential, Rule};
@@ -23,12 +24,17 @@ impl Keys {
     pub(super) async fn verify(
         &self,
         caller: &Identity,
+        peer: Peer,
         request: &pb::VerifyKeyRequest,
     ) -> Result<pb::VerifyKeyResponse, Status> {
+        let presenter = Presenter::Recognised(peer.0);
+        let auth = &self.0.auth;
+        auth.check_blocked(presenter).map_err(refused)?;
         let source = source_ip(&request.source_ip)?;
         let proven = self.0.registry.prove(&request.token).await;
         let proven = proven.map_err(from_registry("key"))?;
         let Some(proven) = proven.filter(|proven| reaches(caller, proven)) else {
+            auth.presented_wrong(presenter);
             return Ok(pb::VerifyKeyResponse {
                 valid: false,
                 reason: DenyReason::InvalidApiKey.as_str().to_owned(),

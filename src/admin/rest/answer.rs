@@ -75,6 +75,8 @@ pub(in crate::admin) async fn guarded(mut answer: Response) -> Response {
 pub(super) struct Refusal {
     http: StatusCode,
     problem: Problem,
+    /// In how many seconds to try again, where that is known.
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -87,6 +89,7 @@ impl Refusal {
                 code: code.to_owned(),
                 details: BTreeMap::new(),
             },
+            retry_after: None,
         }
     }
 
@@ -147,6 +150,8 @@ impl From<Status> for Refusal {
         };
         let mut refusal = Self::new(http_status(&status), &code, status.message());
         refusal.problem.details.extend(metadata);
+        let wait = details.retry_info().and_then(|retry| retry.retry_delay);
+        refusal.retry_after = wait.map(|wait| wait.as_secs());
         let violations = details
             .bad_request()
             .map(|bad| bad.field_violations.as_slice());
@@ -187,7 +192,9 @@ impl IntoResponse for Refusal {
                 HeaderValue::from_static(CHALLENGE),
             );
         }
-        if self.http == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        } else if self.http == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response

@@ -13,7 +13,8 @@ use tonic::metadata::MetadataMap;
 
 use super::Rest;
 use super::answer::Refusal;
-use crate::admin::caller::{self, ClientNames, Identity};
+use crate::admin::caller::{self, ClientNames, Identity, Peer};
+use crate::domain::block::Source;
 
 /// The largest body: no field that is accepted is nearly as large.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -25,6 +26,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Caller {
     credentials: HeaderMap,
     client: ClientNames,
+    peer: Peer,
 }
 
 impl Caller {
@@ -33,6 +35,7 @@ impl Caller {
         let mut call = tonic::Request::new(message);
         *call.metadata_mut() = MetadataMap::from_headers(self.credentials.clone());
         call.extensions_mut().insert(self.client.clone());
+        call.extensions_mut().insert(self.peer);
         call
     }
 
@@ -45,6 +48,11 @@ impl Caller {
     pub(super) async fn claimed_identity(&self, rest: &Rest) -> Result<Identity, Refusal> {
         let call = self.call(());
         Ok(caller::identify(rest.admin.auth.as_ref(), &call).await?)
+    }
+
+    /// Where it is.
+    pub(super) fn source(&self) -> Option<Source> {
+        self.peer.0
     }
 
     /// Whether it says at all who it is.
@@ -67,6 +75,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
         Ok(Self {
             credentials,
             client: client.unwrap_or_default(),
+            peer: parts.extensions.get().copied().unwrap_or_default(),
         })
     }
 }

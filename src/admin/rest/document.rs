@@ -44,7 +44,11 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     ),
     ("413", "PayloadTooLarge", "The body is too large."),
     ("415", "UnsupportedMediaType", "The body is not JSON."),
-    ("429", "TooManyRequests", "A limit is reached."),
+    (
+        "429",
+        "TooManyRequests",
+        "A limit is reached, or too many wrong credentials came from the caller's address (then with `retry-after`).",
+    ),
     ("500", "Internal", "We failed."),
     (
         "503",
@@ -58,7 +62,7 @@ pub(super) struct Always;
 
 impl IntoResponses for Always {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refusals(&["400", "401", "403", "500", "503"])
+        refusals(&["400", "401", "403", "429", "500", "503"])
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) struct Whose {
             body = Success<Created>,
             links(("revoke" = (operation_id = "revokeApiKey", parameters(("id" = "$response.body#/data/id"))))),
         ),
-        Always, OfBody, May<404>, May<409>, May<429>,
+        Always, OfBody, May<404>, May<409>,
     ),
     security(("bearer" = []), ("api_key" = [])),
 )]

@@ -10,9 +10,9 @@ use super::Rest;
 use super::answer::{Refusal, Success, success};
 use super::caller::{Caller, Content};
 use super::document::{Always, OfBody};
-use crate::admin::caller::{AuthFailure, Credential, Identity};
+use crate::admin::caller::{Credential, Identity, refused};
+use crate::domain::block::Presenter;
 use crate::domain::role::Role;
-use crate::status::Reason;
 
 /// A token to be looked at.
 #[derive(Deserialize, ToSchema)]
@@ -53,13 +53,21 @@ pub(super) async fn validate(
     caller: Caller,
     Content(presented): Content<Presented>,
 ) -> Result<Response, Refusal> {
-    let caller = match caller.is_anonymous() {
-        true => None,
-        false => Some(caller.identity(&rest).await?),
-    };
     let token = zeroize::Zeroizing::new(presented.token);
-    let holder = rest.admin.auth.authenticate(token.as_bytes()).await;
-    let holder = holder.map_err(failed)?;
+    let source = caller.source();
+    let (caller, presenter) = match caller.is_anonymous() {
+        true => (None, Presenter::Stranger(source)),
+        false => (
+            Some(caller.identity(&rest).await?),
+            Presenter::Recognised(source),
+        ),
+    };
+    let holder = rest
+        .admin
+        .auth
+        .authenticate(token.as_bytes(), presenter)
+        .await;
+    let holder = holder.map_err(refused)?;
     match &holder.credential {
         Credential::Key { tenant, owner, .. } if reaches(caller.as_ref(), &holder) => {
             let valid = Valid {
@@ -71,6 +79,8 @@ pub(super) async fn validate(
             Ok(success(StatusCode::OK, valid).into_response())
         }
         Credential::Key { .. } | Credential::Certificate { .. } | Credential::Jwt { .. } => {
+            // As wrong as an unknown one, in this too: a block must not tell them apart.
+            rest.admin.auth.presented_wrong(presenter);
             Err(Refusal::invalid_key())
         }
     }
@@ -86,19 +96,4 @@ fn reaches(caller: Option<&Identity>, holder: &Identity) -> bool {
             && caller
                 .only_owner()
                 .is_none_or(|owner| Some(owner) == holder.owner())
-}
-
-fn failed(failure: AuthFailure) -> Refusal {
-    match failure {
-        AuthFailure::Refused => Refusal::invalid_key(),
-        AuthFailure::Expired => Reason::ApiKeyExpired
-            .status("the API key has expired")
-            .into(),
-        AuthFailure::TenantSuspended => Reason::TenantSuspended
-            .status("the tenant of the API key is suspended")
-            .into(),
-        AuthFailure::Unavailable => Reason::AuthorizationUnavailable
-            .status("cannot check the API key now; try again")
-            .into(),
-    }
 }

@@ -11,6 +11,10 @@ fn fields_that_contradict_each_other_are_one_mistake() {
             "cache.max_stale: 1h is shorter than cache.ttl 2h; must be at least as long",
         ),
         (
+            "tokens: {secret_retention: none}\nadmin: {guesses: 1/s shadow}",
+            "admin.guesses: has no `shadow`: whoever guesses is refused",
+        ),
+        (
             "abuse: {block: 2h}",
             "abuse.block_max: 1h is shorter than abuse.block 2h; must be at least as long",
         ),

@@ -14,6 +14,7 @@ use keystile::admin::caller::{AuthFailure, AuthFuture, Authenticate, Credential,
 use keystile::clock::{Clock, SystemClock};
 use keystile::crypto::envelope::{self, Kind, Place};
 use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::domain::block::Presenter;
 use keystile::domain::change::Actor;
 use keystile::domain::name::{DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
@@ -41,7 +42,7 @@ use crate::support::generous_rules;
 pub(crate) struct Callers(Mutex<HashMap<Vec<u8>, Result<Identity, AuthFailure>>>);
 
 impl Authenticate for Callers {
-    fn authenticate<'a>(&'a self, token: &'a [u8]) -> AuthFuture<'a> {
+    fn authenticate<'a>(&'a self, token: &'a [u8], _: Presenter) -> AuthFuture<'a> {
         let found = self.0.lock().get(token).cloned();
         Box::pin(async move { found.unwrap_or(Err(AuthFailure::Refused)) })
     }

@@ -9,6 +9,7 @@ use keystile::admin;
 use keystile::admin::MESSAGE_BYTES_MAX;
 use keystile::admin::caller::{AuthFuture, Authenticate};
 use keystile::clock::SystemClock;
+use keystile::domain::block::Presenter;
 use keystile::proto::FILE_DESCRIPTOR_SET;
 use keystile::store::Store;
 use keystile::store::redb::EmbeddedStore;
@@ -81,7 +82,7 @@ async fn an_unknown_method_is_unimplemented_and_says_so() {
 struct Undecided;
 
 impl Authenticate for Undecided {
-    fn authenticate<'a>(&'a self, _: &'a [u8]) -> AuthFuture<'a> {
+    fn authenticate<'a>(&'a self, _: &'a [u8], _: Presenter) -> AuthFuture<'a> {
         Box::pin(std::future::pending())
     }
 }

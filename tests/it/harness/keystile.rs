@@ -118,7 +118,8 @@ impl Keystile {
         self.dir().join("keystile.yaml")
     }
 
-    /// Short-lived keys are wanted here, and patience with a store on a busy machine.
+    /// Short-lived keys are wanted here, patience with a store on a busy machine, and the answer to each of many guesses
+    /// (who is held back for them is in `server/guesses.rs`).
     fn config(&self, settings: Settings) -> String {
         let Settings { authz, more } = settings;
         let (dir, authz_port) = (self.dir().display(), self.authz_port);
@@ -132,7 +133,7 @@ impl Keystile {
   listen: ["127.0.0.1:{authz_port}", "unix:{dir}/authz.sock"]
   store_timeout: 5s
 {authz}
-admin: {{listen: ["127.0.0.1:{admin_port}"]}}
+admin: {{listen: ["127.0.0.1:{admin_port}"], guesses: 1000000/s}}
 ops: {{listen: ["127.0.0.1:{ops_port}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
 keyring: {{data: {{file: {dir}/keys/data.keyring}}, vault: {{file: {dir}/keys/vault.keyring}}{signing}}}

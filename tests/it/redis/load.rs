@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use keystile::domain::block::Presenter;
 use keystile::store::Store;
 use keystile::store::redis::{RedisStore, Topology};
 use parking_lot::Mutex;
@@ -268,7 +269,10 @@ async fn malformed_tokens_and_repeated_guesses_hardly_reach_redis() {
             format!("ks_live_{number}"),
         ];
         for token in malformed.iter().map(String::as_str).chain([well_formed]) {
-            let found = authorizer.authenticate(token.as_bytes()).await.unwrap();
+            let found = authorizer
+                .authenticate(token.as_bytes(), Presenter::Recognised(None))
+                .await
+                .unwrap();
             assert!(found.is_err(), "{token} is nobody's");
         }
     }

@@ -74,7 +74,7 @@ pub(crate) async fn ask_left(channel: &Channel, headers: &[(&str, &str)]) -> (i3
     (http_status(&answer), left)
 }
 
-async fn answer_to(channel: &Channel, message: CheckRequest) -> i32 {
+pub(crate) async fn answer_to(channel: &Channel, message: CheckRequest) -> i32 {
     let answer = AuthorizationClient::new(channel.clone())
         .check(message)
         .await
