@@ -8,6 +8,7 @@ use crate::cache::flight::Joined;
 use crate::cache::{Cache, CachedKey, CachedTenant, Found, LoadError};
 use crate::clock::Timestamp;
 use crate::crypto::envelope::OpenError;
+use crate::domain::access::KeyAccess;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::domain::tenant::{Tenant, TenantStatus};
@@ -160,6 +161,7 @@ impl Cache {
             }) => return Ok(None),
             opened => opened.inspect_err(|error| damage.unopened(&claimed, error))?,
         };
+        let access = self.with_elder(access, &tenant).await?;
         // Another key in the same place, or one of a tenant that was deleted meanwhile, is not a state of the old one.
         let making = tenant.making();
         let old = old.filter(|old| old.is_of(&access, making));
@@ -180,6 +182,29 @@ impl Cache {
             return Err(RecordError::NoTenant(id.clone()).into());
         }
         Ok(tenant)
+    }
+
+    /// A record of a key that has older generations, with what is known of the oldest. It costs a read, of keys that were
+    /// rotated alone. What is there and cannot be used takes nothing away from this one.
+    async fn with_elder(
+        &self,
+        access: KeyAccess,
+        tenant: &CachedTenant,
+    ) -> Result<KeyAccess, Failure> {
+        let Some(elder) = access.elder.filter(|_| !access.revoked) else {
+            return Ok(access);
+        };
+        let row = match self.store.index(elder).await {
+            Ok(row) => row,
+            Err(StoreError::Damaged(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let id = &tenant.access().id;
+        let elder = row.and_then(|row| records::open_access(&tenant.data_key, id, &row).ok());
+        Ok(match elder {
+            Some(elder) => access.with_elder(elder),
+            None => access,
+        })
     }
 
     /// A tenant, from memory if it is there and current, else from the store.

@@ -29,6 +29,9 @@ pub struct KeyAccess {
     pub version: Version,
     /// Where the key's other generations are found: if the key's own record is lost, they are known here.
     pub others: Vec<LookupId>,
+    /// Where the key's oldest generation is found, if this is a younger one. Whatever state the key's own record has
+    /// fallen back to, it knows that one and maybe not this: so a change or a revocation is found there at least.
+    pub elder: Option<LookupId>,
     /// Revoked is final.
     pub revoked: bool,
     /// Only this generation is revoked: the key remembers nothing of it but where it was.
@@ -47,6 +50,32 @@ pub struct KeyAccess {
     pub networks: Vec<IpNet>,
     /// Limits of its own, beside its tenant's.
     pub limits: Limits,
+}
+
+impl KeyAccess {
+    /// This record with what the one of the key's oldest generation knows: the key is revoked if that says so, and if a
+    /// later change is in that one alone, it holds for this generation too.
+    #[must_use]
+    pub fn with_elder(self, elder: Self) -> Self {
+        let is_of_it = elder.tenant == self.tenant && elder.key == self.key && !elder.forgotten;
+        if !is_of_it {
+            return self;
+        }
+        let revoked = self.revoked || elder.revoked;
+        if elder.version.order <= self.version.order {
+            return Self { revoked, ..self };
+        }
+        Self {
+            generation: self.generation,
+            digest: self.digest,
+            others: self.others,
+            elder: self.elder,
+            revoked,
+            forgotten: self.forgotten,
+            expires_at: self.expires_at,
+            ..elder
+        }
+    }
 }
 
 /// What a Check needs of a tenant, its plan applied.

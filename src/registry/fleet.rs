@@ -19,7 +19,9 @@ impl Registry {
         key: &Key,
         within: Duration,
     ) -> Result<Vec<String>, RegistryError> {
-        let generations = key.generations.iter();
+        let opened = self.open(&key.tenant).await?;
+        let strays = self.indexed(&opened, key).await?.strays;
+        let generations = key.generations.iter().chain(&strays);
         let lookup_ids: Vec<_> = generations.map(|one| one.lookup_id).collect();
         Ok(self.store.late(&lookup_ids, within).await?)
     }

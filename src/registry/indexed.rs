@@ -181,12 +181,12 @@ impl Registry {
     }
 
     /// Sees to it that what was made of a key is in the index, and writes it again while it is not. Answers the key as
-    /// it then is.
+    /// it then is; none if its record has fallen back to before the change, which is lost then.
     pub(super) async fn see_arrive(
         &self,
         opened: &Opened,
         mut key: Key,
-    ) -> Result<Key, RegistryError> {
+    ) -> Result<Option<Key>, RegistryError> {
         for _ in 0..ATTEMPTS_MAX {
             let indexed = self.indexed(opened, &key).await?;
             let arrived = match key.is_revoked() {
@@ -194,18 +194,22 @@ impl Registry {
                 false => indexed.has_arrived(key.version),
             };
             if arrived {
-                return Ok(key);
+                return Ok(Some(key));
             }
             match self.write_again(opened, &mut key, &indexed).await {
                 Ok(()) => {}
-                // A later change sees to its own; but nobody undoes a revocation.
-                Err(CommitError::Conflict | CommitError::Revoked) if !key.is_revoked() => {
-                    return Ok(key);
-                }
+                // Somebody has revoked it meanwhile, and sees to that.
+                Err(CommitError::Revoked) => return Ok(Some(key)),
                 Err(CommitError::Conflict) => {
                     let now = self.open_key(opened, &key.id).await?;
-                    if !now.is_revoked() {
-                        return Err(RegistryError::Conflict { what: "key" });
+                    let is_lost = now.version.order < key.version.order
+                        || key.is_revoked() && !now.is_revoked();
+                    if is_lost {
+                        return Ok(None);
+                    }
+                    if !key.is_revoked() {
+                        // A later change, which sees to its own.
+                        return Ok(Some(key));
                     }
                     key = now;
                 }

@@ -119,8 +119,10 @@ impl Registry {
             let current = self.open_key(&opened, id).await?;
             let indexed = self.indexed(&opened, &current).await?;
             if current.is_revoked() {
-                let current = self.see_arrive(&opened, current).await?;
-                return Ok(Outcome::Revoked(current));
+                match self.see_arrive(&opened, current).await? {
+                    Some(current) => return Ok(Outcome::Revoked(current)),
+                    None => continue,
+                }
             }
             if indexed.is_revoked() && edit.action != Action::KeyRevoked {
                 self.revoke_as_indexed(&current).await?;
@@ -135,10 +137,12 @@ impl Registry {
             }
             let commit = self.edited(&opened, &current, &mut key, &indexed, (&edit, at))?;
             match self.store.commit_key(commit).await {
-                Ok(()) => {
-                    let key = self.see_arrive(&opened, key).await?;
-                    return Ok(Outcome::Changed(key, made));
-                }
+                Ok(()) => match self.see_arrive(&opened, key).await? {
+                    Some(key) => return Ok(Outcome::Changed(key, made)),
+                    // The store has fallen back to before it: it is made again.
+                    None if edit.etag.is_none() => {}
+                    None => return Err(RegistryError::Conflict { what: "key" }),
+                },
                 Err(CommitError::Conflict) if edit.etag.is_none() => {}
                 // Somebody has revoked it: the next look at the index shows it.
                 Err(CommitError::Revoked) => {}

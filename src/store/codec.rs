@@ -109,6 +109,9 @@ struct StoredAccess {
     others: Vec<Vec<u8>>,
     #[prost(bool, tag = "32")]
     forgotten: bool,
+    /// A lookup id.
+    #[prost(bytes = "vec", optional, tag = "33")]
+    elder: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -277,6 +280,7 @@ pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
         others: access.others.iter().map(|id| id.0.to_vec()).collect(),
         revoked: access.revoked,
         forgotten: access.forgotten,
+        elder: access.elder.map(|id| id.0.to_vec()),
         expires_at: access.expires_at.map(Timestamp::as_millis),
         owner: access.owner.to_string(),
         role: role_number(access.role),
@@ -298,6 +302,8 @@ pub fn decode_access(
 ) -> Result<KeyAccess, DecodeError> {
     let read = Reader("access record");
     let stored: StoredAccess = read.message(bytes)?;
+    let elder = stored.elder.as_deref();
+    let elder = elder.map(|id| Ok(LookupId(read.array(id)?)));
     let others = stored.others.iter();
     let others = others.map(|id| Ok(LookupId(read.array(id)?)));
     Ok(KeyAccess {
@@ -309,6 +315,7 @@ pub fn decode_access(
         others: others.collect::<Result<_, _>>()?,
         revoked: stored.revoked,
         forgotten: stored.forgotten,
+        elder: elder.transpose()?,
         expires_at: stored.expires_at.map(Timestamp::from_millis),
         owner: read.name(Owner::parse, &stored.owner)?,
         role: read.role(stored.role)?,

@@ -259,6 +259,7 @@ fn access(key: &Key, generation: &Generation) -> KeyAccess {
         digest: generation.digest,
         version: key.version,
         others: others(key, generation),
+        elder: elder(key, generation),
         revoked: key.is_revoked(),
         forgotten: false,
         expires_at: [key.expires_at, generation.retires_at]
@@ -300,6 +301,12 @@ fn seal_row(
 fn others(key: &Key, generation: &Generation) -> Vec<LookupId> {
     let all = key.generations.iter().map(|one| one.lookup_id);
     all.filter(|id| *id != generation.lookup_id).collect()
+}
+
+/// Where the oldest generation of a key is found, if that one is younger.
+fn elder(key: &Key, generation: &Generation) -> Option<LookupId> {
+    let oldest = key.generations.iter().min_by_key(|one| one.number)?;
+    (oldest.number < generation.number).then_some(oldest.lookup_id)
 }
 
 /// Seals a token under the vault data key, so that only the control plane can ever show it again.

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use super::RedisStore;
 use super::change::IndexWrite;
 use super::scripts;
+use crate::crypto::envelope;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
@@ -27,6 +28,17 @@ pub(super) enum Stands {
     Others,
 }
 
+/// Whether an entry is of the newest generation of its key among these. It is written after the others: each names the
+/// other generations, so whoever finds a generation in the index finds it by any that was there before it.
+fn is_newest(entry: &IndexWrite, all: &[IndexWrite]) -> bool {
+    let generation = |entry: &IndexWrite| {
+        let header = envelope::header(&entry.body);
+        header.map_or(0, |(header, _)| header.generation)
+    };
+    let of_key = all.iter().filter(|other| other.key == entry.key);
+    of_key.map(generation).max() == Some(generation(entry))
+}
+
 impl RedisStore {
     /// Writes and removes entries as committed changes say, and takes them out of the outbox. Answers whether a key of
     /// theirs is revoked in the index, though the change does not revoke it: then all of its entries are.
@@ -36,19 +48,36 @@ impl RedisStore {
         dek_id: &[u8],
         entries: &[IndexWrite],
     ) -> Result<bool, StoreError> {
-        let writes = entries
-            .iter()
-            .map(|entry| self.write_entry(tenant, dek_id, entry));
-        let stands = try_join_all(writes).await?;
-        let revoked = entries.iter().zip(&stands);
-        let revoked = revoked.filter(|(_, stands)| **stands == Stands::Revoked);
-        let revoked: BTreeSet<&[u8]> = revoked.map(|(entry, _)| entry.key.as_slice()).collect();
+        let (newest, others): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|entry| is_newest(entry, entries));
+        let mut revoked = self.write_some(tenant, dek_id, &others).await?;
+        let newest: Vec<_> = newest
+            .into_iter()
+            .filter(|entry| !revoked.contains(entry.key.as_slice()))
+            .collect();
+        revoked.extend(self.write_some(tenant, dek_id, &newest).await?);
         let of_revoked = entries
             .iter()
             .filter(|entry| revoked.contains(entry.key.as_slice()) && !entry.body.is_empty());
         try_join_all(of_revoked.map(|entry| self.mark_revoked(tenant, dek_id, entry))).await?;
         self.confirm(tenant, dek_id, entries).await?;
         Ok(!revoked.is_empty())
+    }
+
+    /// Writes and removes entries side by side. Answers the keys that are revoked there.
+    async fn write_some<'a>(
+        &self,
+        tenant: &TenantId,
+        dek_id: &[u8],
+        entries: &[&'a IndexWrite],
+    ) -> Result<BTreeSet<&'a [u8]>, StoreError> {
+        let writes = entries
+            .iter()
+            .map(|entry| self.write_entry(tenant, dek_id, entry));
+        let stands = try_join_all(writes).await?;
+        let revoked = entries.iter().zip(stands);
+        let revoked = revoked.filter(|(_, stands)| *stands == Stands::Revoked);
+        Ok(revoked.map(|(entry, _)| entry.key.as_slice()).collect())
     }
 
     /// Takes entries out of the outbox.
