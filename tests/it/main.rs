@@ -21,6 +21,7 @@ mod examples;
 mod governance;
 mod harness;
 mod limiter;
+mod model;
 mod oidc;
 mod outage;
 mod redis;

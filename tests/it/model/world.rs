@@ -1,0 +1,420 @@
+//! Control planes and sidecars over one cluster, as a schedule has them act, and what must hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use keystile::cache::{Cache, Settings};
+use keystile::clock::{Clock as _, ManualClock, Timestamp};
+use keystile::crypto::keyring::{Keyring, Ring};
+use keystile::domain::change::Actor;
+use keystile::domain::key::{Key, LookupId};
+use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
+use keystile::domain::role::Role;
+use keystile::registry::{self, NewEnd, NewKey, NewTenant, Registry, RegistryError};
+use keystile::store::Store;
+
+use super::cluster::{Cluster, Contents, View};
+use super::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
+
+const BEGAN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const DAY: u64 = 86_400_000;
+/// More steps than any change takes.
+const STEPS_MAX: usize = 2_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of a change.
+enum Outcome {
+    /// Who has not confirmed; none where nobody was waited for.
+    Revoked(Option<Vec<String>>),
+    Other,
+}
+
+type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
+fn acme() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn text(text: &str) -> Description {
+    Description::parse(text).unwrap()
+}
+
+/// Polls once.
+fn poll<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> Option<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Lets one act alone until it is done. None: it waits for somebody else.
+fn alone<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(future);
+    (0..STEPS_MAX).find_map(|_| poll(&mut future))
+}
+
+/// A cluster with a tenant and a key, to begin every schedule with.
+struct Beginning {
+    keyring: Arc<Keyring>,
+    contents: Contents,
+    key: KeyId,
+}
+
+fn registry_over(
+    cluster: &Arc<Cluster>,
+    keyring: &Arc<Keyring>,
+    clock: &Arc<ManualClock>,
+) -> Registry {
+    let view = View {
+        cluster: Arc::clone(cluster),
+        sidecar: None,
+    };
+    let registry = Registry::new(
+        Arc::new(view),
+        Arc::clone(keyring),
+        None,
+        Arc::new(keyring.lookup_key().unwrap()),
+        Arc::clone(clock) as _,
+        registry::Settings::default(),
+    );
+    registry.set_key_rules(crate::support::generous_rules());
+    registry
+}
+
+static BEGINNING: LazyLock<Beginning> = LazyLock::new(|| {
+    let keyring = Arc::new(Keyring::generate(Ring::Data, BEGAN, &mut rand::rng()));
+    let cluster = Cluster::new();
+    let clock = Arc::new(ManualClock::at(BEGAN));
+    let registry = registry_over(&cluster, &keyring, &clock);
+    let name = DisplayName::parse("Acme").unwrap();
+    let tenant = NewTenant::named(acme(), name.clone());
+    let made = alone(registry.create_tenant(&Actor::Operator, tenant));
+    made.unwrap().unwrap();
+    let mut new = NewKey::named(name, Owner::parse("alice").unwrap(), Role::User);
+    new.expires_at = Some(BEGAN.plus(Duration::from_millis(DAY)));
+    let made = alone(registry.create_key(&Actor::Operator, &acme(), new));
+    Beginning {
+        keyring,
+        contents: cluster.contents(),
+        key: made.unwrap().unwrap().key.id,
+    }
+});
+
+struct Control {
+    registry: Registry,
+    clock: Arc<ManualClock>,
+    running: Option<Running>,
+    /// What was revoked in the index was lost since the change began.
+    is_void: bool,
+    /// How often each sidecar had been started when the change began.
+    starts: [usize; SIDECARS],
+}
+
+struct Sidecar {
+    cache: Arc<Cache>,
+    starts: usize,
+    /// It has confirmed that it refuses these tokens.
+    confirmed: BTreeSet<LookupId>,
+}
+
+pub(super) struct World {
+    cluster: Arc<Cluster>,
+    clock: ManualClock,
+    controls: Vec<Control>,
+    sidecars: Vec<Sidecar>,
+    /// A revocation was acknowledged, and the index shard has kept it.
+    is_revoked: bool,
+    networks: u32,
+}
+
+/// What must not be.
+pub(super) type Violation = String;
+
+impl World {
+    pub(super) fn new(behind: u64) -> Self {
+        let cluster = Cluster::of(BEGINNING.contents.clone());
+        let control = |number: usize| {
+            let skew = Duration::from_millis(behind * number as u64);
+            let clock = Arc::new(ManualClock::at(
+                BEGAN.plus(Duration::from_millis(10)).minus(skew),
+            ));
+            Control {
+                registry: registry_over(&cluster, &BEGINNING.keyring, &clock),
+                clock,
+                running: None,
+                is_void: false,
+                starts: [0; SIDECARS],
+            }
+        };
+        let mut world = Self {
+            controls: (0..CONTROL_PLANES).map(control).collect(),
+            sidecars: Vec::new(),
+            clock: ManualClock::at(BEGAN.plus(Duration::from_millis(10))),
+            cluster,
+            is_revoked: false,
+            networks: 0,
+        };
+        world.sidecars = (0..SIDECARS)
+            .map(|number| world.sidecar(number, 0))
+            .collect();
+        world
+    }
+
+    fn sidecar(&self, number: usize, starts: usize) -> Sidecar {
+        let view: Arc<dyn Store> = Arc::new(View {
+            cluster: Arc::clone(&self.cluster),
+            sidecar: Some(number),
+        });
+        let settings = Settings {
+            max_entries: 64,
+            max_negative_entries: 64,
+            ..Settings::default()
+        };
+        let keyring = Arc::clone(&BEGINNING.keyring);
+        Sidecar {
+            cache: Cache::new(&view, keyring, BTreeMap::new(), settings),
+            starts,
+            confirmed: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a sidecar lets a token pass, if it answers, and the network that it is bound to.
+    fn passes(&self, number: usize, token: LookupId) -> Option<String> {
+        let now = self.clock.now();
+        let found = alone(self.sidecars[number].cache.get(token, now, PATIENCE))?;
+        let found = found.ok().flatten()?;
+        let is_over = found.key.expires_at().is_some_and(|end| end <= now);
+        let network = found.key.networks().first().map(ToString::to_string);
+        (!found.key.is_revoked() && !is_over).then(|| network.unwrap_or_default())
+    }
+
+    fn check(&self, number: usize, is_anew: bool) -> Result<(), Violation> {
+        let sidecar = &self.sidecars[number];
+        if is_anew {
+            self.cluster.put_in_doubt(number);
+        }
+        let tokens: BTreeSet<_> = self
+            .cluster
+            .lookup_ids()
+            .into_iter()
+            .chain(sidecar.confirmed.iter().copied())
+            .collect();
+        for token in tokens {
+            if self.passes(number, token).is_none() {
+                continue;
+            }
+            if sidecar.confirmed.contains(&token) {
+                return Err(format!(
+                    "sidecar {number} lets {token} pass, though it has confirmed the revocation"
+                ));
+            }
+            if self.is_revoked && is_anew {
+                return Err(format!(
+                    "sidecar {number} lets {token} pass after the revocation was acknowledged"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, number: usize, change: Change) {
+        let network = format!("10.0.0.{}/32", self.networks % 250 + 1);
+        let control = &mut self.controls[number];
+        if control.running.is_some() {
+            return;
+        }
+        self.networks += 1;
+        control.is_void = false;
+        for (at, sidecar) in self.sidecars.iter().enumerate() {
+            control.starts[at] = sidecar.starts;
+        }
+        control.running = Some(Box::pin(change.make(control.registry.clone(), network)));
+    }
+
+    fn step(&mut self, number: usize, steps: usize) {
+        for _ in 0..steps {
+            let control = &mut self.controls[number];
+            let Some(running) = &mut control.running else {
+                return;
+            };
+            let Some(outcome) = poll(running) else {
+                continue;
+            };
+            control.running = None;
+            if let Outcome::Revoked(late) = outcome {
+                self.acknowledged(number, late);
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, number: usize, late: Option<Vec<String>>) {
+        self.is_revoked |= !self.controls[number].is_void;
+        let starts = self.controls[number].starts;
+        // Of the others, their entries are refused for what is in an older one's.
+        let tokens: Vec<_> = self.cluster.revoked();
+        let Some(late) = late.filter(|_| self.is_revoked) else {
+            return;
+        };
+        for (at, sidecar) in self.sidecars.iter_mut().enumerate() {
+            if sidecar.starts == starts[at] && !late.contains(&at.to_string()) {
+                sidecar.confirmed.extend(&tokens);
+            }
+        }
+    }
+
+    pub(super) fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Begin(number, change) => self.begin(number, change),
+            Event::Step(number, steps) => self.step(number, steps),
+            Event::Finish(number) => self.step(number, STEPS_MAX),
+            Event::Crash(number) => self.controls[number].running = None,
+            Event::Heal => {
+                alone(self.cluster.heal());
+            }
+            Event::Check(number) => return self.check(number, false),
+            Event::Reload(number) => return self.check(number, true),
+            Event::Restart(number) => {
+                self.sidecars[number] = self.sidecar(number, self.sidecars[number].starts + 1);
+            }
+            Event::FallBack(part, changes) => {
+                let before = self.cluster.revoked();
+                self.cluster.fall_back(part, changes);
+                let after = self.cluster.revoked();
+                if before.iter().any(|id| !after.contains(id)) {
+                    // What was acknowledged is lost, and may have been while it was looked for.
+                    self.is_revoked = false;
+                    for control in &mut self.controls {
+                        control.is_void = true;
+                    }
+                }
+            }
+            Event::Wait(millis) => {
+                let by = Duration::from_millis(millis);
+                self.clock.advance(by);
+                self.controls
+                    .iter()
+                    .for_each(|control| control.clock.advance(by));
+            }
+        }
+        self.cluster.set_now(self.clock.now());
+        Ok(())
+    }
+
+    /// All that was begun ends.
+    fn come_to_rest(&mut self) {
+        for number in 0..CONTROL_PLANES {
+            self.step(number, STEPS_MAX);
+        }
+        alone(self.cluster.heal());
+    }
+
+    /// A change of networks is in force on every sidecar once it is acknowledged.
+    fn narrow_for_good(&self) -> Result<(), Violation> {
+        let registry = self.controls[CONTROL_PLANES - 1].registry.clone();
+        let network = "192.0.2.0/24";
+        let changed = alone(narrow(registry, network.to_owned())).expect("it is alone");
+        let key = match changed {
+            Ok(key) => key,
+            Err(RegistryError::KeyRevoked) => return Ok(()),
+            Err(error) => return Err(format!("the key cannot be changed: {error:?}")),
+        };
+        for number in 0..SIDECARS {
+            self.cluster.put_in_doubt(number);
+            for token in key.generations.iter().map(|one| one.lookup_id) {
+                if let Some(bound_to) = self.passes(number, token).filter(|is| is != network) {
+                    return Err(format!(
+                        "sidecar {number} lets {token} pass from {bound_to:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn revoke_for_good(&mut self) -> Result<(), Violation> {
+        let registry = self.controls[0].registry.clone();
+        let revoked = alone(revoke(&registry)).expect("it is alone");
+        revoked.map_err(|error| format!("the key cannot be revoked: {error:?}"))?;
+        self.is_revoked = true;
+        self.check_all()
+    }
+
+    fn check_all(&mut self) -> Result<(), Violation> {
+        for number in 0..SIDECARS {
+            self.check(number, true)?;
+        }
+        // And one that has seen nothing of it.
+        self.happen(Event::Restart(0))?;
+        self.check(0, true)
+    }
+}
+
+async fn revoke(registry: &Registry) -> Result<Key, RegistryError> {
+    let (tenant, reason) = (acme(), text(""));
+    let revoked = registry.revoke_key(&Actor::Operator, &tenant, &BEGINNING.key, None, &reason);
+    Ok(revoked.await?.key)
+}
+
+async fn narrow(registry: Registry, network: String) -> Result<Key, RegistryError> {
+    let set = move |key: &mut Key| key.networks = vec![network.parse().unwrap()];
+    let (actor, note) = (Actor::Operator, String::new());
+    registry
+        .update_key(&actor, &acme(), &BEGINNING.key, None, note, set)
+        .await
+}
+
+impl Change {
+    async fn make(self, registry: Registry, network: String) -> Outcome {
+        let (actor, id) = (Actor::Operator, &BEGINNING.key);
+        match self {
+            Self::Revoke { wait } => {
+                let Ok(key) = revoke(&registry).await else {
+                    return Outcome::Other;
+                };
+                let late = match wait {
+                    true => registry.unconfirmed(&key, PATIENCE).await.ok(),
+                    false => None,
+                };
+                return Outcome::Revoked(late);
+            }
+            Self::Narrow => drop(narrow(registry, network).await),
+            Self::Same => {
+                let (tenant, note) = (acme(), String::new());
+                let same = registry.update_key(&actor, &tenant, id, None, note, |_| ());
+                drop(same.await);
+            }
+            Self::Rotate => {
+                let grace = Duration::from_millis(DAY);
+                drop(
+                    registry
+                        .rotate_key(&actor, &acme(), id, grace, None, None)
+                        .await,
+                );
+            }
+            Self::Renew => {
+                let end = NewEnd::After(Duration::from_millis(3 * DAY));
+                drop(registry.renew_key(&actor, &acme(), id, end, None).await);
+            }
+        }
+        Outcome::Other
+    }
+}
+
+pub(super) fn run(schedule: &Schedule) -> Result<(), Violation> {
+    let mut world = World::new(schedule.behind);
+    for event in &schedule.events {
+        world.happen(*event)?;
+    }
+    world.come_to_rest();
+    world.narrow_for_good()?;
+    world.revoke_for_good()?;
+    for event in &schedule.after {
+        world.happen(*event)?;
+    }
+    world.come_to_rest();
+    world.check_all()
+}
