@@ -19,6 +19,7 @@ use crate::domain::san::SanPattern;
 use crate::file_access::Exposure;
 
 mod abuse;
+mod context;
 mod defaults;
 mod effective;
 mod env;
@@ -43,6 +44,7 @@ mod typed;
 mod validate;
 
 pub use abuse::AbuseConfig;
+pub use context::{SignedContextConfig, TrustedHopConfig};
 pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
@@ -255,29 +257,6 @@ pub struct AuthzConfig {
     pub signed_context: Option<SignedContextConfig>,
     /// `None`: no signed context proves a request.
     pub trusted_hop: Option<TrustedHopConfig>,
-}
-
-/// Whose signed contexts prove a request at this hop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedHopConfig {
-    /// Not only those whose context extensions say so.
-    pub all_listeners: bool,
-    pub issuer: String,
-    /// Empty: the host of the request.
-    pub audience: Vec<String>,
-    /// `None`: the keys of `keyring.signing`.
-    pub jwks: Option<JwksConfig>,
-    pub max_age: Duration,
-}
-
-/// The signed token that upstreams get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedContextConfig {
-    pub issuer: String,
-    /// Empty: the host of the request.
-    pub audience: Vec<String>,
-    pub ttl: Duration,
-    pub key_ref: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -114,7 +114,7 @@ fn bearer_token(part: &[u8]) -> Option<&[u8]> {
 
 /// Finds a query parameter by its decoded name; `each` is told the name as it was spelled and the decoded value.
 pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8], Cow<'a, [u8]>)) {
-    parameters(path, |decoded, spelled, value| {
+    parameters(path, b"&", |decoded, spelled, value| {
         if *decoded == *name.as_bytes() {
             each(spelled, value);
         }
@@ -124,13 +124,17 @@ pub(super) fn query<'a>(path: &'a [u8], name: &str, mut each: impl FnMut(&'a [u8
 /// Goes through the query: `each` is told a parameter's decoded name, the name as it was spelled and the decoded value.
 ///
 /// The path is never given to a URL parser: it is cut at the first `?`, as upstreams do (compare CVE-2026-26205).
-pub(super) fn parameters<'a>(path: &'a [u8], mut each: impl FnMut(&[u8], &'a [u8], Cow<'a, [u8]>)) {
+pub(super) fn parameters<'a>(
+    path: &'a [u8],
+    separators: &[u8],
+    mut each: impl FnMut(&[u8], &'a [u8], Cow<'a, [u8]>),
+) {
     let Some(at) = path.iter().position(|b| *b == b'?') else {
         return;
     };
     let query = &path[at + 1..];
     let query = query.split(|b| *b == b'#').next().unwrap_or_default();
-    for part in query.split(|b| *b == b'&') {
+    for part in query.split(|b| separators.contains(b)) {
         let (key, value) = part
             .iter()
             .position(|b| *b == b'=')

@@ -10,6 +10,8 @@ use crate::domain::limit::COST_MAX;
 use crate::domain::request::{Mode, Rule};
 use crate::ext_authz::hop::Trust;
 
+/// What our names begin with.
+const OURS: &[u8] = b"keystile";
 /// How much of a misspelt name is shown.
 const NAME_SHOWN_MAX: usize = 64;
 
@@ -41,7 +43,7 @@ pub(super) struct Own<'a> {
 /// Why a route's demands are no rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ext_authz) enum BadRule<'a> {
-    /// The end of a `keystile.…` name, which is unknown or has a value that is.
+    /// A name, which is unknown or has a value that is.
     Unknown(&'a [u8]),
     /// `off` checks nothing, and this asks for something.
     OffAndDemands(&'static str),
@@ -52,7 +54,7 @@ impl fmt::Display for BadRule<'_> {
         match self {
             Self::Unknown(name) => {
                 let shown = String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX)]);
-                write!(f, "keystile.{} is not understood", shown.escape_debug())
+                write!(f, "{} is not understood", shown.escape_debug())
             }
             Self::OffAndDemands(name) => {
                 write!(f, "the mode is off and keystile.{name} asks for something")
@@ -64,19 +66,19 @@ impl fmt::Display for BadRule<'_> {
 impl<'a> Extensions<'a> {
     /// Takes one extension; those of other products are left alone.
     pub(super) fn add(&mut self, name: &'a [u8], value: &'a [u8]) {
-        let Some(name) = name.strip_prefix(b"keystile.") else {
-            return;
-        };
         let field = match name {
-            b"mode" => &mut self.mode,
-            b"features" => &mut self.features,
-            b"scopes" => &mut self.scopes,
-            b"cost" => &mut self.cost,
-            b"dry_run" => &mut self.dry_run,
-            b"trusted_hop" => &mut self.trusted_hop,
-            // A misspelt demand must not be a demand dropped.
+            b"keystile.mode" => &mut self.mode,
+            b"keystile.features" => &mut self.features,
+            b"keystile.scopes" => &mut self.scopes,
+            b"keystile.cost" => &mut self.cost,
+            b"keystile.dry_run" => &mut self.dry_run,
+            b"keystile.trusted_hop" => &mut self.trusted_hop,
+            // A misspelt demand must not be a demand dropped: nor `Keystile.scopes`, nor `keystile_scopes`.
             _ => {
-                self.unknown.get_or_insert(name);
+                let start = name.get(..OURS.len());
+                if start.is_some_and(|start| start.eq_ignore_ascii_case(OURS)) {
+                    self.unknown.get_or_insert(name);
+                }
                 return;
             }
         };
@@ -89,12 +91,12 @@ impl<'a> Extensions<'a> {
             return Err(BadRule::Unknown(name));
         }
         let own = Own {
-            mode: word(self.mode, "mode", Mode::parse)?,
-            features: word(self.features, "features", Some)?,
-            scopes: word(self.scopes, "scopes", Some)?,
-            cost: word(self.cost, "cost", cost)?,
-            dry_run: word(self.dry_run, "dry_run", flag)?.unwrap_or(false),
-            trust: word(self.trusted_hop, "trusted_hop", trust)?,
+            mode: word(self.mode, "keystile.mode", Mode::parse)?,
+            features: word(self.features, "keystile.features", Some)?,
+            scopes: word(self.scopes, "keystile.scopes", Some)?,
+            cost: word(self.cost, "keystile.cost", cost)?,
+            dry_run: word(self.dry_run, "keystile.dry_run", flag)?.unwrap_or(false),
+            trust: word(self.trusted_hop, "keystile.trusted_hop", trust)?,
         };
         match own.demand() {
             Some(name) if own.mode == Some(Mode::Off) => Err(BadRule::OffAndDemands(name)),
@@ -215,6 +217,9 @@ mod tests {
             (&[("keystile.cost", "1000001")], Some("cost")),
             (&[("keystile.scope", "read")], Some("scope")),
             (&[("keystile.", "")], Some("keystile.")),
+            (&[("Keystile.scopes", "a")], Some("Keystile.scopes")),
+            (&[("keystile_scopes", "a")], Some("keystile_scopes")),
+            (&[("keystone.scopes", "a")], None),
             (
                 &[("keystile.mode", "off"), ("keystile.scopes", "a")],
                 Some("off and keystile.scopes"),

@@ -112,7 +112,8 @@ pub(super) fn method<'a>(
         .iter()
         .map(|said| (*said).into())
         .collect();
-    credential::parameters(target.path, |name, _, value| {
+    // Some readers separate parameters by semicolons too.
+    credential::parameters(target.path, b"&;", |name, _, value| {
         if METHOD_PARAMETERS
             .iter()
             .any(|known| name.eq_ignore_ascii_case(known))

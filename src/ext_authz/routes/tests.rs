@@ -277,6 +277,7 @@ fn a_request_for_another_method_is_matched_by_what_the_operator_says() {
             None,
             Some(1),
         ),
+        (("POST", "/?a=1;_method=PUT", &[]), None, Some(0), Some(1)),
         (("GET", "/?_method=", &[]), Some(2), Some(2), Some(2)),
         (("GET", "/_method=PUT", &[]), Some(2), Some(2), Some(2)),
     ] {

@@ -6,14 +6,16 @@
 
 use std::collections::BTreeSet;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_normalizer::uts46::Uts46MapperBorrowed;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::route::{PathTemplate, Segment};
+use crate::domain::text::is_printable;
 use crate::ext_authz::routes::RouteRule;
 
 /// Longest file extension.
-const EXTENSION_LEN_MAX: usize = 5;
+const EXTENSION_LEN_MAX: usize = 10;
 
 /// The templates of the rules, folded.
 #[derive(Debug)]
@@ -48,10 +50,11 @@ impl Variants {
         }
         let spellings: Vec<Vec<String>> = spellings(path).into_iter().collect();
         let own: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let leads_anywhere = leads_elsewhere(path);
         let is_near = |(at, folded): (usize, &Option<Folded>)| {
             let folded = folded.as_ref()?;
             let exact = rules[at].pattern.path.as_ref()?;
-            let near = spellings.iter().any(|parts| folded.matches(parts));
+            let near = leads_anywhere || spellings.iter().any(|parts| folded.matches(parts));
             (near && !matches(exact, &own)).then_some(at)
         };
         self.templates
@@ -127,6 +130,19 @@ fn spellings(path: &str) -> BTreeSet<Vec<String>> {
     all
 }
 
+/// Whether other forms of slashes and dots are in a path: to who takes them for such it may be any other path.
+fn leads_elsewhere(path: &str) -> bool {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    if decoded.is_ascii() {
+        return false;
+    }
+    let plain = plain_letters(&decoded);
+    let slashes = |text: &str| text.matches('/').count();
+    slashes(&plain) != slashes(&decoded)
+        || plain.contains('\\')
+        || plain.split('/').any(|part| matches!(part, "." | ".."))
+}
+
 /// The same without the file extension at its end: many frameworks choose a format by it.
 fn without_extension(parts: &[String]) -> Option<Vec<String>> {
     let (last, before) = parts.split_last()?;
@@ -142,13 +158,20 @@ fn without_extension(parts: &[String]) -> Option<Vec<String>> {
 fn fold(segment: &str) -> String {
     let plain = match segment.is_ascii() {
         true => segment.to_ascii_lowercase(),
-        // The mapping of domain names (UTS 46) is made for this; the dotless i is a letter of its own to it.
-        false => Uts46MapperBorrowed::new()
-            .map_normalize(segment.chars())
-            .map(|c| if c == '\u{131}' { 'i' } else { c })
-            .collect(),
+        false => plain_letters(segment),
     };
     trimmed(&plain).to_owned()
+}
+
+/// The mapping of domain names (UTS 46) is made for this, but for signs that no name may have, and for the dotless i,
+/// which is a letter of its own to it.
+fn plain_letters(text: &str) -> String {
+    let text = ComposingNormalizerBorrowed::new_nfkc().normalize(text);
+    let shown = text.chars().filter(|c| is_printable(*c));
+    Uts46MapperBorrowed::new()
+        .map_normalize(shown)
+        .map(|c| if c == '\u{131}' { 'i' } else { c })
+        .collect()
 }
 
 /// Without what file systems and frameworks drop: blanks around it, dots at its end, the name of a stream.
@@ -190,6 +213,8 @@ mod tests {
             "/ad%E2%80%8Bmin/1",
             "/admin/%E2%91%A0",
             "/%F0%9D%90%9Admin/1",
+            "/ad%E2%80%AEmin/1",
+            "/admin/1.geojson",
         ] {
             assert!(
                 spellings(path).contains(&admin),
@@ -206,6 +231,17 @@ mod tests {
             "/\u{e1}dmin/1",
         ] {
             assert!(!spellings(path).contains(&admin), "{path}");
+        }
+        for path in [
+            "/a%EF%BC%8Fb",
+            "/a/%E2%80%A5/b",
+            "/a%EF%BC%BCb",
+            "/a/%EF%BC%8E",
+        ] {
+            assert!(leads_elsewhere(path), "{path}");
+        }
+        for path in ["/a/b", "/%C3%BC/b", "/a/%E6%97%A5%E6%9C%AC", "/%20/a"] {
+            assert!(!leads_elsewhere(path), "{path}");
         }
         let kelvin = spellings("/bac%E2%84%AA/%C5%BFhop");
         assert!(kelvin.contains(&vec!["back".to_owned(), "shop".to_owned()]));

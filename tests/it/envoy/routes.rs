@@ -57,6 +57,9 @@ the path of a stricter rule with an invisible letter     | wary    | GET /v1/ad%
 the path of a stricter rule with an extension            | wary    | POST /v1/reports.json                                         | 400 ambiguous_request ; says another spelling
 the path of a stricter rule before an encoded query      | wary    | POST /v1/reports%3Fx                                          | 400 ambiguous_request ; says another spelling
 the path of a stricter rule before a stream's name       | wary    | GET /v1/admin::$DATA/1                                        | 400 ambiguous_request ; says another spelling
+another form of a slash                                  | wary    | GET /public%EF%BC%8F..%EF%BC%8Fv1                             | 400 ambiguous_request ; says another spelling
+another form of two dots                                 | wary    | GET /v1/x/%E2%80%A5/admin                                     | 400 ambiguous_request ; says another spelling
+a letter that turns the others round                     | wary    | GET /v1/ad%E2%80%AEmin/1                                      | 400 ambiguous_request ; says another spelling
 a blank as a segment                                     | wary    | GET /v1/%20/admin/1                                           | 400 ambiguous_request ; says another spelling
 another spelling that opens a public path is odd too     | wary    | GET /PUBLIC/x ; x-api-key: {live}                             | 200 ; up x-tenant-id: acme
 another spelling of a rule that asks for less            | wary    | GET /V1/other                                                 | 401 missing_api_key
