@@ -12,8 +12,8 @@ use serde_json::json;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
-    CookieName, FilePath, Group, HeaderName, HeaderPrefix, PlanName, QueryName, RateText, SanText,
-    SocketMode, TenantName, TokenPrefix, VariableName,
+    FilePath, Group, HeaderPrefix, PlanName, RateText, SanText, SocketMode, TenantName,
+    TokenPrefix, VariableName,
 };
 use super::{
     AdminAccessChoice, ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage,
@@ -32,12 +32,14 @@ macro_rules! section {
 
 mod abuse;
 mod context;
+mod credential;
 mod limits;
 mod oidc;
 mod redis;
 mod route;
 pub(super) use abuse::RawAbuse;
 pub(super) use context::{RawSignedContext, RawTrustedHop};
+pub(super) use credential::RawCredential;
 pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
 pub(super) use oidc::{RawClaims, RawJwks, RawJwtTenant, RawOidc};
 pub(super) use redis::RawRedis;
@@ -276,25 +278,6 @@ section! {
         /// Group that owns the socket, by name or number. Absent: the group of the process.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub group: Option<Group>,
-    }
-}
-
-section! {
-    #[derive(Default)]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    RawCredential {
-        /// A header that holds the key and nothing else.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub header: Option<HeaderName>,
-        /// A header that holds `Bearer` and the key.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub bearer: Option<HeaderName>,
-        /// A query parameter.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub query: Option<QueryName>,
-        /// A cookie.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub cookie: Option<CookieName>,
     }
 }
 
