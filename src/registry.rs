@@ -11,7 +11,9 @@ mod journal;
 mod key_changes;
 mod key_rules;
 mod keys;
+mod lost;
 mod notes;
+mod recount;
 mod requests;
 mod rotation;
 mod schedule;
@@ -36,6 +38,7 @@ use crate::domain::plan::Plans;
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
 use crate::registry::journal::Journal;
+use crate::store::damage;
 use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
@@ -44,6 +47,7 @@ pub(crate) use import::not_importable;
 pub use import::{TokenHolder, TokenState};
 pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
+pub use lost::{Search, Standing};
 pub use requests::RequestId;
 pub use rotation::NewEnd;
 pub use schedule::Rotations;
@@ -146,6 +150,18 @@ pub enum RegistryError {
     Record(#[from] RecordError),
 }
 
+impl RegistryError {
+    /// Whether it says that a key has no record, or none that can be used.
+    pub fn is_of_a_lost_key(&self) -> bool {
+        match self {
+            Self::NotFound { what } => *what == "key",
+            Self::Record(error) => error.entry() == damage::Entry::Key,
+            Self::Store(error) => matches!(error, StoreError::Damaged(_)),
+            _ => false,
+        }
+    }
+}
+
 /// What the registry needs to know of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -225,7 +241,9 @@ impl Registry {
             .tenant(id)
             .await?
             .ok_or(RegistryError::NotFound { what: "tenant" })?;
-        let (tenant, data_key) = records::open_tenant(&self.data, &row)?;
+        let opened = records::open_tenant(&self.data, &row);
+        let opened = opened.inspect_err(|error| self.store.damage().unopened(id, error));
+        let (tenant, data_key) = opened?;
         let wrapped = WrappedKeys {
             data: row.data_dek,
             vault: row.vault_dek,
@@ -284,6 +302,7 @@ fn refused(what: &'static str) -> impl Fn(CommitError) -> RegistryError {
         CommitError::Repeated => RegistryError::Conflict { what },
         CommitError::Revoked => RegistryError::KeyRevoked,
         CommitError::NotFound => RegistryError::NotFound { what },
+        CommitError::Uncounted => RegistryError::Store(StoreError::Damaged(error.to_string())),
         // Only who makes a key asks for room, and says itself for which.
         CommitError::CountLimit { .. } => {
             RegistryError::Store(StoreError::Damaged(error.to_string()))

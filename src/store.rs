@@ -15,6 +15,7 @@ pub mod damage;
 pub mod records;
 pub mod redb;
 pub mod redis;
+pub mod repair;
 mod sidecar;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use budgets::{Settle, Settled};
 use damage::Damage;
+use repair::Repair;
 
 /// A store's answer, to be awaited.
 pub type StoreFuture<'a, T, E = StoreError> =
@@ -84,6 +86,9 @@ pub enum CommitError {
     /// earlier state. Whoever tries revokes the key again, so that both agree.
     #[error("the key is revoked")]
     Revoked,
+    /// Nobody knows how many live keys the tenant has: its counts were lost.
+    #[error("the live keys of the tenant are not counted")]
+    Uncounted,
     /// The tenant or key is not there (any more).
     #[error("the record does not exist")]
     NotFound,
@@ -170,6 +175,8 @@ pub enum Expected {
     FirstOfTenant,
     /// This version, of the same change.
     Version(Version),
+    /// For a key: none that can be read. Its record was lost or altered, and its index entries are there.
+    Lost,
 }
 
 /// How a commit changes the number of live keys.
@@ -309,6 +316,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The damage that was met in it.
     fn damage(&self) -> &Damage;
+
+    /// What a check and a repair need beside what is here.
+    fn repair(&self) -> &dyn Repair;
 
     /// Remembers which keyring the store is sealed with at first use, and compares ever after.
     /// Answers the id that it remembers.

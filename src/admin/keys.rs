@@ -3,6 +3,7 @@
 mod create;
 mod list;
 mod revoke;
+mod revoke_token;
 mod rotate;
 mod verify;
 
@@ -168,6 +169,13 @@ impl KeyService for Keys {
             ..pb::RevokeKeyRequest::default()
         };
         self.revoke(&caller, request).await.map(Response::new)
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answer<pb::Key> {
+        let caller = self.0.caller(&request).await?;
+        self.revoke_token(&caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn revoke_all_keys(

@@ -121,9 +121,12 @@ Examples:
     #[command(
         after_help = "With --wait it ends with 1 when a live sidecar has not confirmed in time: the key is revoked all the
 same. Doing it again asks again.
+A key is revoked also where records in the store are damaged: by its name, else by a token of it, else by its lookup id,
+which needs the role global_admin.
 
 Examples:
   keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"
+  pass show leaked | keystile key revoke --token-file -
   keystile key revoke acme mfzwizltoqzdgmjs --wait 5s"
     )]
     Revoke(revoke::RevokeArgs),

@@ -33,6 +33,20 @@ const PAST_GENERATION_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub [u8; 16]);
 
+impl LookupId {
+    /// Of the text that it is shown as, in either case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        let mut id = [0; 16];
+        let is_hex = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
+        for (at, byte) in id.iter_mut().enumerate() {
+            let digits = text.get(2 * at..2 * at + 2).filter(|_| is_hex)?;
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
 impl fmt::Display for LookupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

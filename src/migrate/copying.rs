@@ -311,9 +311,10 @@ fn refused(what: &str, error: CommitError) -> Stop {
         CommitError::Conflict | CommitError::NotFound => {
             "changed there while it was copied: stop what writes to the destination"
         }
-        CommitError::Repeated | CommitError::Revoked | CommitError::CountLimit { .. } => {
-            "is refused"
-        }
+        CommitError::Repeated
+        | CommitError::Revoked
+        | CommitError::Uncounted
+        | CommitError::CountLimit { .. } => "is refused",
     };
     Stop::Tenant(format!("{what} {says}"))
 }

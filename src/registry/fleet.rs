@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::key::Key;
+use crate::domain::key::{Key, LookupId};
 use crate::registry::{Registry, RegistryError};
 use crate::store::Sidecar;
 
@@ -10,6 +10,15 @@ impl Registry {
     /// The live sidecars, in the order of their ids.
     pub async fn sidecars(&self) -> Result<Vec<Sidecar>, RegistryError> {
         Ok(self.store.sidecars().await?)
+    }
+
+    /// The same of whatever is found at these lookup ids.
+    pub async fn unconfirmed_at(
+        &self,
+        lookup_ids: &[LookupId],
+        within: Duration,
+    ) -> Result<Vec<String>, RegistryError> {
+        Ok(self.store.late(lookup_ids, within).await?)
     }
 
     /// Waits until every live sidecar refuses a key that was revoked, whichever of its tokens it is asked about, for

@@ -213,6 +213,8 @@ impl Registry {
                     }
                     key = now;
                 }
+                // Perhaps what is in its place is nobody's.
+                Err(CommitError::Exists) if self.clear_places(&key).await? => {}
                 Err(error) => return Err(refused("key")(error)),
             }
         }

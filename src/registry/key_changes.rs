@@ -97,9 +97,13 @@ impl Registry {
                 Ok(())
             },
         };
-        let (key, was_live) = match self.edit_key(tenant, id, edit).await? {
-            Outcome::Changed(key, ()) | Outcome::Same(key) => (key, true),
-            Outcome::Revoked(key) => (key, false),
+        let (key, was_live) = match self.edit_key(tenant, id, edit).await {
+            Ok(Outcome::Changed(key, ()) | Outcome::Same(key)) => (key, true),
+            Ok(Outcome::Revoked(key)) => (key, false),
+            Err(error) if error.is_of_a_lost_key() => {
+                (self.revoke_lost(actor, tenant, id, reason).await?, true)
+            }
+            Err(error) => return Err(error),
         };
         Ok(Edited { key, was_live })
     }
@@ -146,6 +150,8 @@ impl Registry {
                 Err(CommitError::Conflict) if edit.etag.is_none() => {}
                 // Somebody has revoked it: the next look at the index shows it.
                 Err(CommitError::Revoked) => {}
+                // Perhaps what is in its place is nobody's.
+                Err(CommitError::Exists) if self.clear_places(&current).await? => {}
                 Err(CommitError::Repeated) => {
                     return Err(RegistryError::AlreadyExists { what: "key" });
                 }

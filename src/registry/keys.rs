@@ -18,7 +18,7 @@ use crate::domain::version::Version;
 use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, notes, refused};
 use crate::store::records;
-use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit};
+use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit, KeyRow};
 
 /// What a new key is made of.
 #[derive(Clone, Debug)]
@@ -227,7 +227,7 @@ impl Registry {
                 per_owner: u64::MAX,
                 total: None,
             },
-            Expected::New | Expected::Version(_) => {
+            Expected::New | Expected::Lost | Expected::Version(_) => {
                 let count = self.room(tenant, role)?;
                 self.check_expiry(making.new.expires_at, now)?;
                 count
@@ -259,7 +259,7 @@ impl Registry {
                 .map(|request| request.row(opened, Some(&key), now)),
             ..self.key_commit(opened, &key, making.expected, count, entry)
         };
-        match self.store.commit_key(commit).await {
+        match self.commit_counted(opened, commit).await {
             Ok(()) => Ok(CreatedKey { key, token }),
             Err(CommitError::Repeated) => Err(RegistryError::AlreadyExists { what: "key" }),
             Err(CommitError::CountLimit {
@@ -344,25 +344,29 @@ impl Registry {
             .key(&opened.tenant.id, id)
             .await?
             .ok_or(RegistryError::NotFound { what: "key" })?;
-        Ok(records::open_key(
-            &opened.data_key,
-            &opened.tenant.id,
-            &row,
-        )?)
+        let tenant = &opened.tenant.id;
+        let key = records::open_key(&opened.data_key, tenant, &row);
+        Ok(key.inspect_err(|error| self.store.damage().unopened(tenant, error))?)
     }
 
-    /// Keys of a tenant in the order of their ids, after `after`, at most `limit`.
+    /// Keys of a tenant in the order of their ids, after `after`, at most `limit`. Of one whose record is lost or cannot
+    /// be read, the id.
     pub async fn keys(
         &self,
         tenant: &TenantId,
         after: Option<&KeyId>,
         limit: usize,
-    ) -> Result<Vec<Key>, RegistryError> {
+    ) -> Result<Vec<Result<Key, KeyId>>, RegistryError> {
         let opened = self.open(tenant).await?;
         let rows = self.store.keys(tenant, after, limit).await?;
-        rows.iter()
-            .map(|row| Ok(records::open_key(&opened.data_key, tenant, row)?))
-            .collect()
+        let open = |row: KeyRow| {
+            let opened = records::open_key(&opened.data_key, tenant, &row);
+            opened.map_err(|error| {
+                self.store.damage().unopened(tenant, &error);
+                row.id
+            })
+        };
+        Ok(rows.into_iter().map(open).collect())
     }
 
     /// The commit that puts `key` there.

@@ -14,7 +14,7 @@ use crate::clock::Span;
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Key};
-use crate::domain::name::TenantId;
+use crate::domain::name::{KeyId, TenantId};
 use crate::domain::plan::{Plans, Rotation};
 use crate::domain::role::AdminAccess;
 use crate::domain::tenant::{Tenant, TenantStatus};
@@ -165,9 +165,16 @@ impl Registry {
             let Some(last) = page.last() else {
                 return Ok(true);
             };
-            after = Some(last.id.clone());
+            after = Some(match last {
+                Ok(key) => key.id.clone(),
+                Err(id) => id.clone(),
+            });
             self.tell_without_access(&page);
-            for key in page.iter().filter(|key| key.is_due(schedule, self.now())) {
+            for key in page
+                .iter()
+                .flatten()
+                .filter(|key| key.is_due(schedule, self.now()))
+            {
                 if stop.is_cancelled() {
                     return Ok(false);
                 }
@@ -178,9 +185,9 @@ impl Registry {
 
     /// A schedule passes over keys whose holders could not claim: whoever wrote it does not expect that of the default of
     /// a profile.
-    fn tell_without_access(&self, page: &[Key]) {
+    fn tell_without_access(&self, page: &[Result<Key, KeyId>]) {
         let closed = |key: &&Key| key.is_live() && key.admin_access == AdminAccess::None;
-        if let Some(key) = page.iter().find(closed)
+        if let Some(key) = page.iter().flatten().find(closed)
             && let Some(held_back) = self.rotations.without_access.admit(self.now())
         {
             tracing::warn!(

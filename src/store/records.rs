@@ -195,6 +195,12 @@ pub fn is_sealed_under(data_key: &DataKey, row: &IndexRow) -> bool {
     envelope::header(&row.body).is_ok_and(|(header, _)| header.dek_id == data_key.id())
 }
 
+/// Whether an index record claims to be one of that key.
+pub fn claims_to_be(row: &IndexRow, tenant: &TenantId, key: &KeyId) -> bool {
+    envelope::header(&row.body)
+        .is_ok_and(|(header, _)| header.tenant == tenant.as_str() && header.key == key.as_str())
+}
+
 /// Opens an index record at the lookup id where it was found.
 pub fn open_access(
     data_key: &DataKey,

@@ -12,6 +12,7 @@
 mod budgets;
 mod open;
 mod overlay;
+mod repair;
 mod requests;
 mod stamp;
 mod tables;
@@ -30,6 +31,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
+use crate::store::repair::Repair;
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -147,6 +149,10 @@ impl Store for EmbeddedStore {
 
     fn damage(&self) -> &Damage {
         &self.damage
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self
     }
 
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {

@@ -29,6 +29,7 @@ mod outbox;
 mod problem;
 mod read;
 mod refusal;
+mod repair;
 mod root;
 mod scripts;
 mod settings;
@@ -54,6 +55,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
+use crate::store::repair::Repair;
 use crate::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
     StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -66,7 +68,7 @@ use fleet::{Member, Questions};
 use keyspace::Keyspace;
 use link::Link;
 pub use problem::Problem;
-use read::{check_place, hget, key_row, lex_after, version_of};
+use read::{check_place, hget, key_row, version_of};
 pub use settings::{Address, Login, Settings, Tls, Topology};
 
 /// The most changes that wait; who comes next waits for a place.
@@ -274,6 +276,10 @@ impl Store for RedisStore {
         &self.damage
     }
 
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {
         Box::pin(async move {
             let nobody = |_: &TenantId, _: &[u8]| false;
@@ -341,25 +347,7 @@ impl Store for RedisStore {
         after: Option<&'a KeyId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<KeyRow>> {
-        Box::pin(async move {
-            let names = self.names.of_tenant(tenant);
-            let from = lex_after(after.map(KeyId::as_str));
-            let limit = limit.to_string();
-            let may_write: &[u8] = match self.access {
-                Access::Read => b"0",
-                Access::Write => b"1",
-            };
-            let args = [from.as_bytes(), limit.as_bytes(), may_write];
-            let keys = [names.ids(), names.keys()];
-            let page: Vec<Vec<u8>> = self.link.read_by(&scripts::PAGE, &keys, &args).await?;
-            page.chunks_exact(2)
-                .map(|pair| {
-                    let id = std::str::from_utf8(&pair[0]).ok();
-                    let id = id.and_then(|id| KeyId::parse(id).ok());
-                    key_row(id.ok_or_else(|| damaged("a key id"))?, &pair[1])
-                })
-                .collect()
-        })
+        Box::pin(self.page_of_keys(tenant, after, limit))
     }
 
     fn live_keys<'a>(

@@ -25,7 +25,7 @@ struct Query<'a> {
 }
 
 impl Listed for Query<'_> {
-    type Item = Key;
+    type Item = Result<Key, KeyId>;
     type Shown = pb::Key;
     type Id = KeyId;
 
@@ -33,16 +33,21 @@ impl Listed for Query<'_> {
         self.caller.only_owner().is_none() && self.filter.is_empty()
     }
 
-    async fn fetch(&self, after: Option<&KeyId>, limit: usize) -> Result<Vec<Key>, Status> {
+    async fn fetch(&self, after: Option<&KeyId>, limit: usize) -> Result<Vec<Self::Item>, Status> {
         let keys = self.registry.keys(&self.tenant, after, limit).await;
         keys.map_err(from_registry("key"))
     }
 
-    fn id(key: &Key) -> KeyId {
-        key.id.clone()
+    fn id(key: &Self::Item) -> KeyId {
+        match key {
+            Ok(key) => key.id.clone(),
+            Err(id) => id.clone(),
+        }
     }
 
-    fn show(&self, key: &Key) -> Option<pb::Key> {
+    /// One whose record is lost is not shown: it is told as damage, and by `keystile store check`.
+    fn show(&self, key: &Self::Item) -> Option<pb::Key> {
+        let key = key.as_ref().ok()?;
         let owner = self.caller.only_owner();
         let shown = key_to_proto(key, self.now);
         let wanted = owner.is_none_or(|owner| *owner == key.owner) && self.filter.passes(&shown);

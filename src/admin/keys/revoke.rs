@@ -6,15 +6,17 @@ use tonic::Status;
 
 use crate::admin::batch;
 use crate::admin::caller::{Identity, Permission, require};
-use crate::admin::convert::{bad, expect_etag, key_to_proto, reason, tenant_name, wait};
+use crate::admin::convert::{bad, expect_etag, key_name, key_to_proto, reason, tenant_name, wait};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
 use crate::admin::page::SCAN_MAX;
 use crate::admin::page_token::PAGE_SIZE_MAX;
 use crate::domain::key::Key;
 use crate::domain::name::{Description, KeyId, Owner, TenantId};
+use crate::domain::role::Role;
 use crate::proto::admin as pb;
 use crate::proto::admin::revoke_all_keys_request::Scope;
+use crate::registry::Search;
 use crate::status::from_registry;
 
 /// What is to be revoked.
@@ -72,7 +74,7 @@ impl Keys {
         caller: &Identity,
         request: pb::RevokeKeyRequest,
     ) -> Result<pb::Key, Status> {
-        let key = self.reach(caller, "name", &request.name).await?;
+        let key = self.reach_to_revoke(caller, &request.name).await?;
         grant::check_role(caller, key.role)?;
         let reason = reason(&request.reason)?;
         let wait = wait(request.wait.as_ref())?;
@@ -89,6 +91,27 @@ impl Keys {
             answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
         }
         Ok(answer)
+    }
+
+    /// The key of that name, if the caller may reach it; where its own record is lost, as its entries tell of it. Users
+    /// do not look for those: each look reads all that the tenant has.
+    async fn reach_to_revoke(&self, caller: &Identity, name: &str) -> Result<Key, Status> {
+        let (tenant, id) = key_name("name", name)?;
+        require(caller, Permission::OwnKeys, Some(&tenant))?;
+        let registry = &self.0.registry;
+        let search = match caller.role {
+            Role::User => return self.reach(caller, "name", name).await,
+            Role::TenantAdmin => Search::Tenant,
+            Role::GlobalAdmin => Search::Everywhere,
+        };
+        match registry.key(&tenant, &id).await {
+            Err(error) if error.is_of_a_lost_key() => {
+                let lost = registry.lost_key(&tenant, &id, search).await;
+                let lost = lost.map_err(from_registry("key"))?;
+                lost.ok_or_else(|| from_registry("key")(error))
+            }
+            key => key.map_err(from_registry("key")),
+        }
     }
 
     pub(super) async fn revoke_all(
@@ -111,18 +134,47 @@ impl Keys {
             let found = found.map_err(from_registry("key"))?;
             let is_last = found.len() < PAGE_SIZE_MAX;
             looked_at += found.len();
-            after = found.last().map(|key| key.id.clone()).filter(|_| !is_last);
+            let last = found.last().map(|key| match key {
+                Ok(key) => key.id.clone(),
+                Err(id) => id.clone(),
+            });
+            after = last.filter(|_| !is_last);
+            let found = self.with_lost(&task, found).await?;
             let concerned = found.into_iter().filter(|key| task.concerns(key));
             let (spared, doomed): (Vec<_>, Vec<_>) = concerned.partition(|key| task.spares(key));
             answer.skipped_count += count(spared.len());
             answer.revoked_count += count(self.revoke_each(&task, doomed).await?);
             if is_last {
+                let lost = self.0.registry.lost_keys(&task.tenant).await;
+                let lost = lost.map_err(from_registry("key"))?.into_iter();
+                let doomed = lost.filter(|key| task.concerns(key) && !task.spares(key));
+                let doomed = doomed.collect();
+                answer.revoked_count += count(self.revoke_each(&task, doomed).await?);
                 break;
             }
         }
         let token = |last: KeyId| pages.seal(&bound_to, last.as_str());
         answer.next_page_token = after.map(token).unwrap_or_default();
         Ok(answer)
+    }
+
+    /// With what is known of keys whose own record is lost.
+    async fn with_lost(
+        &self,
+        task: &Task,
+        found: Vec<Result<Key, KeyId>>,
+    ) -> Result<Vec<Key>, Status> {
+        let mut keys = Vec::with_capacity(found.len());
+        for key in found {
+            match key {
+                Ok(key) => keys.push(key),
+                Err(id) => {
+                    let lost = self.0.registry.lost_key(&task.tenant, &id, Search::Tenant);
+                    keys.extend(lost.await.map_err(from_registry("key"))?);
+                }
+            }
+        }
+        Ok(keys)
     }
 
     /// Revokes them, and answers how many worked until now.

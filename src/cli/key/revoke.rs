@@ -1,25 +1,36 @@
 //! `keystile key revoke`: one key, and who has confirmed it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::cli::Failure;
 use crate::cli::client::Client;
-use crate::cli::key::KeyName;
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::tenant::EtagArg;
+use crate::cli::{Failure, prompt};
 use crate::clock::Span;
 use crate::config;
 use crate::proto::admin as pb;
+use crate::proto::admin::revoke_token_request::Target;
 
 /// The longest that a server waits; it refuses more.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").args(["tenant", "token_file", "lookup_id"]).required(true))]
 pub(super) struct RevokeArgs {
-    #[command(flatten)]
-    key: KeyName,
+    /// The tenant's id
+    #[arg(requires = "key")]
+    tenant: Option<String>,
+    /// The key's id
+    key: Option<String>,
+    /// In place of tenant and key: a file that holds a token of the key, - for standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// In place of tenant and key, as a last resort: where its entry is found, as `keystile store check` and logs name it
+    #[arg(long, value_name = "ID")]
+    lookup_id: Option<String>,
     /// Kept with the key and in the audit
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -44,7 +55,7 @@ pub(super) async fn run(
     } else {
         "revoked for good; every live sidecar has confirmed it"
     };
-    output::done(out, form, &key, what)?;
+    show(out, form, &key, what)?;
     if late.is_empty() {
         Ok(())
     } else {
@@ -52,10 +63,28 @@ pub(super) async fn run(
     }
 }
 
+/// Where nobody can say whose key it was there is no name.
+fn show(out: &mut Out, form: Form, key: &pb::Key, what: &str) -> Result<(), Failure> {
+    match form {
+        Form::Table if key.name.is_empty() => out.line(format_args!(
+            "{what}: the entry cannot be read, so it is not known whose key it was"
+        )),
+        _ => output::done(out, form, key, what),
+    }
+}
+
 async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::Key, Failure> {
+    if let Some(target) = target(args)? {
+        if !args.etag.etag.is_empty() {
+            return Err(Failure::usage("--etag needs the key's name"));
+        }
+        return send_token(client, args, target, wait).await;
+    }
+    let (tenant, key) = (args.tenant.as_deref(), args.key.as_deref());
+    let (tenant, key) = (tenant.unwrap_or_default(), key.unwrap_or_default());
     let etag = &args.etag.etag;
     let request = pb::RevokeKeyRequest {
-        name: args.key.name(),
+        name: format!("tenants/{tenant}/keys/{key}"),
         etag: etag.clone(),
         reason: args.reason.clone(),
         wait: prost_types::Duration::try_from(wait).ok(),
@@ -66,6 +95,30 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
     } else {
         client.call_once(send(request)).await
     }
+}
+
+/// What the key is known by, if not by its name.
+fn target(args: &RevokeArgs) -> Result<Option<Target>, Failure> {
+    let file = args.token_file.as_deref().map(prompt::token_from);
+    let token = file
+        .transpose()?
+        .map(|token| Target::Token(token.to_string()));
+    Ok(token.or_else(|| args.lookup_id.clone().map(Target::LookupId)))
+}
+
+async fn send_token(
+    client: &Client,
+    args: &RevokeArgs,
+    target: Target,
+    wait: Duration,
+) -> Result<pb::Key, Failure> {
+    let request = pb::RevokeTokenRequest {
+        target: Some(target),
+        reason: args.reason.clone(),
+        wait: prost_types::Duration::try_from(wait).ok(),
+    };
+    let send = |request| async { client.keys().revoke_token(request).await };
+    client.call(request, send).await
 }
 
 fn unconfirmed(late: &[String], wait: Duration) -> Failure {

@@ -1,5 +1,7 @@
 //! The tables of the file, and how they are read. Names and types are stored: a change needs a new format version.
 
+mod everything;
+
 use std::ops::Bound;
 
 use redb::{ReadTransaction, TableDefinition};
@@ -9,6 +11,11 @@ use crate::domain::key::LookupId;
 use crate::domain::name::{InvalidName, KeyId, TenantId};
 use crate::store::redb::stamp;
 use crate::store::{IndexRow, KeyRow, RequestRow, StoreError, TenantRow};
+
+pub(super) use everything::{
+    all_entries, all_tenants, counts, lookups, not_remembered, seen, seen_entry, seen_key,
+    seen_tenant, sum_of_counts,
+};
 
 /// The version of what is below.
 pub(super) const FORMAT: u32 = 1;

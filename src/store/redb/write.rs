@@ -3,6 +3,8 @@
 //! Every change is checked in full before its first write. A refused one has therefore written nothing, and the
 //! others in the transaction stand.
 
+mod repair;
+
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::clock::Timestamp;
@@ -17,6 +19,8 @@ use crate::store::{
     CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, Succession,
     TenantCommit,
 };
+
+pub(super) use repair::Fix;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub(super) enum Request {
         entries: Vec<Vec<u8>>,
     },
     RememberKeyring(String),
+    Fix(Fix),
     Quotas(Vec<QuotaRow>, Timestamp),
 }
 
@@ -118,6 +123,7 @@ impl<'txn> Tables<'txn> {
                 after,
                 entries,
             } => self.continue_audit(tenant, *dek_id, *after, entries),
+            Request::Fix(fix) => self.fix(fix),
             Request::RememberKeyring(id) => self.remember_keyring(id),
             Request::Quotas(rows, now) => self.write_quotas(rows, *now),
         }
@@ -163,6 +169,7 @@ impl<'txn> Tables<'txn> {
         let same = current.filter(|(_, dek_id)| *dek_id == row.dek_id);
         match commit.expected {
             Expected::New | Expected::FirstOfTenant => expect_none(current.is_some())?,
+            Expected::Lost => return Err(CommitError::NotFound.into()),
             Expected::Version(version) => {
                 expect_version(version, same.map(|(version, _)| version))?;
             }
@@ -224,6 +231,8 @@ impl<'txn> Tables<'txn> {
         });
         match commit.expected {
             Expected::New => expect_none(current.is_some()),
+            Expected::Lost if current.is_some() => Err(CommitError::Conflict.into()),
+            Expected::Lost => Ok(()),
             Expected::FirstOfTenant => expect_none(self.has_keys(tenant)?),
             Expected::Version(version) => expect_version(version, current),
         }

@@ -57,10 +57,7 @@ pub(super) fn read(
                 .and_then(|live| redis::from_redis_value_ref(live).ok())
                 .unwrap_or(0),
         },
-        "uncounted" => {
-            let problem = "the tenant has keys, and no count of them";
-            return Err(StoreError::Damaged(problem.to_owned()));
-        }
+        "uncounted" => CommitError::Uncounted,
         "lost" => {
             let lost = "the tenant's record is gone, and others of it are there: restore its data from a backup";
             return Err(StoreError::Lost(lost.to_owned()));

@@ -81,6 +81,7 @@ impl Change {
         let expected = match commit.expected {
             Expected::New => b"new".to_vec(),
             Expected::FirstOfTenant => b"first".to_vec(),
+            Expected::Lost => b"lost".to_vec(),
             Expected::Version(version) => version_text(version).into_bytes(),
         };
         let (count, per_owner) = match commit.count {

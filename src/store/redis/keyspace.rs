@@ -127,6 +127,11 @@ impl Keyspace {
         format!("{}t:", self.prefix)
     }
 
+    /// What the names of all that only the control plane reads and writes of tenants begin with.
+    pub(super) fn keys_prefix(&self) -> String {
+        format!("{}k:", self.prefix)
+    }
+
     /// Hash: what is used of a limit of a tenant or its key.
     pub(super) fn limit(&self, tenant: &TenantId, what: &str) -> String {
         format!("{}n:{{{tenant}}}:{what}", self.prefix)

@@ -100,18 +100,21 @@ impl RedisStore {
     /// Claims every lookup id of a commit, or none.
     pub(super) async fn claim(&self, commit: &KeyCommit, mark: &Mark) -> Result<Claim, StoreError> {
         let whose: &[u8] = match commit.expected {
-            Expected::Version(_) if commit.is_revocation() => b"revoke",
-            Expected::Version(_) => b"own",
+            Expected::Version(_) | Expected::Lost if commit.is_revocation() => b"revoke",
+            Expected::Version(_) | Expected::Lost => b"own",
             Expected::New | Expected::FirstOfTenant => b"new",
         };
+        let dek_id = commit.dek_id.to_string();
+        let dek_id = dek_id.as_bytes();
         let claims = commit.index.iter().map(|entry| async move {
             let keys = [self.names.index(entry.lookup_id)];
-            let args: [&[u8]; 5] = [
+            let args: [&[u8]; 6] = [
                 mark.name.as_bytes(),
                 CLAIM_MS,
                 commit.tenant.as_str().as_bytes(),
                 commit.row.id.as_str().as_bytes(),
                 whose,
+                dek_id,
             ];
             self.link.run::<u8>(&scripts::CLAIM, &keys, &args).await
         });

@@ -8,6 +8,7 @@ use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
 use crate::store::damage::Entry;
+use crate::store::repair::Mode;
 
 /// The types of what [`super::keyspace::OfTenant::for_keys`] names, the tenant's record apart.
 const OF_TENANT: [&[u8]; 9] = [
@@ -15,6 +16,16 @@ const OF_TENANT: [&[u8]; 9] = [
 ];
 /// The types of what [`RedisStore::of_all`] names.
 const OF_ALL: [&[u8]; 6] = [b"zset", b"string", b"zset", b"hash", b"zset", b"zset"];
+
+/// Nothing is moved.
+const LOOK: &[u8] = b"look";
+
+fn how(mode: Mode) -> &'static [u8] {
+    match mode {
+        Mode::Check => LOOK,
+        Mode::Repair => b"keep",
+    }
+}
 
 impl Request {
     pub(super) fn tenant(&self) -> &TenantId {
@@ -78,6 +89,23 @@ impl RedisStore {
         Ok(moved)
     }
 
+    /// How many of a tenant's entries are of another type than ours.
+    pub(super) async fn wrong_types(
+        &self,
+        tenant: &TenantId,
+        mode: Mode,
+    ) -> Result<u64, StoreError> {
+        let names = &self.names.of_tenant(tenant).for_keys()[1..];
+        let wrong = self.mend_names(how(mode), names, &OF_TENANT).await?;
+        Ok(wrong as u64)
+    }
+
+    /// The same of what is kept of all tenants together.
+    pub(super) async fn wrong_shared_types(&self, mode: Mode) -> Result<u64, StoreError> {
+        let wrong = self.mend_names(how(mode), &self.of_all(), &OF_ALL).await?;
+        Ok(wrong as u64)
+    }
+
     async fn mend_names(
         &self,
         mode: &[u8],
@@ -86,7 +114,7 @@ impl RedisStore {
     ) -> Result<usize, StoreError> {
         let args: Vec<&[u8]> = [mode].into_iter().chain(types.iter().copied()).collect();
         let moved: Vec<String> = self.link.run(&scripts::MEND, names, &args).await?;
-        for name in &moved {
+        for name in moved.iter().filter(|_| mode != LOOK) {
             tracing::error!(%name, "an entry in Redis had another type than ours and was moved aside");
         }
         Ok(moved.len())

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use redis::{Cmd, cmd};
 
 use super::change::{damaged, parse_version};
+use super::scripts;
 use super::{Access, RedisStore};
 use crate::clock::Timestamp;
 use crate::crypto::envelope;
@@ -140,6 +141,47 @@ impl RedisStore {
         }
         Ok(rows)
     }
+
+    /// A page of a tenant's keys. One whose record is lost or cannot be read has no body.
+    pub(super) async fn page_of_keys(
+        &self,
+        tenant: &TenantId,
+        after: Option<&KeyId>,
+        limit: usize,
+    ) -> Result<Vec<KeyRow>, StoreError> {
+        let names = self.names.of_tenant(tenant);
+        let keys = [names.ids(), names.keys()];
+        let (from, limit) = (lex_after(after.map(KeyId::as_str)), limit.to_string());
+        let may_write: &[u8] = match self.access {
+            Access::Read => b"0",
+            Access::Write => b"1",
+        };
+        let args = [from.as_bytes(), limit.as_bytes(), may_write];
+        loop {
+            let page: Vec<Vec<u8>> = self.link.read_by(&scripts::PAGE, &keys, &args).await?;
+            let ids = page.chunks_exact(2).map(|pair| {
+                let id = std::str::from_utf8(&pair[0]).ok();
+                id.and_then(|id| KeyId::parse(id).ok()).ok_or(&pair[0])
+            });
+            let ids: Result<Vec<KeyId>, &Vec<u8>> = ids.collect();
+            match ids {
+                Ok(ids) => {
+                    let rows = ids.into_iter().zip(page.chunks_exact(2));
+                    return Ok(rows
+                        .map(|(id, pair)| key_or_nothing(id, &pair[1]))
+                        .collect());
+                }
+                Err(none_of_ours) if self.access == Access::Write => {
+                    let what = "the list of keys had a name that is no key's";
+                    self.damage.met(Entry::Lists, Some(tenant), &what);
+                    let mut remove = cmd("ZREM");
+                    remove.arg(names.ids()).arg(none_of_ours);
+                    let _count: u64 = self.link.ask(&remove).await?;
+                }
+                Err(_) => return Err(damaged("a key id")),
+            }
+        }
+    }
 }
 
 /// A tenant's own record is gone, though others of it are there.
@@ -201,6 +243,14 @@ pub(super) fn key_row(id: KeyId, stored: &[u8]) -> Result<KeyRow, StoreError> {
         id,
         version: parse_version(version).ok_or_else(|| damaged("a key's version"))?,
         body: body.to_vec(),
+    })
+}
+
+fn key_or_nothing(id: KeyId, stored: &[u8]) -> KeyRow {
+    key_row(id.clone(), stored).unwrap_or_else(|_| KeyRow {
+        id,
+        version: Version::default(),
+        body: Vec::new(),
     })
 }
 

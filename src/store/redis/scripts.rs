@@ -32,6 +32,17 @@ scripts! {
     APPEND_AUDIT = ["common", "append_audit"];
     DELETE_TENANT = ["common", "delete_tenant"];
     MEND = ["mend"];
+    LOOK = ["seen", "look"];
+    PUT = ["seen", "put"];
+    PUT_KEY = ["put_key"];
+    FORBID = ["forbid"];
+    COUNTED = ["common", "counted"];
+    RECOUNT = ["common", "recount"];
+    RETELL = ["retell"];
+    SUM = ["sum"];
+    LISTS = ["lists"];
+    UNLIST = ["unlist"];
+    REMEMBER = ["remember"];
     LEASE = ["lease"];
     PENDING = ["common", "pending"];
     STATE = ["common", "state"];

@@ -38,6 +38,7 @@ impl RedisStore {
         let row = &commit.row;
         let expected = match commit.expected {
             Expected::New | Expected::FirstOfTenant => "new".to_owned(),
+            Expected::Lost => return Err(CommitError::NotFound),
             Expected::Version(version) => version_text(version),
         };
         let (version, dek_id) = (version_text(row.version), row.dek_id.to_string());

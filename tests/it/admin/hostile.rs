@@ -76,6 +76,7 @@ fn right_request(method: &str, key: &str) -> String {
             r#"{"keyLimits": {"name": "tenants/platform/keyLimits"}, "updateMask": "*"}"#.into()
         }
         "GetSystemConfig" => "{}".into(),
+        "RevokeToken" => r#"{"token": "0123456789abcdef"}"#.into(),
         "VerifyKey" => r#"{"token": "0123456789abcdef"}"#.into(),
         other => panic!("{other} needs a right request here"),
     }

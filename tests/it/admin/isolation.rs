@@ -58,6 +58,8 @@ pub(super) const TABLE: &[Row] = &[
     ("RevokeAllKeys", [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAllOfOne", [Denied, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
+    ("RevokeToken",   [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
+    ("RevokeAtLookupId", [Denied, Denied], [Denied, Denied],  [Hidden,  Hidden]),
     ("VerifyKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
     ("ListSidecars",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
     ("ListBlocks",    [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
@@ -365,6 +367,22 @@ pub(super) async fn call(
                 ..pb::RevokeAllKeysRequest::default()
             };
             keys.revoke_all_keys(request).await.map(drop)
+        }
+        "RevokeToken" | "RevokeAtLookupId" => {
+            use pb::revoke_token_request::Target;
+            let request = create_key(tenant, pb::Role::User);
+            let made = server.keys("own-global_admin").create_key(request).await;
+            let token = made.map(|made| made.into_inner().plaintext);
+            let target = match rpc {
+                "RevokeToken" => Target::Token(token.unwrap_or_default()),
+                // Nobody's, so it is not found where one may look.
+                _ => Target::LookupId("ab".repeat(16)),
+            };
+            let request = pb::RevokeTokenRequest {
+                target: Some(target),
+                ..pb::RevokeTokenRequest::default()
+            };
+            keys.revoke_token(request).await.map(drop)
         }
         "VerifyKey" => {
             let request = create_key(tenant, pb::Role::User);

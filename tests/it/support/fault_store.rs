@@ -13,6 +13,7 @@ use keystile::domain::version::Version;
 use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
+use keystile::store::repair::Repair;
 use keystile::store::{
     CommitError, IndexRow, KeyCommit, KeyRow, Refuses, RequestRow, Sidecar, Store, StoreError,
     StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
@@ -250,6 +251,10 @@ impl Store for FaultStore {
 
     fn damage(&self) -> &Damage {
         self.inner.damage()
+    }
+
+    fn repair(&self) -> &dyn Repair {
+        self.inner.repair()
     }
 
     fn keyring_id<'a>(&'a self, id_if_new: &'a str) -> StoreFuture<'a, String> {

@@ -1,7 +1,7 @@
 -- What the scripts on a tenant's keys share. KEYS of all of them:
 -- 1 tenant  2 keys  3 ids  4 owners  5 outbox  6 audit  7 lookups  8 requests  9 requests_due  10 revoking
 -- A change of a key is a list:
--- 1 data key id  2 'new', 'first' or the version that must be there  3 key id  4 its version  5 sealed key
+-- 1 data key id  2 'new', 'first', 'lost' or the version that must be there  3 key id  4 its version  5 sealed key
 -- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
 -- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
 -- from 16, three each: lookup id, stamp, sealed index entry or '' to remove it
@@ -53,6 +53,8 @@ local function objection(change)
     if stored then return {'exists'} end
   elseif change[2] == 'first' then
     if redis.call('HLEN', KEYS[2]) > 0 then return {'exists'} end
+  elseif change[2] == 'lost' then
+    if stored and string.match(stored, '^%d+ ?%d*\n') then return {'conflict'} end
   elseif not stored then
     return {'gone'}
   elseif string.match(stored, '^[^\n]*') ~= change[2] then

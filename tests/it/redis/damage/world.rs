@@ -125,6 +125,22 @@ impl World {
             .map_err(|error| format!("{error:?}"))
     }
 
+    pub(super) async fn forbid(&self, lookup: LookupId) -> bool {
+        let reason = Description::parse("").unwrap();
+        let forbidden = self.registry.forbid(&Actor::Operator, lookup, &reason);
+        forbidden.await.unwrap()
+    }
+
+    pub(super) async fn dump(&self, name: &str) -> Option<Vec<u8>> {
+        self.ask(cmd("DUMP").arg(name)).await
+    }
+
+    pub(super) async fn restore(&self, name: &str, dump: Option<Vec<u8>>) {
+        let mut restore = cmd("RESTORE");
+        restore.arg(name).arg(0).arg(dump.unwrap()).arg("REPLACE");
+        self.ask::<()>(&restore).await;
+    }
+
     /// A sidecar that has seen nothing yet.
     pub(super) fn fresh(&self) -> Arc<Cache> {
         let settings = Settings::default();
