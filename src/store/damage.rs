@@ -88,7 +88,7 @@ impl Damage {
                 entry = entry.as_str(),
                 tenant = tenant.map(TenantId::as_str),
                 held_back,
-                "damage in the store: {what}; `keystile store check` says what else is damaged and can repair it"
+                "damage in the store: {what}"
             );
         }
     }

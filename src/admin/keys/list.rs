@@ -45,7 +45,7 @@ impl Listed for Query<'_> {
         }
     }
 
-    /// One whose record is lost is not shown: it is told as damage, and by `keystile store check`.
+    /// One whose record is lost is not shown: it is told as damage, in the log and by a metric.
     fn show(&self, key: &Self::Item) -> Option<pb::Key> {
         let key = key.as_ref().ok()?;
         let owner = self.caller.only_owner();

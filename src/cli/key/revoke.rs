@@ -28,7 +28,7 @@ pub(super) struct RevokeArgs {
     /// In place of tenant and key: a file that holds a token of the key, - for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// In place of tenant and key, as a last resort: where its entry is found, as `keystile store check` and logs name it
+    /// In place of tenant and key, as a last resort: where its entry is found, which is what stands in the braces of its name in Redis
     #[arg(long, value_name = "ID")]
     lookup_id: Option<String>,
     /// Kept with the key and in the audit

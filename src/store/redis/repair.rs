@@ -62,6 +62,14 @@ fn index_row(lookup_id: LookupId, mut fields: Fields) -> Option<IndexRow> {
     })
 }
 
+/// Whether the fields are a claim, or what is left of an entry that was removed or forbidden.
+fn is_empty(fields: &Fields) -> bool {
+    let has = |field: &[u8]| fields.contains_key(field);
+    let is_claim = has(b"c") && fields.len() == 1;
+    let is_removed = [b"v", b"t", b"k", b"d"].iter().all(|field| has(&field[..]));
+    !has(b"b") && (is_claim || is_removed || has(b"r"))
+}
+
 impl RedisStore {
     /// What was seen in a place, and its fields; no fields if it is no record at all. None: nothing.
     async fn look(&self, name: String) -> Result<Option<(Seen, Option<Fields>)>, StoreError> {
@@ -300,8 +308,6 @@ impl Repair for RedisStore {
             let Some((seen, fields)) = self.look(self.names.index(lookup_id)).await? else {
                 return Ok(None);
             };
-            // A claim, or what is left of an entry that was removed or forbidden.
-            let is_empty = |fields: &Fields| !fields.contains_key(&b"b"[..]);
             if fields.as_ref().is_some_and(is_empty) {
                 return Ok(None);
             }

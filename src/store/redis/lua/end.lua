@@ -23,7 +23,7 @@ if number then
   before = tonumber(count)
 end
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[3] .. ':' .. ARGV[4])
--- A sum that is no number is begun anew; `store check` finds that it is wrong.
+-- A sum that is no number is begun anew.
 local total = (tonumber(redis.call('GET', KEYS[2]) or '0') or 0) + ARGV[4] - before
 redis.call('SET', KEYS[2], string.format('%.0f', math.max(total, 0)))
 return 1
