@@ -309,6 +309,15 @@ pub trait Watcher: Send + Sync + 'static {
     fn hearing(&self);
 }
 
+/// Who of the live sidecars has applied a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// How many have.
+    pub by: usize,
+    /// The ids of those that have not, in order.
+    pub late: Vec<String>,
+}
+
 /// A place for records.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What and where it is.
@@ -418,12 +427,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>>;
 
     /// Waits until every live sidecar has looked at these index entries and refuses their keys from then on, for `within`
-    /// at most; answers the ids of those that have not said so by then.
+    /// at most.
     fn late<'a>(
         &'a self,
         lookup_ids: &'a [LookupId],
         within: Duration,
-    ) -> StoreFuture<'a, Vec<String>>;
+    ) -> StoreFuture<'a, Confirmed>;
 
     /// Whether other processes see the blocks that are put here. A store of one process keeps none.
     fn shares_blocks(&self) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::key::{Key, LookupId};
 use crate::registry::{Registry, RegistryError};
-use crate::store::Sidecar;
+use crate::store::{Confirmed, Sidecar};
 
 impl Registry {
     /// The live sidecars, in the order of their ids.
@@ -13,21 +13,17 @@ impl Registry {
     }
 
     /// The same of whatever is found at these lookup ids.
-    pub async fn unconfirmed_at(
+    pub async fn confirmed_at(
         &self,
         lookup_ids: &[LookupId],
         within: Duration,
-    ) -> Result<Vec<String>, RegistryError> {
+    ) -> Result<Confirmed, RegistryError> {
         Ok(self.store.late(lookup_ids, within).await?)
     }
 
     /// Waits until every live sidecar refuses a key that was revoked, whichever of its tokens it is asked about, for
-    /// `within` at most. Answers the ids of those that have not confirmed it by then.
-    pub async fn unconfirmed(
-        &self,
-        key: &Key,
-        within: Duration,
-    ) -> Result<Vec<String>, RegistryError> {
+    /// `within` at most. Answers who has confirmed it by then, and who has not.
+    pub async fn confirmed(&self, key: &Key, within: Duration) -> Result<Confirmed, RegistryError> {
         let opened = self.open(&key.tenant).await?;
         let strays = self.indexed(&opened, key).await?.strays;
         let generations = key.generations.iter().chain(&strays);

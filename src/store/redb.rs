@@ -33,8 +33,8 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
-    StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError,
+    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use budgets::Budgets;
@@ -291,8 +291,8 @@ impl Store for EmbeddedStore {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn late<'a>(&'a self, _: &'a [LookupId], _: Duration) -> StoreFuture<'a, Vec<String>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn late<'a>(&'a self, _: &'a [LookupId], _: Duration) -> StoreFuture<'a, Confirmed> {
+        Box::pin(async { Ok(Confirmed::default()) })
     }
 
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {

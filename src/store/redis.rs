@@ -57,8 +57,8 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError, StoreFuture,
-    StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError,
+    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use change::damaged;
@@ -436,7 +436,7 @@ impl Store for RedisStore {
         &'a self,
         lookup_ids: &'a [LookupId],
         within: Duration,
-    ) -> StoreFuture<'a, Vec<String>> {
+    ) -> StoreFuture<'a, Confirmed> {
         Box::pin(self.late_sidecars(lookup_ids, within))
     }
 

@@ -7,6 +7,7 @@ mod lost;
 mod migrate;
 mod rotation;
 mod start;
+mod told;
 mod topologies;
 
 use std::time::{Duration, Instant};

@@ -65,6 +65,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         ttl: None,
         etag: Etag::of_key(key).to_string(),
         unconfirmed_sidecars: Vec::new(),
+        confirmed_sidecars: 0,
         rate: key
             .limits
             .rate

@@ -87,8 +87,10 @@ impl Keys {
         let revoked = done.map_err(from_registry("key"))?.key;
         let mut answer = key_to_proto(&revoked, self.0.clock.now());
         if !wait.is_zero() {
-            let late = registry.unconfirmed(&revoked, wait).await;
-            answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
+            let confirmed = registry.confirmed(&revoked, wait).await;
+            let confirmed = confirmed.map_err(from_registry("key"))?;
+            answer.confirmed_sidecars = u32::try_from(confirmed.by).unwrap_or(u32::MAX);
+            answer.unconfirmed_sidecars = confirmed.late;
         }
         Ok(answer)
     }

@@ -75,8 +75,10 @@ impl Keys {
             ..pb::Key::default()
         };
         if !patience.is_zero() {
-            let late = registry.unconfirmed_at(&[lookup_id], patience).await;
-            answer.unconfirmed_sidecars = late.map_err(from_registry("key"))?;
+            let confirmed = registry.confirmed_at(&[lookup_id], patience).await;
+            let confirmed = confirmed.map_err(from_registry("key"))?;
+            answer.confirmed_sidecars = u32::try_from(confirmed.by).unwrap_or(u32::MAX);
+            answer.unconfirmed_sidecars = confirmed.late;
         }
         Ok(answer)
     }

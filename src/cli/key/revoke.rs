@@ -52,6 +52,8 @@ pub(super) async fn run(
     let late = &key.unconfirmed_sidecars;
     let what = if wait.is_zero() || !late.is_empty() {
         "revoked for good"
+    } else if key.confirmed_sidecars == 0 {
+        "revoked for good; no live sidecar is known, so nobody has confirmed it"
     } else {
         "revoked for good; every live sidecar has confirmed it"
     };

@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, sleep};
 use super::link::Live;
 use super::{Access, RedisStore, keyspace, time};
 use crate::domain::key::LookupId;
-use crate::store::{Sidecar, SidecarReport, StoreError};
+use crate::store::{Confirmed, Sidecar, SidecarReport, StoreError};
 use crate::telemetry::chain;
 
 /// How often a sidecar says that it lives.
@@ -104,31 +104,29 @@ impl RedisStore {
 
     async fn beat(&self, member: &Member) {
         let mut ticks = interval(HEARTBEAT_EVERY);
-        let mut told = false;
+        let mut told = None;
         loop {
             ticks.tick().await;
             if member.has_left.load(Ordering::Relaxed) {
                 return;
             }
-            match self.beat_once(member).await {
-                Ok(()) if told => {
-                    told = false;
-                    tracing::info!("this sidecar's heartbeats are written again");
-                }
-                Ok(()) => {}
+            let failed = match self.beat_once(member).await {
+                Ok(()) => None,
                 // A store that cannot be reached says so itself.
-                Err(_) if !self.link.is_connected() => {}
-                Err(error) if !told => {
-                    told = true;
-                    tracing::warn!(
-                        error = %chain(&error),
-                        "failed to write this sidecar's heartbeat: `keystile fleet` does not show it, and nobody waits for it after a revocation"
-                    );
-                }
-                Err(error) => {
-                    tracing::debug!(error = %chain(&error), "failed to write a heartbeat");
-                }
+                Err(_) if !self.link.is_connected() => continue,
+                Err(error) => Some(chain(&error).to_string()),
+            };
+            if failed == told {
+                continue;
             }
+            match &failed {
+                Some(error) => tracing::warn!(
+                    %error,
+                    "failed to write this sidecar's heartbeat: `keystile fleet` does not show it, and nobody waits for it after a revocation"
+                ),
+                None => tracing::info!("this sidecar's heartbeats are written again"),
+            }
+            told = failed;
         }
     }
 
@@ -217,23 +215,27 @@ impl RedisStore {
         Ok(all)
     }
 
-    /// Forgets who has been silent for long. That writes, so where Redis refuses writes this fails: then no sidecar can
-    /// say that it lives, and a list without them would be untrue.
+    /// Forgets who has been silent for long, and writes something: where Redis refuses that, no sidecar can say that it
+    /// lives, and a list without them would be untrue.
     async fn forget_silent(&self, live: &Live<'_>, now: i64) -> Result<(), StoreError> {
+        let mut probe = redis::cmd("SET");
+        probe.arg(self.names.fleet_probe()).arg(now);
+        probe.arg("EX").arg(QUESTION_SECONDS);
+        live.ask::<redis::Value>(&probe).await?;
         let mut gone = redis::cmd("ZRANGEBYSCORE");
         gone.arg(self.names.fleet_live()).arg("-inf");
         gone.arg(now - FORGOTTEN_MS).arg("LIMIT").arg(0);
         gone.arg(FORGOTTEN_AT_ONCE);
         let gone: Vec<Vec<u8>> = live.ask(&gone).await?;
-        // Somebody's name that is nobody's.
-        let nobody = [Vec::new()];
-        let gone = if gone.is_empty() { &nobody[..] } else { &gone };
+        if gone.is_empty() {
+            return Ok(());
+        }
         for (command, from) in [
             ("HDEL", self.names.fleet_says()),
             ("ZREM", self.names.fleet_live()),
         ] {
             let mut remove = redis::cmd(command);
-            remove.arg(from).arg(gone);
+            remove.arg(from).arg(&gone);
             let _count: u64 = live.ask(&remove).await?;
         }
         Ok(())
@@ -245,7 +247,7 @@ impl RedisStore {
         &self,
         lookup_ids: &[LookupId],
         within: Duration,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Confirmed, StoreError> {
         let until = Instant::now() + within;
         let live = self.live_sidecars().await?;
         let live: BTreeSet<String> = live.into_iter().map(|sidecar| sidecar.id).collect();
@@ -253,12 +255,11 @@ impl RedisStore {
             .iter()
             .map(|id| self.who_is_late(*id, &live, until));
         let late = try_join_all(late).await?;
-        Ok(late
-            .into_iter()
-            .flatten()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect())
+        let late: BTreeSet<String> = late.into_iter().flatten().collect();
+        Ok(Confirmed {
+            by: live.len() - late.len(),
+            late: late.into_iter().collect(),
+        })
     }
 
     async fn who_is_late(

@@ -155,6 +155,11 @@ impl Keyspace {
         format!("{}fleet:{{fleet}}:says", self.prefix)
     }
 
+    /// Has no meaning: that it can be written shows that Redis takes heartbeats.
+    pub(super) fn fleet_probe(&self) -> String {
+        format!("{}fleet:{{fleet}}:probe", self.prefix)
+    }
+
     /// Hash: blocked source -> when its block ends and how long it was made for, of one part of all sources.
     pub(super) fn blocks(&self, part: u8) -> String {
         format!("{}{part:02}", self.blocks_prefix())

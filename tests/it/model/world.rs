@@ -376,7 +376,10 @@ impl Change {
                     return Outcome::Other;
                 };
                 let late = match wait {
-                    true => registry.unconfirmed(&key, PATIENCE).await.ok(),
+                    true => {
+                        let confirmed = registry.confirmed(&key, PATIENCE).await;
+                        confirmed.ok().map(|confirmed| confirmed.late)
+                    }
                     false => None,
                 };
                 return Outcome::Revoked(late);

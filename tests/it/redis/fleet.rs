@@ -148,7 +148,7 @@ async fn every_process_hears_and_confirms(topology: Topology) {
 
     store.commit_key(revoke(&new_key("acme", 1))).await.unwrap();
     let begun = Instant::now();
-    let late = store.late(&[lookup(1)], SOON).await.unwrap();
+    let late = store.late(&[lookup(1)], SOON).await.unwrap().late;
     assert_eq!(late, Vec::<String>::new());
     assert!(
         begun.elapsed() < AT_ONCE,
@@ -160,7 +160,7 @@ async fn every_process_hears_and_confirms(topology: Topology) {
         assert!(sidecar.heard.index.lock().contains(&lookup(1)));
     }
     drop(two);
-    let late = store.late(&[lookup(1)], AT_ONCE).await.unwrap();
+    let late = store.late(&[lookup(1)], AT_ONCE).await.unwrap().late;
     assert_eq!(
         late,
         ["two"],
@@ -274,7 +274,7 @@ async fn changes_are_heard_while_a_slot_moves_and_after() {
     .await;
 
     tokio::task::block_in_place(|| servers.finish_move(&moving));
-    assert_eq!(store.late(&[lookup(1)], SOON).await.unwrap(), [""; 0]);
+    assert_eq!(store.late(&[lookup(1)], SOON).await.unwrap().late, [""; 0]);
     let index = store.index(lookup(1)).await.unwrap().unwrap();
     assert_eq!(index.body, b"revoked");
 }

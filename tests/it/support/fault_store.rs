@@ -15,8 +15,8 @@ use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, IndexRow, KeyCommit, KeyRow, Refuses, RequestRow, Sidecar, Store, StoreError,
-    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, Refuses, RequestRow, Sidecar, Store,
+    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -380,7 +380,7 @@ impl Store for FaultStore {
         &'a self,
         lookup_ids: &'a [LookupId],
         within: Duration,
-    ) -> StoreFuture<'a, Vec<String>> {
+    ) -> StoreFuture<'a, Confirmed> {
         self.inner.late(lookup_ids, within)
     }
 
