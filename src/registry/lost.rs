@@ -136,7 +136,9 @@ impl Registry {
         let done = self.store.commit_key(commit).await;
         done.map_err(refused("key"))?;
         tracing::warn!(%tenant, key = %id, "a key whose record was lost is revoked");
-        self.see_arrive(&opened, key).await
+        let arrived = self.see_arrive(&opened, key).await?;
+        // None: the store has fallen back to before it, and whoever asked has to ask again.
+        arrived.ok_or(RegistryError::Conflict { what: "key" })
     }
 
     /// What a commit over a record that is lost or cannot be read has to expect.
