@@ -12,6 +12,7 @@
 //! `KEYSTILE_MODEL_SCHEDULES` says how many schedules are tried, `KEYSTILE_MODEL_SEED` which.
 
 mod cluster;
+mod repair;
 mod schedule;
 mod slots;
 mod world;

@@ -13,9 +13,10 @@ use keystile::domain::name::{KeyId, TenantId};
 use keystile::domain::version::Version;
 use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
+use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, Expected, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError,
-    StoreFuture, StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, Expected, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store,
+    StoreError, StoreFuture, StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 
@@ -282,6 +283,10 @@ impl Store for View {
         &self.cluster.damage
     }
 
+    fn repair(&self) -> &dyn Repair {
+        self
+    }
+
     fn keyring_id<'a>(&'a self, _: &'a str) -> StoreFuture<'a, String> {
         Box::pin(async { is_not_in_the_model() })
     }
@@ -408,10 +413,10 @@ impl Store for View {
     }
 
     /// Asks each sidecar, which looks for itself.
-    fn late<'a>(&'a self, ids: &'a [LookupId], _: Duration) -> StoreFuture<'a, Vec<String>> {
+    fn late<'a>(&'a self, ids: &'a [LookupId], _: Duration) -> StoreFuture<'a, Confirmed> {
         Box::pin(async move {
             let watchers = self.cluster.watchers.lock().clone();
-            let mut late = Vec::new();
+            let mut confirmed = Confirmed::default();
             for (number, watcher) in watchers.iter().enumerate() {
                 let Some(watcher) = watcher else { continue };
                 let mut refuses = true;
@@ -419,11 +424,13 @@ impl Store for View {
                     let now = *self.cluster.now.lock();
                     refuses &= watcher.refuses(*id, now).await;
                 }
-                if !refuses {
-                    late.push(number.to_string());
+                if refuses {
+                    confirmed.by += 1;
+                } else {
+                    confirmed.late.push(number.to_string());
                 }
             }
-            Ok(late)
+            Ok(confirmed)
         })
     }
 
