@@ -37,6 +37,7 @@ use crate::proto::admin::key_service_server::KeyServiceServer;
 use crate::proto::admin::limit_service_server::LimitServiceServer;
 use crate::proto::admin::tenant_service_server::TenantServiceServer;
 use crate::registry::Registry;
+use crate::status::Reason;
 use crate::telemetry::Throttle;
 
 pub use convert::key_to_proto;
@@ -144,6 +145,11 @@ fn descriptions() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// What a caller hears when there is no room for more unfinished requests.
+pub fn overloaded() -> Status {
+    Reason::Overloaded.status("too many unfinished requests at once; try again")
 }
 
 /// What the listener serves: routes whose calls end in time and whose errors say why.

@@ -12,12 +12,11 @@ use serde_json::json;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
-    FilePath, Group, HeaderPrefix, PlanName, RateText, SanText, SocketMode, TenantName,
-    TokenPrefix, VariableName,
+    FilePath, HeaderPrefix, PlanName, RateText, TenantName, TokenPrefix, VariableName,
 };
 use super::{
-    AdminAccessChoice, ClientRole, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage,
-    PathOverride, PathVariants, Profile, SecretRetention, TlsVersion,
+    AdminAccessChoice, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride,
+    PathVariants, Profile, SecretRetention,
 };
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
@@ -37,6 +36,7 @@ mod limits;
 mod oidc;
 mod redis;
 mod route;
+mod transport;
 pub(super) use abuse::RawAbuse;
 pub(super) use context::{RawSignedContext, RawTrustedHop};
 pub(super) use credential::RawCredential;
@@ -44,6 +44,7 @@ pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
 pub(super) use oidc::{RawClaims, RawJwks, RawJwtTenant, RawOidc};
 pub(super) use redis::RawRedis;
 pub(super) use route::RawRoute;
+pub(super) use transport::{RawClientRole, RawTls, RawUnixSocket};
 
 section! {
     /// The configuration of one Keystile process. A listener runs when its section is there: `authz: {}`
@@ -230,54 +231,6 @@ section! {
         /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
         #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
         pub idle_timeout: HumanDuration,
-    }
-}
-
-section! {
-    RawTls {
-        /// The certificate and its chain in PEM, the server's own certificate first. Read again when it changes,
-        /// and on SIGHUP; so are the other two files.
-        pub cert_file: FilePath,
-        /// The certificate's private key in PEM. Only its owner may be able to read the file.
-        pub key_file: FilePath,
-        /// Certificates in PEM that sign the clients'. When it is there, a client without a certificate is refused.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub client_ca_file: Option<FilePath>,
-        /// Names of which a client's certificate must have one: `dns:envoy.mesh` or
-        /// `uri:spiffe://mesh/ns/*/sa/envoy`. A `*` stands for exactly one label of a DNS name or one segment of a
-        /// URI's path. Empty: every client of the CA.
-        #[serde(default)]
-        #[schemars(length(max = 1024), extend("uniqueItems" = true))]
-        pub client_sans: Vec<SanText>,
-        /// The oldest version of TLS that is spoken.
-        #[serde(default)]
-        pub min_version: TlsVersion,
-    }
-}
-
-section! {
-    RawClientRole {
-        /// A certificate's name, written as in `tls.client_sans`.
-        pub san: SanText,
-        /// What its holder may do.
-        #[schemars(extend("x-refused" = json!({
-            "user": "a `user` reaches the keys of one owner, and a certificate has none; write `tenant_admin` or `global_admin`, or give its holder an API key"
-        })))]
-        pub role: ClientRole,
-        /// The tenant that a `tenant_admin` administers. Not for a `global_admin`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tenant: Option<TenantName>,
-    }
-}
-
-section! {
-    #[serde(default)]
-    RawUnixSocket {
-        /// Permission bits, as octal text in quotes.
-        pub mode: SocketMode,
-        /// Group that owns the socket, by name or number. Absent: the group of the process.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub group: Option<Group>,
     }
 }
 

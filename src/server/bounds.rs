@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::time::Duration;
 
+use crate::admin;
 use crate::config::{AdminConfig, AuthzConfig, OpsConfig};
 use crate::ext_authz::service::Overloaded;
-use crate::status::Reason;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -69,10 +69,7 @@ impl Bounds {
             head_bytes: 128 * KIB,
             unfinished_bytes: (8 * MIB, 32 * MIB),
             body_timeout: Some(Duration::from_secs(30)),
-            overloaded: || {
-                let words = "too many unfinished requests at once; try again";
-                Box::new(Reason::Overloaded.status(words))
-            },
+            overloaded: || Box::new(admin::overloaded()),
         }
     }
 
