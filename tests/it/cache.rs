@@ -13,7 +13,7 @@ use keystile::store::Store as _;
 use crate::support::fault_store::{Moment, Read};
 use crate::support::world::{Seen, World, acme, nobody};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_key_in_memory_costs_no_read() {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Longest wait for anything a busy machine may be slow at.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer; panics with `what` when there is none in time.
 #[track_caller]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::fault_store::{Moment, Mood, Read};
 use crate::support::world::{Seen, World, nobody};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_change_that_went_unheard_is_seen_at_the_next_use() {

@@ -23,7 +23,7 @@ use crate::store_contract::redis_address;
 
 const ROOT: &str = "platform-global_admin";
 /// Longer than any live sidecar takes on a busy machine.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// A sidecar on a thread of its own.

@@ -21,7 +21,7 @@ use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
 
 /// Far below the interval at which anything polls.
 const AT_ONCE: Duration = Duration::from_millis(200);
-pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Heard {

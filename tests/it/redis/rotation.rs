@@ -29,8 +29,8 @@ const COMMANDS_MAX: i64 = 20;
 const AT_ONCE: usize = 40;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 /// A cut is noticed at once; this is for busy machines.
-const PATIENCE: Duration = Duration::from_secs(10);
-const HEALED_WITHIN: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+const HEALED_WITHIN: Duration = Duration::from_secs(60);
 
 fn acme() -> TenantId {
     TenantId::parse("acme").unwrap()

@@ -27,7 +27,7 @@ use keystile::telemetry::metrics::Metrics;
 use super::fault_store::FaultStore;
 
 /// For gets that are expected to be answered.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a caller of the cache sees.
 #[derive(Clone, Debug, PartialEq, Eq)]

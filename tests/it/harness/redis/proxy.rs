@@ -68,6 +68,11 @@ impl Proxy {
         self.plan.remaining.store(number, Ordering::SeqCst);
     }
 
+    /// Waits until the cut has happened.
+    pub(crate) async fn cut(&self) {
+        self.plan.dead.cancelled().await;
+    }
+
     /// Whether the cut has happened; if not, it will not any more.
     pub(crate) fn disarm(&self) -> bool {
         self.plan.remaining.store(i64::MAX, Ordering::SeqCst);
