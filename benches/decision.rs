@@ -26,12 +26,14 @@ use keystile::ext_authz::signed::SignedContext;
 use keystile::ext_authz::{CheckService, Settings};
 use keystile::limiter::gcra::{Cells, Pace};
 use keystile::telemetry::metrics::Metrics;
+use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
 use world::{loaded, message};
+use zeroizing_alloc::ZeroAlloc;
 
 #[global_allocator]
-static ALLOCATOR: divan::AllocProfiler<mimalloc::MiMalloc> =
-    divan::AllocProfiler::new(mimalloc::MiMalloc);
+static ALLOCATOR: divan::AllocProfiler<ZeroAlloc<MiMalloc>> =
+    divan::AllocProfiler::new(ZeroAlloc(MiMalloc));
 
 /// How many different requests a round walks through.
 const SAMPLE: usize = 100_000;

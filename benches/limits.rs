@@ -25,14 +25,16 @@ use keystile::domain::name::TenantId;
 use keystile::limiter::{Limiter, Mode, OnOutage, Settings, Subject};
 use keystile::store::Store;
 use keystile::store::redis::Access;
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
+use zeroizing_alloc::ZeroAlloc;
 
 use server::{Server, store};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const KEYS: usize = 1_000_000;
 /// How many ask at a time where Redis is asked for each key.

@@ -30,13 +30,15 @@ use keystile::domain::block::Presenter;
 use keystile::registry::{self, Registry};
 use keystile::store::Store;
 use keystile::store::redis::Access;
+use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+use zeroizing_alloc::ZeroAlloc;
 
 use server::{Server, store};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const KEYS_EACH: usize = 10;
 /// How many cold lookups are timed.

@@ -44,16 +44,18 @@ use keystile::proto::admin::key_service_client::KeyServiceClient;
 use keystile::registry::{NewKey, NewTenant, Registry, Settings};
 use keystile::store::redis::Access;
 use keystile::store::{SidecarReport, Store};
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tonic::transport::Endpoint;
+use zeroizing_alloc::ZeroAlloc;
 
 use server::{Server, store};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 const SIDECARS: usize = 3;
 const REVOCATIONS: usize = 200;

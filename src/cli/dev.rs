@@ -1,7 +1,9 @@
 //! `keystile dev`: everything in one process, with a demo tenant to try it on.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -170,10 +172,10 @@ async fn say(greeting: Zeroizing<String>) -> anyhow::Result<()> {
     printed.await?.context("cannot print the keys")
 }
 
+/// Past the buffer of standard output, which would keep the keys in memory.
 fn print(greeting: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(greeting.as_bytes())?;
-    out.flush()
+    let out = io::stdout().as_fd().try_clone_to_owned()?;
+    File::from(out).write_all(greeting.as_bytes())
 }
 
 fn greeting_json(args: &DevArgs, demo: Option<&Demo>) -> String {

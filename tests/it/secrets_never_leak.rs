@@ -1,5 +1,6 @@
 //! Tokens are planted wherever a caller can put one, at log level trace, and looked for wherever one could come out.
 
+mod memory;
 mod search;
 
 use std::cell::OnceCell;
