@@ -14,12 +14,12 @@ use serde_json::Value;
 use crate::domain::governance::KeyRules;
 use crate::domain::limit::{Limits, Rate};
 use crate::domain::plan::Rotation;
-use crate::domain::role::AdminAccess;
 use crate::domain::san::SanPattern;
 use crate::file_access::Exposure;
 
 mod abuse;
 mod authz;
+mod choice;
 mod context;
 mod defaults;
 mod effective;
@@ -47,6 +47,7 @@ mod values;
 
 pub use abuse::AbuseConfig;
 pub use authz::{AuthzConfig, CredentialSource};
+pub use choice::{AdminAccessChoice, JwtAlgorithm};
 pub use context::{SignedContextConfig, TrustedHopConfig};
 pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
@@ -164,42 +165,6 @@ choice!(
         GlobalAdmin
     }
 );
-
-/// Whether keys open the admin API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum AdminAccessChoice {
-    None,
-    #[serde(rename = "self")]
-    Itself,
-    Role,
-}
-
-impl From<AdminAccessChoice> for AdminAccess {
-    fn from(choice: AdminAccessChoice) -> Self {
-        match choice {
-            AdminAccessChoice::None => Self::None,
-            AdminAccessChoice::Itself => Self::Itself,
-            AdminAccessChoice::Role => Self::Role,
-        }
-    }
-}
-
-/// How JWTs may be signed: with keys that have a public half.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline, extend("x-refused" = oidc::refused_algorithms()))]
-pub enum JwtAlgorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    EdDSA,
-}
 
 /// The oldest version of TLS that a listener speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,9 +8,10 @@ use tonic_types::FieldViolation;
 
 use crate::admin::caller::Identity;
 use crate::admin::convert::KeyChange;
+use crate::clock::Timestamp;
 use crate::domain::key::Key;
 use crate::domain::limit::Limits;
-use crate::domain::name::{Feature, Owner, Scope};
+use crate::domain::name::{Feature, KeyId, Owner, Scope};
 use crate::domain::role::Role;
 use crate::registry::NewKey;
 use crate::status::Reason;
@@ -38,18 +39,38 @@ pub(super) struct Means {
     features: Option<BTreeSet<Feature>>,
     /// Empty: every network.
     networks: Vec<IpNet>,
+    /// From which of them a new key spends, each with the key that it is counted at; none: nothing limits it.
+    budgets: Vec<Budget>,
+    /// None: it never ends.
+    expires_at: Option<Timestamp>,
+}
+
+/// Limits that a user was given, and at which key they are counted.
+pub(super) struct Budget {
     limits: Limits,
+    key: KeyId,
+}
+
+impl Budget {
+    /// That of a key; none when nothing limits it.
+    pub(super) fn of(key: &Key) -> Option<Self> {
+        (!key.limits.is_empty()).then(|| Self {
+            limits: key.limits,
+            key: key.charged().clone(),
+        })
+    }
 }
 
 impl From<Key> for Means {
     fn from(own: Key) -> Self {
         Self {
+            budgets: Budget::of(&own).into_iter().collect(),
+            expires_at: own.expires_at,
             word: "key",
             owner: own.owner,
             scopes: own.scopes,
             features: own.features,
             networks: own.networks,
-            limits: own.limits,
         }
     }
 }
@@ -64,8 +85,14 @@ impl Means {
             scopes,
             features: None,
             networks: Vec::new(),
-            limits: Limits::default(),
+            budgets: Vec::new(),
+            expires_at: None,
         }
+    }
+
+    /// The same, spending from these.
+    pub(super) fn spending(self, budgets: Vec<Budget>) -> Self {
+        Self { budgets, ..self }
     }
 }
 
@@ -76,10 +103,15 @@ struct Asked<'a> {
     features: Option<Option<&'a BTreeSet<Feature>>>,
     networks: Option<&'a [IpNet]>,
     limits: Option<&'a Limits>,
+    expires_at: Option<Option<Timestamp>>,
 }
 
-/// Whether a user, who may make keys for itself alone, may make this one with `own`.
-pub(super) fn check_user(own: &Means, new: &NewKey) -> Result<(), Status> {
+/// Whether a user, who may make keys for itself alone, may make this one with `own`; then it spends from what `own` does.
+pub(super) fn check_user(own: &Means, new: &mut NewKey, now: Timestamp) -> Result<(), Status> {
+    settle_life(new, now);
+    let mut budgets = own.budgets.iter();
+    let budget = budgets.find(|budget| new.limits.is_within(&budget.limits));
+    new.budget = budget.map(|budget| budget.key.clone());
     check_asked(
         own,
         &Asked {
@@ -88,8 +120,48 @@ pub(super) fn check_user(own: &Means, new: &NewKey) -> Result<(), Status> {
             features: Some(new.features.as_ref()),
             networks: Some(&new.networks),
             limits: Some(&new.limits),
+            expires_at: Some(new.expires_at),
         },
     )
+}
+
+/// A life is counted from one moment alone: what is checked of it is what it comes to.
+fn settle_life(new: &mut NewKey, now: Timestamp) {
+    if let Some(ttl) = new.ttl.take() {
+        new.expires_at = Some(now.plus(ttl));
+    }
+}
+
+/// Whether a key that administers, and ends at `own_end`, may make this one: one that administers too does not outlive it.
+pub(super) fn check_admin(
+    own_end: Option<Timestamp>,
+    new: &mut NewKey,
+    now: Timestamp,
+) -> Result<(), Status> {
+    if new.role == Role::User {
+        return Ok(());
+    }
+    settle_life(new, now);
+    check_end("key.expire_time", own_end, new.expires_at)
+}
+
+/// Refuses an end after that of what gives it.
+pub(super) fn check_end(
+    field: &str,
+    own_end: Option<Timestamp>,
+    asked: Option<Timestamp>,
+) -> Result<(), Status> {
+    let Some(own_end) = own_end.filter(|_| !ends_within(own_end, asked)) else {
+        return Ok(());
+    };
+    refuse(
+        field,
+        &format!("must be no later than that of the key that gives it, {own_end}"),
+    )
+}
+
+fn ends_within(own: Option<Timestamp>, asked: Option<Timestamp>) -> bool {
+    own.is_none_or(|own| asked.is_some_and(|asked| asked <= own))
 }
 
 /// Whether a user may have another token or a longer life of this key of its own with `own`: both give what the key
@@ -106,12 +178,14 @@ pub(super) fn check_user_gets(caller: &Identity, own: &Means, key: &Key) -> Resu
             features: Some(key.features.as_ref()),
             networks: Some(&key.networks),
             limits: Some(&key.limits),
+            expires_at: Some(key.expires_at),
         },
     )
 }
 
-/// Whether a user may change a key of its own like this with `own`.
-pub(super) fn check_user_change(own: &Means, change: &KeyChange) -> Result<(), Status> {
+/// Whether a user may change a key of its own like this: it narrows what the key may do and never widens it. What an
+/// admin has forbidden a key, no other key of its owner allows it again.
+pub(super) fn check_user_change(key: &Key, change: &KeyChange) -> Result<(), Status> {
     for (field, set) in [
         ("key.rate", change.rate.is_some()),
         ("key.quota", change.quota.is_some()),
@@ -120,14 +194,23 @@ pub(super) fn check_user_change(own: &Means, change: &KeyChange) -> Result<(), S
             return refuse(field, "is for a tenant_admin to change");
         }
     }
+    let access = change.admin_access.flatten();
+    if change.admin_access.is_some() && access.is_none_or(|access| access > key.admin_access) {
+        return refuse("key.admin_access", "must be at most what the key has");
+    }
+    let own = Means {
+        word: "key, before the change",
+        ..Means::from(key.clone())
+    };
     check_asked(
-        own,
+        &own,
         &Asked {
             owner: None,
             scopes: change.scopes.as_ref(),
             features: change.features.as_ref().map(Option::as_ref),
             networks: change.networks.as_deref(),
             limits: None,
+            expires_at: None,
         },
     )
 }
@@ -144,8 +227,10 @@ fn check_asked(own: &Means, asked: &Asked<'_>) -> Result<(), Status> {
         .is_some_and(|new| !networks_within(&own.networks, new))
     {
         Some(("key.allow_cidrs", "must be within the networks of"))
-    } else if asked.limits.is_some_and(|new| !new.is_within(&own.limits)) {
+    } else if asked.limits.is_some_and(|new| !limits_within(own, new)) {
         Some(("key.rate", "and key.quota must be within those of"))
+    } else if (asked.expires_at).is_some_and(|new| !ends_within(own.expires_at, new)) {
+        Some(("key.expire_time", "must be no later than that of"))
     } else {
         None
     };
@@ -158,6 +243,11 @@ fn check_asked(own: &Means, asked: &Asked<'_>) -> Result<(), Status> {
 fn refuse(field: &str, problem: &str) -> Result<(), Status> {
     let violation = FieldViolation::new(field, problem);
     Err(Reason::PermissionDenied.with_fields(format!("{field} {problem}"), vec![violation]))
+}
+
+fn limits_within(own: &Means, new: &Limits) -> bool {
+    let mut budgets = own.budgets.iter();
+    own.budgets.is_empty() || budgets.any(|budget| new.is_within(&budget.limits))
 }
 
 fn features_within(own: &Means, new: Option<&BTreeSet<Feature>>) -> bool {
@@ -177,203 +267,4 @@ fn networks_within(own: &[IpNet], new: &[IpNet]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use tonic::Code;
-    use tonic_types::StatusExt as _;
-
-    use super::*;
-    use crate::admin::caller::Credential;
-    use crate::clock::Timestamp;
-    use crate::domain::key::{KeyKind, KeyStatus};
-    use crate::domain::limit::Rate;
-    use crate::domain::name::{Description, DisplayName, KeyId, TenantId};
-    use crate::domain::role::AdminAccess;
-
-    fn own() -> Key {
-        let now = Timestamp::from_millis(0);
-        Key {
-            tenant: TenantId::parse("acme").unwrap(),
-            id: KeyId::parse("key00001").unwrap(),
-            display_name: DisplayName::parse("own").unwrap(),
-            description: Description::parse("").unwrap(),
-            owner: Owner::parse("alice").unwrap(),
-            role: Role::User,
-            admin_access: AdminAccess::Role,
-            kind: KeyKind::Live,
-            status: KeyStatus::Active,
-            scopes: [Scope::parse("read").unwrap()].into(),
-            features: Some([Feature::parse("images").unwrap()].into()),
-            networks: vec!["10.0.0.0/8".parse().unwrap()],
-            limits: Limits::default(),
-            expires_at: None,
-            generations: Vec::new(),
-            forgotten: Vec::new(),
-            created_at: now,
-            updated_at: now,
-            version: 1.into(),
-        }
-    }
-
-    /// The holder of `own`.
-    fn caller(role: Role) -> Identity {
-        let own = own();
-        Identity {
-            role,
-            credential: Credential::Key {
-                tenant: own.tenant,
-                key: own.id,
-                generation: 1,
-                owner: own.owner,
-            },
-        }
-    }
-
-    fn new() -> NewKey {
-        let name = DisplayName::parse("new").unwrap();
-        NewKey {
-            features: Some([Feature::parse("images").unwrap()].into()),
-            networks: vec!["10.1.0.0/16".parse().unwrap()],
-            ..NewKey::named(name, Owner::parse("alice").unwrap(), Role::User)
-        }
-    }
-
-    #[track_caller]
-    fn check(new: &NewKey, refused: Option<&str>) {
-        let found = check_user(&own().into(), new).err().map(|status| {
-            assert_eq!(status.code(), Code::PermissionDenied);
-            status.get_details_bad_request().unwrap().field_violations[0]
-                .field
-                .clone()
-        });
-        assert_eq!(found.as_deref(), refused);
-    }
-
-    #[test]
-    fn a_user_makes_keys_that_may_do_no_more_than_its_own() {
-        check(&new(), None);
-        check(
-            &NewKey {
-                owner: Owner::parse("bob").unwrap(),
-                ..new()
-            },
-            Some("key.owner"),
-        );
-        check(
-            &NewKey {
-                scopes: [Scope::parse("write").unwrap()].into(),
-                ..new()
-            },
-            Some("key.scopes"),
-        );
-        check(
-            &NewKey {
-                features: None,
-                ..new()
-            },
-            Some("key.features"),
-        );
-        let export = Some([Feature::parse("export").unwrap()].into());
-        check(
-            &NewKey {
-                features: export,
-                ..new()
-            },
-            Some("key.features"),
-        );
-        check(
-            &NewKey {
-                networks: Vec::new(),
-                ..new()
-            },
-            Some("key.allow_cidrs"),
-        );
-        let wider = vec!["0.0.0.0/0".parse().unwrap()];
-        check(
-            &NewKey {
-                networks: wider,
-                ..new()
-            },
-            Some("key.allow_cidrs"),
-        );
-    }
-
-    #[test]
-    fn a_user_with_a_jwt_gives_the_scopes_that_it_names_and_no_others() {
-        let alice = || Owner::parse("alice").unwrap();
-        let read: BTreeSet<Scope> = [Scope::parse("read").unwrap()].into();
-        let with = |scopes| NewKey { scopes, ..new() };
-        let means = Means::of_jwt(alice(), read.clone());
-        assert!(check_user(&means, &with(read.clone())).is_ok());
-        assert!(check_user(&means, &new()).is_ok());
-        assert!(
-            check_user(
-                &Means::of_jwt(alice(), BTreeSet::new()),
-                &with(read.clone())
-            )
-            .is_err()
-        );
-        let bob = Means::of_jwt(Owner::parse("bob").unwrap(), read);
-        let refused = check_user(&bob, &new()).unwrap_err();
-        assert_eq!(
-            refused.message(),
-            "key.owner must be the owner of the calling JWT"
-        );
-    }
-
-    #[test]
-    fn a_user_with_a_limit_of_its_own_makes_keys_that_have_one_too() {
-        let rate = |text| Limits {
-            rate: Some(Rate::parse(text).unwrap()),
-            quota: None,
-        };
-        let limited = Key {
-            limits: rate("10/s"),
-            ..own()
-        };
-        let with = |limits| NewKey { limits, ..new() };
-        let limited = Means::from(limited);
-        assert!(check_user(&limited, &with(rate("5/s"))).is_ok());
-        assert!(check_user(&own().into(), &with(rate("5/s"))).is_ok());
-        for wider in [Limits::default(), rate("11/s"), rate("10/s shadow")] {
-            assert!(check_user(&limited, &with(wider)).is_err(), "{wider:?}");
-        }
-    }
-
-    #[test]
-    fn a_user_gets_no_token_of_a_key_that_may_do_more_than_its_own() {
-        let beside = |change: fn(&mut Key)| {
-            let mut key = Key {
-                id: KeyId::parse("key00002").unwrap(),
-                ..own()
-            };
-            change(&mut key);
-            check_user_gets(&caller(Role::User), &own().into(), &key).is_ok()
-        };
-        assert!(beside(|_| ()));
-        assert!(beside(|key| key.scopes.clear()));
-        assert!(!beside(|key| key.features = None));
-        assert!(!beside(|key| key.networks.clear()));
-        assert!(!beside(|key| {
-            key.scopes.insert(Scope::parse("write").unwrap());
-        }));
-        // Its own token it may change whatever the key may do.
-        let itself = Key {
-            features: None,
-            ..own()
-        };
-        assert!(check_user_gets(&caller(Role::User), &own().into(), &itself).is_ok());
-    }
-
-    #[test]
-    fn no_role_above_the_callers_is_given() {
-        for own in Role::ALL {
-            for given in Role::ALL {
-                assert_eq!(
-                    check_role(&caller(own), given).is_ok(),
-                    given <= own,
-                    "{own:?} {given:?}"
-                );
-            }
-        }
-    }
-}
+mod tests;

@@ -13,10 +13,11 @@ use crate::admin::Admin;
 use crate::admin::access::Deed;
 use crate::admin::caller::{Credential, Identity, Peer, Permission, credential, require};
 use crate::admin::convert::{KeyChange, expect_etag, explain_key, key_name, key_to_proto};
-use crate::admin::grant::{self, Means};
+use crate::admin::grant::{self, Budget, Means};
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
 use crate::proto::admin::key_service_server::KeyService;
+use crate::registry::Etag;
 use crate::status::{self, Reason, from_registry};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -86,10 +87,12 @@ impl KeyService for Keys {
         grant::check_role(&caller, key.role)?;
         let mask = request.update_mask.unwrap_or_default().paths;
         let change = KeyChange::parse(&wanted, &mask)?;
+        let mut etag = expect_etag("key", &wanted.etag)?;
         if caller.only_owner().is_some() {
-            grant::check_user_change(&self.means(&caller).await?, &change)?;
+            grant::check_user_change(&key, &change)?;
+            // What was checked is what is changed: an admin who narrows it at this moment is not undone.
+            etag = etag.or_else(|| Some(Etag::of_key(&key)));
         }
-        let etag = expect_etag("key", &wanted.etag)?;
         let (actor, note) = (caller.actor(), change.note());
         let rules = self.0.registry.key_rules();
         let apply = |key: &mut Key| change.apply(key, &rules);
@@ -99,6 +102,10 @@ impl KeyService for Keys {
             .update_key(&actor, &key.tenant, &key.id, etag, note, apply)
             .await;
         let changed = changed.map_err(from_registry("key"))?;
+        if change.touches_rights() {
+            let narrowed = self.0.registry.narrow_made(&actor, &changed).await;
+            narrowed.map_err(from_registry("key"))?;
+        }
         Ok(Response::new(key_to_proto(&changed, self.0.clock.now())))
     }
 
@@ -218,6 +225,30 @@ impl Keys {
             return Err(status::not_found("key"));
         }
         Ok(key)
+    }
+
+    /// What the caller, a user, has to give, with the limits that it spends from. Who calls with a JWT has a key of none of
+    /// them: what it makes spends from those of the keys that the user was given, or its limits would end with a JWT.
+    async fn spending_means(&self, caller: &Identity) -> Result<Means, Status> {
+        let means = self.means(caller).await?;
+        let Credential::Jwt {
+            tenant: Some(tenant),
+            owner: Some(owner),
+            ..
+        } = &caller.credential
+        else {
+            return Ok(means);
+        };
+        let given = self.0.registry.given_keys(tenant, owner).await;
+        let given = given.map_err(from_registry("key"))?;
+        let live: Vec<&Key> = given.iter().filter(|key| key.is_live()).collect();
+        let counted = match live.is_empty() {
+            true => given.iter().collect(),
+            false => live,
+        };
+        let budgets: Option<Vec<Budget>> = counted.into_iter().map(Budget::of).collect();
+        // One of them that nothing limits is enough.
+        Ok(means.spending(budgets.unwrap_or_default()))
     }
 
     /// What the caller, a user, has to give.

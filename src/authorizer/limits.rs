@@ -30,7 +30,7 @@ impl Authorizer {
                     tenant: &found.tenant.access().id,
                     making: found.tenant.making(),
                     tenant_limits: &found.tenant.access().limits,
-                    key: found.key.key(),
+                    key: found.key.charged(),
                     key_limits: found.key.limits(),
                 };
                 limiter.check(&subject, asked, request.time_left).await?

@@ -53,6 +53,8 @@ struct Narrowing {
     features: Option<BTreeSet<Feature>>,
     networks: Vec<IpNet>,
     limits: Limits,
+    /// The key whose budgets it spends from, if not from its own.
+    budget: Option<Box<str>>,
 }
 
 /// What most keys have of their own.
@@ -92,8 +94,10 @@ impl CachedKey {
             }
             text.push_str(scope.as_str());
         }
-        let narrow =
-            access.features.is_some() || !access.networks.is_empty() || !access.limits.is_empty();
+        let narrow = access.budget.is_some()
+            || access.features.is_some()
+            || !access.networks.is_empty()
+            || !access.limits.is_empty();
         let len = |text: &str| {
             u8::try_from(text.len()).expect("key ids and owners are at most 128 bytes")
         };
@@ -108,6 +112,7 @@ impl CachedKey {
                     features: access.features,
                     networks: access.networks,
                     limits: access.limits,
+                    budget: access.budget.map(|key| key.as_str().into()),
                 })
             }),
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
@@ -193,6 +198,15 @@ impl CachedKey {
         self.narrowing
             .as_ref()
             .map_or(&UNLIMITED, |narrowing| &narrowing.limits)
+    }
+
+    /// The id of the key that its limits are counted at.
+    pub fn charged(&self) -> &str {
+        let budget = self
+            .narrowing
+            .as_ref()
+            .and_then(|few| few.budget.as_deref());
+        budget.unwrap_or_else(|| self.key())
     }
 
     /// Whether this is a state of the same generation of the same key of the same making of the tenant.

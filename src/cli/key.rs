@@ -127,7 +127,8 @@ which needs the role global_admin.
 Examples:
   keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"
   pass show leaked | keystile key revoke --token-file -
-  keystile key revoke acme mfzwizltoqzdgmjs --wait 5s"
+  keystile key revoke acme mfzwizltoqzdgmjs --wait 5s
+  keystile key revoke --cascade acme mfzwizltoqzdgmjs --reason \"stolen\""
     )]
     Revoke(revoke::RevokeArgs),
     /// Make all keys of a tenant, or of one owner in it, stop working, at once and for good

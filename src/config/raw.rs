@@ -15,8 +15,8 @@ use super::text::{
     FilePath, HeaderPrefix, PlanName, RateText, TenantName, TokenPrefix, VariableName,
 };
 use super::{
-    AdminAccessChoice, LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride,
-    PathVariants, Profile, SecretRetention,
+    LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride, PathVariants,
+    Profile, SecretRetention,
 };
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
@@ -30,6 +30,7 @@ macro_rules! section {
 }
 
 mod abuse;
+mod api_keys;
 mod context;
 mod credential;
 mod limits;
@@ -38,6 +39,7 @@ mod redis;
 mod route;
 mod transport;
 pub(super) use abuse::RawAbuse;
+pub(super) use api_keys::{RawApiKeys, RawLimits, RawLimitsOverride, RawTenantLimits};
 pub(super) use context::{RawSignedContext, RawTrustedHop};
 pub(super) use credential::RawCredential;
 pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
@@ -341,95 +343,6 @@ section! {
         pub test_prefix: TokenPrefix,
         /// `sealed` keeps each token encrypted under the vault keyring, `none` does not keep it.
         pub secret_retention: SecretRetention,
-    }
-}
-
-section! {
-    #[serde(default)]
-    RawApiKeys {
-        /// Whether keys can be made.
-        pub enabled: bool,
-        /// Limits of tenants that have no others.
-        pub default_limits: RawLimits,
-        /// Limits of single tenants.
-        #[schemars(length(max = 100_000))]
-        pub tenant_limits: Vec<RawTenantLimits>,
-        /// Limits that win over all others, or null.
-        #[schemars(extend("x-nullable" = true))]
-        pub global_limits_override: Option<RawLimitsOverride>,
-        /// Whether tenant admins may change their tenant's limits at run time.
-        pub allow_tenant_override: bool,
-        /// Whether limits can be changed at run time at all; `false` holds for global admins too.
-        pub allow_admin_override: bool,
-        /// Longest life of a key, in days of 86,400 s from when it is made or renewed; 0 is no maximum.
-        #[schemars(range(max = 36_500))]
-        pub max_expiry_days: u32,
-        /// Shortest life of a key that has an expiry, counted in the same way.
-        #[schemars(range(max = 36_500))]
-        pub min_expiry_days: u32,
-        /// Whether every new key must have an expiry.
-        pub enforce_expiry: bool,
-        /// Whether keys of the role `user` open the admin API where nobody says (`keystile key create --admin-access`):
-        /// `none`; `self`, to read, claim, rotate and revoke themselves; `role`, for what their role gives. Holds for
-        /// keys that are made from then on. A key that is `none` is not rotated by schedule: its holder could not claim.
-        pub default_admin_access: AdminAccessChoice,
-    }
-}
-
-section! {
-    #[serde(default)]
-    RawLimits {
-        /// Most keys of an owner with role `user`.
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_user: u32,
-        /// Most keys of an owner with role `tenant_admin`.
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_tenant_admin: u32,
-        /// Most keys of an owner with role `global_admin`.
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_global_admin: u32,
-    }
-}
-
-section! {
-    RawTenantLimits {
-        /// The tenant.
-        pub tenant_id: TenantName,
-        /// Most keys of an owner with role `user`. Absent: the default limit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_user: Option<u32>,
-        /// Most keys of an owner with role `tenant_admin`. Absent: the default limit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_tenant_admin: Option<u32>,
-        /// Most keys of an owner with role `global_admin`. Absent: the default limit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000))]
-        pub max_keys_per_global_admin: Option<u32>,
-    }
-}
-
-section! {
-    #[derive(Default)]
-    #[serde(default)]
-    RawLimitsOverride {
-        /// Most keys of an owner with role `user`; null or absent: not overridden.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
-        pub max_keys_per_user: Option<u32>,
-        /// Most keys of an owner with role `tenant_admin`; null or absent: not overridden.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
-        pub max_keys_per_tenant_admin: Option<u32>,
-        /// Most keys of an owner with role `global_admin`; null or absent: not overridden.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000), extend("x-nullable" = true))]
-        pub max_keys_per_global_admin: Option<u32>,
-        /// Most keys of all tenants together; null or absent: no such limit.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        #[schemars(range(min = 1, max = 100_000_000), extend("x-nullable" = true))]
-        pub max_total_keys: Option<u32>,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct KeyAccess {
     pub networks: Vec<IpNet>,
     /// Limits of its own, beside its tenant's.
     pub limits: Limits,
+    /// The key whose budgets its requests are charged to; none: its own.
+    pub budget: Option<KeyId>,
 }
 
 impl KeyAccess {

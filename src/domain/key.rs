@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::clock::Timestamp;
+use crate::domain::change::Actor;
 use crate::domain::decision::is_past;
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
@@ -156,6 +157,11 @@ pub struct Key {
     pub networks: Vec<IpNet>,
     /// Limits of its own, beside its tenant's: narrow, never widen.
     pub limits: Limits,
+    /// The key whose budgets its requests are charged to; none: its own. A key that spends from limits which another one
+    /// was given has no budget of its own: or making keys would make requests.
+    pub budget: Option<KeyId>,
+    /// Who made it; none in records of before it was kept.
+    pub created_by: Option<Actor>,
     /// When it stops working, if ever.
     pub expires_at: Option<Timestamp>,
     /// The newest last; never empty.
@@ -210,6 +216,19 @@ impl Key {
             && self.retiring(now).is_none()
             && self.can_claim()
             && self.role != Role::GlobalAdmin
+    }
+
+    /// The key that its limits are counted at.
+    pub fn charged(&self) -> &KeyId {
+        self.budget.as_ref().unwrap_or(&self.id)
+    }
+
+    /// The key of the same tenant that made it, if one did.
+    pub fn maker(&self) -> Option<&KeyId> {
+        match &self.created_by {
+            Some(Actor::Key { tenant, key }) if *tenant == self.tenant => Some(key),
+            _ => None,
+        }
     }
 
     /// Whether its holder can call the admin API at all, to claim its next token there.

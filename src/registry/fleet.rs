@@ -21,13 +21,20 @@ impl Registry {
         Ok(self.store.late(lookup_ids, within).await?)
     }
 
-    /// Waits until every live sidecar refuses a key that was revoked, whichever of its tokens it is asked about, for
+    /// Waits until every live sidecar refuses keys that were revoked, whichever of their tokens it is asked about, for
     /// `within` at most. Answers who has confirmed it by then, and who has not.
-    pub async fn confirmed(&self, key: &Key, within: Duration) -> Result<Confirmed, RegistryError> {
-        let opened = self.open(&key.tenant).await?;
-        let strays = self.indexed(&opened, key).await?.strays;
-        let generations = key.generations.iter().chain(&strays);
-        let lookup_ids: Vec<_> = generations.map(|one| one.lookup_id).collect();
+    pub async fn confirmed(
+        &self,
+        keys: &[Key],
+        within: Duration,
+    ) -> Result<Confirmed, RegistryError> {
+        let mut lookup_ids: Vec<LookupId> = Vec::new();
+        for key in keys {
+            let opened = self.open(&key.tenant).await?;
+            let strays = self.indexed(&opened, key).await?.strays;
+            let generations = key.generations.iter().chain(&strays);
+            lookup_ids.extend(generations.map(|one| one.lookup_id));
+        }
         Ok(self.store.late(&lookup_ids, within).await?)
     }
 }

@@ -43,6 +43,8 @@ pub struct NewKey {
     pub networks: Vec<IpNet>,
     /// Limits of its own, beside its tenant's.
     pub limits: Limits,
+    /// The key whose budgets its requests are charged to; none: its own.
+    pub budget: Option<KeyId>,
     /// When it stops working, if ever.
     pub expires_at: Option<Timestamp>,
     /// In its place: how long it works from when it is made.
@@ -63,6 +65,7 @@ impl NewKey {
             features: None,
             networks: Vec::new(),
             limits: Limits::default(),
+            budget: None,
             expires_at: None,
             ttl: None,
         }
@@ -245,7 +248,7 @@ impl Registry {
                 (token, hint, Action::KeyImported)
             }
         };
-        let key = self.assemble(opened, making.new, &token, hint, now)?;
+        let key = self.assemble((opened, actor), making.new, &token, hint, now)?;
         let entry = Entry {
             actor,
             action,
@@ -296,7 +299,7 @@ impl Registry {
 
     fn assemble(
         &self,
-        opened: &Opened,
+        (opened, actor): (&Opened, &Actor),
         new: NewKey,
         token: &Token,
         hint: String,
@@ -320,6 +323,8 @@ impl Registry {
             features: new.features,
             networks: new.networks,
             limits: new.limits,
+            budget: new.budget,
+            created_by: Some(actor.clone()),
             expires_at: new.expires_at,
             generations: Vec::with_capacity(1),
             forgotten: Vec::new(),

@@ -326,6 +326,8 @@ fn rebuilt(opened: &Opened, id: &KeyId, entries: &Entries, now: Timestamp) -> Op
         features: newest.features.clone(),
         networks: newest.networks.clone(),
         limits: newest.limits,
+        budget: newest.budget.clone(),
+        created_by: None,
         expires_at: newest.expires_at,
         generations,
         forgotten: forgotten.map(|(lookup_id, _)| *lookup_id).collect(),

@@ -3,7 +3,9 @@
 //! Protobuf by derive, apart from `domain` and from the admin API, so that each can change alone. Field numbers
 //! are stored: never reuse one. A reader refuses what it cannot understand in full where security rests on it.
 
+mod actor;
 mod change;
+mod generation;
 mod key_limits;
 mod reader;
 
@@ -13,7 +15,7 @@ use prost::Message;
 
 use crate::clock::Timestamp;
 use crate::domain::access::KeyAccess;
-use crate::domain::key::{Delivery, Generation, Key, KeyKind, KeyStatus, LookupId};
+use crate::domain::key::{Key, KeyKind, KeyStatus, LookupId};
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{
     Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
@@ -22,6 +24,8 @@ use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::{Tenant, TenantStatus};
 use crate::domain::version::Version;
 
+use actor::StoredActor;
+use generation::{StoredGeneration, decode_generation, stored_generation};
 use key_limits::StoredKeyLimits;
 use reader::Reader;
 
@@ -109,30 +113,12 @@ struct StoredAccess {
     others: Vec<Vec<u8>>,
     #[prost(bool, tag = "32")]
     forgotten: bool,
+    /// The key whose budgets it spends from; empty: its own.
+    #[prost(string, tag = "20")]
+    budget: String,
     /// A lookup id.
     #[prost(bytes = "vec", optional, tag = "33")]
     elder: Option<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredGeneration {
-    #[prost(uint32, tag = "1")]
-    number: u32,
-    #[prost(bytes = "vec", tag = "2")]
-    lookup_id: Vec<u8>,
-    #[prost(string, tag = "3")]
-    hint: String,
-    #[prost(int64, tag = "4")]
-    created_at: i64,
-    #[prost(int64, optional, tag = "5")]
-    retires_at: Option<i64>,
-    #[prost(bytes = "vec", optional, tag = "6")]
-    sealed_token: Option<Vec<u8>>,
-    #[prost(bytes = "vec", tag = "7")]
-    digest: Vec<u8>,
-    /// 0 handed, 1 waiting, 2 claimed.
-    #[prost(uint32, tag = "8")]
-    delivery: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -175,6 +161,12 @@ struct StoredKey {
     /// 0 what its role gives, 1 itself, 2 none: what was stored before there was a choice has it all.
     #[prost(uint32, tag = "21")]
     admin_access: u32,
+    /// Absent in records of before it was kept.
+    #[prost(message, optional, tag = "22")]
+    created_by: Option<StoredActor>,
+    /// The key whose budgets it spends from; empty: its own.
+    #[prost(string, tag = "23")]
+    budget: String,
     /// Lookup ids, 16 bytes each.
     #[prost(bytes = "vec", repeated, tag = "20")]
     forgotten: Vec<Vec<u8>>,
@@ -281,6 +273,7 @@ pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
         revoked: access.revoked,
         forgotten: access.forgotten,
         elder: access.elder.map(|id| id.0.to_vec()),
+        budget: text(access.budget.as_ref()),
         expires_at: access.expires_at.map(Timestamp::as_millis),
         owner: access.owner.to_string(),
         role: role_number(access.role),
@@ -323,6 +316,7 @@ pub fn decode_access(
         features: read.features(stored.features.as_ref())?,
         networks: read.networks(&stored.networks)?,
         limits: read.limits(&stored.rate, &stored.quota)?,
+        budget: read.key(&stored.budget)?,
     })
 }
 
@@ -361,25 +355,10 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         rate: text(key.limits.rate),
         quota: text(key.limits.quota),
         forgotten: key.forgotten.iter().map(|id| id.0.to_vec()).collect(),
+        created_by: key.created_by.as_ref().map(StoredActor::of),
+        budget: text(key.budget.as_ref()),
     }
     .encode_to_vec()
-}
-
-fn stored_generation(generation: &Generation) -> StoredGeneration {
-    StoredGeneration {
-        number: generation.number,
-        lookup_id: generation.lookup_id.0.to_vec(),
-        hint: generation.hint.clone(),
-        created_at: generation.created_at.as_millis(),
-        retires_at: generation.retires_at.map(Timestamp::as_millis),
-        sealed_token: generation.sealed_token.clone(),
-        digest: generation.digest.to_vec(),
-        delivery: match generation.delivery {
-            Delivery::Handed => 0,
-            Delivery::Waiting => 1,
-            Delivery::Claimed => 2,
-        },
-    }
 }
 
 /// The key `id` of these bytes.
@@ -394,6 +373,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         .generations
         .iter()
         .map(|generation| decode_generation(&read, generation));
+    let created_by = stored.created_by.as_ref().map(|actor| actor.read(&read));
     let forgotten = stored.forgotten.iter();
     let forgotten = forgotten.map(|id| Ok(LookupId(read.array(id)?)));
     Ok(Key {
@@ -429,26 +409,10 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         expires_at: stored.expires_at.map(Timestamp::from_millis),
         generations: generations.collect::<Result<_, _>>()?,
         forgotten: forgotten.collect::<Result<_, _>>()?,
+        created_by: created_by.transpose()?,
+        budget: read.key(&stored.budget)?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),
         version: version(stored.version, stored.change),
-    })
-}
-
-fn decode_generation(read: &Reader, stored: &StoredGeneration) -> Result<Generation, DecodeError> {
-    Ok(Generation {
-        number: stored.number,
-        lookup_id: LookupId(read.array(&stored.lookup_id)?),
-        digest: read.array(&stored.digest)?,
-        hint: stored.hint.clone(),
-        created_at: Timestamp::from_millis(stored.created_at),
-        retires_at: stored.retires_at.map(Timestamp::from_millis),
-        sealed_token: stored.sealed_token.clone(),
-        delivery: match stored.delivery {
-            0 => Delivery::Handed,
-            1 => Delivery::Waiting,
-            2 => Delivery::Claimed,
-            _ => return Err(read.fail("delivery")),
-        },
     })
 }

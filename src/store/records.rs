@@ -278,6 +278,7 @@ fn access(key: &Key, generation: &Generation) -> KeyAccess {
         features: key.features.clone(),
         networks: key.networks.clone(),
         limits: key.limits,
+        budget: key.budget.clone(),
     }
 }
 

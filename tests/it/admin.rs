@@ -8,6 +8,7 @@ mod governance;
 mod hostile;
 mod isolation;
 mod key_changes;
+mod lineage;
 mod requests;
 mod reveal;
 mod rotation;

@@ -3,6 +3,7 @@
 mod outage;
 mod remade;
 mod shared;
+mod siblings;
 mod together;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use crate::admin::convert::{Fields, bad, duration_from_proto, time_from_proto, time_to_proto};
 use crate::clock::Timestamp;
+use crate::domain::change::Actor;
 use crate::domain::decision::is_past;
 use crate::domain::key::{Delivery, Key, KeyKind, KeyStatus, NETWORKS_MAX, SCOPES_MAX};
 use crate::domain::limit::{Limits, Quota, Rate};
@@ -76,6 +77,11 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .quota
             .map(|quota| quota.to_string())
             .unwrap_or_default(),
+        created_by: key
+            .created_by
+            .as_ref()
+            .map_or_else(String::new, |maker| made_by(key, maker)),
+        also_revoked_count: 0,
         unclaimed: current.is_some_and(|current| current.delivery == Delivery::Waiting),
         retiring: key.retiring(now).map(|old| pb::RetiringGeneration {
             generation: old.number,
@@ -84,6 +90,17 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         }),
         effective_limits: Vec::new(),
         effective_features: Vec::new(),
+    }
+}
+
+/// Who made it, for who may read it: of a key in another tenant no more than its role.
+fn made_by(key: &Key, maker: &Actor) -> String {
+    match maker {
+        Actor::Key { tenant, .. } if *tenant != key.tenant => "global_admin".to_owned(),
+        Actor::Key { tenant, key } => format!("tenants/{tenant}/keys/{key}"),
+        Actor::Certificate { .. } | Actor::Jwt { .. } | Actor::Operator | Actor::Keystile => {
+            maker.to_string()
+        }
     }
 }
 
@@ -174,6 +191,7 @@ fn parse_new(
             features,
             networks,
             limits,
+            budget: None,
             expires_at,
             ttl,
         })

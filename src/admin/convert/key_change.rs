@@ -101,6 +101,16 @@ impl KeyChange {
         }
     }
 
+    /// Whether it sets what a key that comes from this one may have at most.
+    pub(in crate::admin) fn touches_rights(&self) -> bool {
+        self.scopes.is_some()
+            || self.features.is_some()
+            || self.networks.is_some()
+            || self.rate.is_some()
+            || self.quota.is_some()
+            || self.admin_access.is_some()
+    }
+
     /// The fields that it sets, for the audit.
     pub(in crate::admin) fn note(&self) -> String {
         let set = [

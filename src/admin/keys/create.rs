@@ -7,20 +7,36 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::admin::batch;
-use crate::admin::caller::{Identity, Permission, require};
-use crate::admin::convert::{bad, key_to_proto, new_key, request_id, tenant_name};
+use crate::admin::caller::{Credential, Identity, Permission, require};
+use crate::admin::convert::{bad, key_name, key_to_proto, new_key, request_id, tenant_name};
 use crate::admin::grant::{self, Means};
 use crate::admin::keys::Keys;
-use crate::domain::name::TenantId;
+use crate::clock::Timestamp;
+use crate::domain::name::{Description, TenantId};
 use crate::proto::admin as pb;
 use crate::proto::admin::batch_create_keys_result::Result as Created;
-use crate::status::from_registry;
+use crate::proto::admin::import_key_result::Result as Outcome;
+use crate::registry::{NewKey, RegistryError};
+use crate::status::{Reason, from_registry};
 
 /// Who makes keys.
 struct Maker {
     caller: Identity,
     /// What a user has, who cannot give more.
     means: Option<Means>,
+    /// When the key ends that somebody else calls with.
+    end: Option<Timestamp>,
+}
+
+impl Maker {
+    /// Whether it may make this key; what it cannot give more of is settled in it.
+    fn check(&self, new: &mut NewKey, now: Timestamp) -> Result<(), Status> {
+        grant::check_role(&self.caller, new.role)?;
+        match &self.means {
+            Some(means) => grant::check_user(means, new, now),
+            None => grant::check_admin(self.end, new, now),
+        }
+    }
 }
 
 /// The tenants of a batch.
@@ -68,7 +84,11 @@ impl Keys {
         let tenant = tenant_name("parent", &request.parent)?;
         require(&caller, Permission::OwnKeys, Some(&tenant))?;
         let maker = self.maker(caller).await?;
-        self.create_one(&maker, &tenant, request).await
+        let made = self.create_one(&maker, &tenant, request).await?;
+        let name = made.key.as_ref().map(|key| key.name.as_str());
+        self.check_still_there(&maker.caller, name.as_slice())
+            .await?;
+        Ok(made)
     }
 
     pub(super) async fn create_batch(
@@ -80,14 +100,22 @@ impl Keys {
         parent.require(&caller, Permission::OwnKeys)?;
         batch::check_len(batch.requests.len())?;
         let shared = Arc::new((self.clone(), self.maker(caller).await?, parent));
-        let results = batch::each(batch.requests, |request| {
-            let shared = Arc::clone(&shared);
-            async move {
-                let (keys, maker, parent) = shared.as_ref();
-                let tenant = parent.of(&request.parent)?;
-                keys.create_one(maker, &tenant, request).await
-            }
-        });
+        let results: Vec<Result<pb::CreateKeyResponse, Status>> =
+            batch::each(batch.requests, |request| {
+                let shared = Arc::clone(&shared);
+                async move {
+                    let (keys, maker, parent) = shared.as_ref();
+                    let tenant = parent.of(&request.parent)?;
+                    keys.create_one(maker, &tenant, request).await
+                }
+            })
+            .await?;
+        let made = results.iter().flatten();
+        let names: Vec<&str> = made
+            .flat_map(|made| &made.key)
+            .map(|key| key.name.as_str())
+            .collect();
+        self.check_still_there(&shared.1.caller, &names).await?;
         let result = |result: Result<_, Status>| pb::BatchCreateKeysResult {
             result: Some(match result {
                 Ok(created) => Created::Created(created),
@@ -95,7 +123,7 @@ impl Keys {
             }),
         };
         Ok(pb::BatchCreateKeysResponse {
-            results: results.await?.into_iter().map(result).collect(),
+            results: results.into_iter().map(result).collect(),
         })
     }
 
@@ -108,26 +136,69 @@ impl Keys {
         // A token that others have seen and may be weak is more than a user can take responsibility for.
         parent.require(&caller, Permission::OwnTenant)?;
         batch::check_len(batch.requests.len())?;
-        let shared = Arc::new((self.clone(), caller, parent));
+        let shared = Arc::new((self.clone(), self.maker(caller).await?, parent));
         let results = batch::each(batch.requests, |request| {
             let shared = Arc::clone(&shared);
             async move {
-                let (keys, caller, parent) = shared.as_ref();
+                let (keys, maker, parent) = shared.as_ref();
                 let tenant = parent.of(&request.parent);
-                keys.import_row(caller, tenant, request).await
+                keys.import_row(maker, tenant, request).await
             }
         });
-        Ok(pb::ImportKeysResponse {
-            results: results.await?,
-        })
+        let results = results.await?;
+        let made = results.iter().filter_map(|result| match &result.result {
+            Some(Outcome::Key(key)) => Some(key.name.as_str()),
+            Some(Outcome::Error(_)) | None => None,
+        });
+        let names: Vec<&str> = made.collect();
+        self.check_still_there(&shared.1.caller, &names).await?;
+        Ok(pb::ImportKeysResponse { results })
+    }
+
+    /// Takes back what was made with a key that was revoked meanwhile: who revokes it with all that it has made may have
+    /// looked for that before it was there.
+    async fn check_still_there(&self, caller: &Identity, made: &[&str]) -> Result<(), Status> {
+        let Credential::Key { tenant, key, .. } = &caller.credential else {
+            return Ok(());
+        };
+        let found = self.0.registry.key(tenant, key).await;
+        let is_there = match found {
+            Ok(key) => key.is_live(),
+            Err(RegistryError::NotFound { .. }) => false,
+            Err(error) => return Err(from_registry("key")(error)),
+        };
+        if is_there {
+            return Ok(());
+        }
+        let reason = Description::parse("the key that made it was revoked meanwhile");
+        let reason = reason.expect("a short text is a description");
+        let actor = caller.actor();
+        for name in made {
+            let (tenant, key) = key_name("name", name)?;
+            let revoked = self
+                .0
+                .registry
+                .revoke_key(&actor, &tenant, &key, None, &reason);
+            revoked.await.map_err(from_registry("key"))?;
+        }
+        Err(Reason::InvalidApiKey.status("the API key is not valid"))
     }
 
     async fn maker(&self, caller: Identity) -> Result<Maker, Status> {
         let means = match caller.only_owner() {
-            Some(_) => Some(self.means(&caller).await?),
+            Some(_) => Some(self.spending_means(&caller).await?),
             None => None,
         };
-        Ok(Maker { caller, means })
+        let end = match &caller.credential {
+            Credential::Key { tenant, key, .. } if means.is_none() => {
+                let own = self.0.registry.key(tenant, key).await;
+                own.map_err(from_registry("key"))?.expires_at
+            }
+            Credential::Key { .. } | Credential::Certificate { .. } | Credential::Jwt { .. } => {
+                None
+            }
+        };
+        Ok(Maker { caller, means, end })
     }
 
     async fn create_one(
@@ -140,11 +211,8 @@ impl Keys {
         // In a batch the parent may be left out: the same request all the same.
         request.parent = format!("tenants/{tenant}");
         let id = request_id(&id, &request)?;
-        let new = new_key(&request.key.unwrap_or_default())?;
-        grant::check_role(&maker.caller, new.role)?;
-        if let Some(means) = &maker.means {
-            grant::check_user(means, &new)?;
-        }
+        let mut new = new_key(&request.key.unwrap_or_default())?;
+        maker.check(&mut new, self.0.clock.now())?;
         let (registry, actor) = (&self.0.registry, maker.caller.actor());
         let made = match &id {
             Some(id) => registry.create_key_once(&actor, tenant, new, id).await,

@@ -86,8 +86,15 @@ impl Keys {
             .await;
         let revoked = done.map_err(from_registry("key"))?.key;
         let mut answer = key_to_proto(&revoked, self.0.clock.now());
+        let mut all = vec![revoked];
+        if request.cascade {
+            let made = registry.revoke_made(&actor, &all[0], &reason).await;
+            let made = made.map_err(from_registry("key"))?;
+            answer.also_revoked_count = u32::try_from(made.revoked).unwrap_or(u32::MAX);
+            all.extend(made.all);
+        }
         if !wait.is_zero() {
-            let confirmed = registry.confirmed(&revoked, wait).await;
+            let confirmed = registry.confirmed(&all, wait).await;
             let confirmed = confirmed.map_err(from_registry("key"))?;
             answer.confirmed_sidecars = u32::try_from(confirmed.by).unwrap_or(u32::MAX);
             answer.unconfirmed_sidecars = confirmed.late;

@@ -3,13 +3,13 @@
 use tonic::Status;
 
 use crate::admin::access::{is_current, replaced};
-use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::caller::{Credential, Identity, Permission, require};
 use crate::admin::convert::{expect_etag, grace, key_name, key_to_proto, new_end, request_id};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
 use crate::domain::key::Key;
 use crate::proto::admin as pb;
-use crate::registry::{CreatedKey, Etag, RequestId};
+use crate::registry::{CreatedKey, Etag, NewEnd, RequestId};
 use crate::status::from_registry;
 
 impl Keys {
@@ -69,7 +69,10 @@ impl Keys {
         request: &pb::RenewKeyRequest,
     ) -> Result<pb::Key, Status> {
         let key = self.obtain(caller, &request.name).await?;
-        let end = new_end(request)?;
+        let mut end = new_end(request)?;
+        if caller.only_owner().is_some() {
+            end = self.bounded_end(caller, &key, end).await?;
+        }
         let etag = expect_etag("key", &request.etag)?;
         let (registry, actor) = (&self.0.registry, caller.actor());
         let renewed = registry
@@ -77,6 +80,34 @@ impl Keys {
             .await;
         let renewed = renewed.map_err(from_registry(""))?;
         Ok(key_to_proto(&renewed, self.0.clock.now()))
+    }
+
+    /// The end of a life that a user puts off: not beyond that of the key that it calls with, nor of the user's key that
+    /// made the one that is renewed.
+    async fn bounded_end(
+        &self,
+        caller: &Identity,
+        key: &Key,
+        end: NewEnd,
+    ) -> Result<NewEnd, Status> {
+        let at = match end {
+            NewEnd::At(at) => at,
+            NewEnd::After(life) => self.0.clock.now().plus(life),
+        };
+        if let Credential::Key {
+            tenant, key: id, ..
+        } = &caller.credential
+            && !caller.holds(key)
+        {
+            let own = self.0.registry.key(tenant, id).await;
+            let own = own.map_err(from_registry("key"))?;
+            grant::check_end("expire_time", own.expires_at, Some(at))?;
+        }
+        let maker = self.0.registry.user_that_made(key).await;
+        if let Some(maker) = maker.map_err(from_registry("key"))? {
+            grant::check_end("expire_time", maker.expires_at, Some(at))?;
+        }
+        Ok(NewEnd::At(at))
     }
 
     /// By the holder of `token`, whom the caller was recognised as.

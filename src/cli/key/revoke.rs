@@ -37,6 +37,9 @@ pub(super) struct RevokeArgs {
     /// How long to wait until every live sidecar has confirmed that it refuses the key, at most 60s
     #[arg(long, value_name = "DURATION", value_parser = config::duration)]
     wait: Option<Duration>,
+    /// Revoke too what it has made, and what that has made
+    #[arg(long)]
+    cascade: bool,
     #[command(flatten)]
     etag: EtagArg,
 }
@@ -57,7 +60,12 @@ pub(super) async fn run(
     } else {
         "revoked for good; every live sidecar has confirmed it"
     };
-    show(out, form, &key, what)?;
+    let what = match key.also_revoked_count {
+        0 if args.cascade => format!("{what}; it has made no other key that worked"),
+        0 => what.to_owned(),
+        count => format!("{what}, and with it {count} that come from it"),
+    };
+    show(out, form, &key, &what)?;
     if late.is_empty() {
         Ok(())
     } else {
@@ -90,6 +98,7 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
         etag: etag.clone(),
         reason: args.reason.clone(),
         wait: prost_types::Duration::try_from(wait).ok(),
+        cascade: args.cascade,
     };
     let send = |request| async { client.keys().revoke_key(request).await };
     if etag.is_empty() {

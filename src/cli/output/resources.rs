@@ -154,6 +154,7 @@ impl Resource for pb::Key {
             ),
             ("expires", time(self.expire_time.as_ref())),
             ("created", time(self.create_time.as_ref())),
+            ("created by", self.created_by.clone()),
             ("updated", time(self.update_time.as_ref())),
             ("revoked", time(self.revoke_time.as_ref())),
             ("revoked because", self.revoke_reason.clone()),

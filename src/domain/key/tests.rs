@@ -35,6 +35,8 @@ fn key(expires_at: Option<Duration>) -> Key {
         features: None,
         networks: Vec::new(),
         limits: Limits::default(),
+        budget: None,
+        created_by: None,
         expires_at: expires_at.map(at),
         generations: vec![generation(1, Duration::ZERO)],
         forgotten: Vec::new(),

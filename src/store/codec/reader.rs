@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::{DecodeError, StoredFeatures, optional};
 use crate::domain::limit::{Limits, Quota, Rate};
-use crate::domain::name::{Feature, InvalidName};
+use crate::domain::name::{Feature, InvalidName, KeyId};
 use crate::domain::network::canonical;
 use crate::domain::role::Role;
 
@@ -39,6 +39,12 @@ impl Reader {
         texts: &[String],
     ) -> Result<BTreeSet<T>, DecodeError> {
         texts.iter().map(|text| self.name(parse, text)).collect()
+    }
+
+    /// The key of that id; none where none is named.
+    pub(super) fn key(&self, text: &str) -> Result<Option<KeyId>, DecodeError> {
+        let named = optional(text).map(|text| self.name(KeyId::parse, text));
+        named.transpose()
     }
 
     pub(super) fn features(

@@ -377,7 +377,9 @@ impl Change {
                 };
                 let late = match wait {
                     true => {
-                        let confirmed = registry.confirmed(&key, PATIENCE).await;
+                        let confirmed = registry
+                            .confirmed(std::slice::from_ref(&key), PATIENCE)
+                            .await;
                         confirmed.ok().map(|confirmed| confirmed.late)
                     }
                     false => None,

@@ -3,10 +3,9 @@
 use tonic::Status;
 
 use crate::admin::batch;
-use crate::admin::caller::Identity;
 use crate::admin::convert::{imported_key, key_to_proto, request_id};
-use crate::admin::grant;
 use crate::admin::keys::Keys;
+use crate::admin::keys::create::Maker;
 use crate::domain::name::{Owner, TenantId};
 use crate::domain::role::Role;
 use crate::proto::admin as pb;
@@ -19,12 +18,12 @@ impl Keys {
     /// What becomes of one row.
     pub(super) async fn import_row(
         &self,
-        caller: &Identity,
+        maker: &Maker,
         tenant: Result<TenantId, Status>,
         request: pb::ImportKeyRequest,
     ) -> pb::ImportKeyResult {
         let done = match tenant {
-            Ok(tenant) => self.import_one(caller, &tenant, request).await,
+            Ok(tenant) => self.import_one(maker, &tenant, request).await,
             Err(refused) => Err((Verdict::Refused, refused)),
         };
         let (verdict, result) = match done {
@@ -39,7 +38,7 @@ impl Keys {
 
     async fn import_one(
         &self,
-        caller: &Identity,
+        maker: &Maker,
         tenant: &TenantId,
         mut request: pb::ImportKeyRequest,
     ) -> Result<pb::Key, (Verdict, Status)> {
@@ -47,8 +46,9 @@ impl Keys {
         let id = std::mem::take(&mut request.request_id);
         request.parent = format!("tenants/{tenant}");
         let id = request_id(&id, &request).map_err(refused)?;
-        let new = imported_key(&request.key.unwrap_or_default()).map_err(refused)?;
-        grant::check_role(caller, new.role).map_err(refused)?;
+        let caller = &maker.caller;
+        let mut new = imported_key(&request.key.unwrap_or_default()).map_err(refused)?;
+        maker.check(&mut new, self.0.clock.now()).map_err(refused)?;
         let owner = new.owner.clone();
         let (registry, actor) = (&self.0.registry, caller.actor());
         let made = registry.import_key(&actor, tenant, new, &request.token, id.as_ref());
