@@ -20,6 +20,7 @@ pub mod telemetry;
 
 // use cases
 pub mod authorizer;
+pub mod check;
 pub mod migrate;
 pub mod registry;
 

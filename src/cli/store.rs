@@ -1,5 +1,6 @@
 //! `keystile store`: the store itself, without a server.
 
+mod check;
 mod migrate;
 mod place;
 
@@ -16,10 +17,13 @@ pub(super) struct StoreArgs {
 enum StoreCommand {
     /// Copy all tenants, keys and their audit from one store to another
     Migrate(migrate::MigrateArgs),
+    /// Compare everything in a store with everything else in it, and put right what can be put right
+    Check(check::CheckArgs),
 }
 
 pub(super) fn run(args: &StoreArgs, out: &mut Out) -> Result<(), Failure> {
     match &args.command {
         StoreCommand::Migrate(args) => migrate::run(args, out),
+        StoreCommand::Check(args) => check::run(args, out),
     }
 }

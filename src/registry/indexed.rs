@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::KeyAccess;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Generation, Key, LookupId};
+use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::registry::{ATTEMPTS_MAX, Entry, Opened, Registry, RegistryError, refused};
 use crate::store::{CommitError, CountChange, Expected, IndexRow, KeyCommit, StoreError, records};
@@ -178,6 +179,24 @@ impl Registry {
             }
         });
         try_join_all(found).await
+    }
+
+    /// Brings a key and its index entries into line: where either is revoked, both are; else the entries follow the key.
+    pub async fn bring_into_line(
+        &self,
+        tenant: &TenantId,
+        id: &KeyId,
+    ) -> Result<(), RegistryError> {
+        let opened = self.open(tenant).await?;
+        let key = self.open_key(&opened, id).await?;
+        let indexed = self.indexed(&opened, &key).await?;
+        if indexed.is_revoked() && !key.is_revoked() {
+            return self.revoke_as_indexed(&key).await;
+        }
+        let arrived = self.see_arrive(&opened, key).await?;
+        arrived
+            .map(drop)
+            .ok_or(RegistryError::Conflict { what: "key" })
     }
 
     /// Sees to it that what was made of a key is in the index, and writes it again while it is not. Answers the key as

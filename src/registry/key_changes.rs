@@ -194,7 +194,7 @@ impl Registry {
     }
 
     /// Revokes a key that the index has revoked: its own record has fallen back to before that.
-    async fn revoke_as_indexed(&self, key: &Key) -> Result<(), RegistryError> {
+    pub(super) async fn revoke_as_indexed(&self, key: &Key) -> Result<(), RegistryError> {
         tracing::warn!(tenant = %key.tenant, key = %key.id, "the key is revoked in the index and not in its record: it stays revoked");
         let reason = "it was revoked before: its record had fallen back to an earlier state";
         let reason = Description::parse(reason).expect("a short text is a description");

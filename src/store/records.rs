@@ -133,6 +133,27 @@ pub fn open_tenant(keyring: &Keyring, row: &TenantRow) -> Result<(Tenant, DataKe
     Ok((tenant, data_key))
 }
 
+/// A tenant's row with its clear fields as they are sealed in it, if it opens at all; and its data key.
+pub fn put_right_tenant(keyring: &Keyring, row: &TenantRow) -> Option<(TenantRow, DataKey)> {
+    let data_key = keyring.unwrap(row.id.as_str(), &row.data_dek).ok()?;
+    let mut right = row.clone();
+    right.dek_id = data_key.id();
+    if let Err(RecordError::Version { sealed, .. }) = open_tenant(keyring, &right) {
+        right.version = sealed;
+    }
+    let (_, data_key) = open_tenant(keyring, &right).ok()?;
+    Some((right, data_key))
+}
+
+/// A key's row with its version as it is sealed in it, if it opens at all.
+pub fn put_right_key(data_key: &DataKey, tenant: &TenantId, row: &KeyRow) -> Option<KeyRow> {
+    let mut right = row.clone();
+    if let Err(RecordError::Version { sealed, .. }) = open_key(data_key, tenant, &right) {
+        right.version = sealed;
+    }
+    open_key(data_key, tenant, &right).ok().map(|_| right)
+}
+
 /// Seals a tenant under its data key, which `like` carries wrapped.
 pub fn seal_tenant(
     data_key: &DataKey,

@@ -2,6 +2,7 @@
 
 mod acl;
 mod blocks;
+mod check;
 mod limits;
 mod lost;
 mod migrate;

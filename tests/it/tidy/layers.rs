@@ -94,6 +94,11 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(STORES),
     ),
     ("migrate", &["crypto", "domain", "store"], AllBut(STORES)),
+    (
+        "check",
+        &["clock", "crypto", "domain", "registry", "store"],
+        AllBut(STORES),
+    ),
     // protocols
     ("proto", &[], ANY),
     ("status", &["domain", "registry"], AllBut(&["redb"])),
@@ -150,6 +155,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         "cli",
         &[
             "admin",
+            "check",
             "clock",
             "config",
             "crypto",
