@@ -11,9 +11,7 @@ use serde_json::json;
 
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
-use super::text::{
-    FilePath, HeaderPrefix, PlanName, RateText, TenantName, TokenPrefix, VariableName,
-};
+use super::text::{FilePath, HeaderPrefix, PlanName, RateText, TokenPrefix, VariableName};
 use super::{
     LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride, PathVariants,
     Profile, SecretRetention,
