@@ -373,8 +373,9 @@ pub(super) async fn call(
             let request = create_key(tenant, pb::Role::User);
             let made = server.keys("own-global_admin").create_key(request).await;
             let token = made.map(|made| made.into_inner().plaintext);
+            let token = token.unwrap_or_else(|_| "no-such-token-anywhere".into());
             let target = match rpc {
-                "RevokeToken" => Target::Token(token.unwrap_or_default()),
+                "RevokeToken" => Target::Token(token),
                 // Nobody's, so it is not found where one may look.
                 _ => Target::LookupId("ab".repeat(16)),
             };

@@ -47,7 +47,7 @@ async fn what_redis_refuses_is_said_in_words_to_who_changes_keys_and_lists_the_f
     };
     let refusals: [Refusal<'_>; 3] = [
         ("OOM", "its memory is full", &full, &|| {
-            set("maxmemory", "0")
+            set("maxmemory", "0");
         }),
         ("NOREPLICAS", "min-replicas-to-write", &no_replicas, &|| {
             set("min-replicas-to-write", "0");
