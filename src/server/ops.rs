@@ -81,7 +81,7 @@ fn degraded(damage: &Damage) -> String {
     match damage.unhealed() {
         0 => String::new(),
         count => format!(
-            "degraded: changes of {count} tenants with damaged records wait for the index; the log names them\n"
+            "degraded: changes of {count} tenants with damaged records wait for the index (`keystile store check`)\n"
         ),
     }
 }

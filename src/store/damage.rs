@@ -88,7 +88,7 @@ impl Damage {
                 entry = entry.as_str(),
                 tenant = tenant.map(TenantId::as_str),
                 held_back,
-                "damage in the store: {what}"
+                "damage in the store: {what}; `keystile store check` says what else there is and can repair it"
             );
         }
     }

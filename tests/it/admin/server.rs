@@ -106,6 +106,7 @@ impl AdminServer {
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let service = TowerToHyperService::new(router.clone());
                 tokio::spawn(async move {
                     let builder = auto::Builder::new(TokioExecutor::new()).http2_only();

@@ -172,7 +172,7 @@ fn the_first_key_is_made_under_every_profile_and_its_days_are_counted_by_the_ser
         assert!(
             short
                 .stderr
-                .contains("API key expiry validation failed: is 82800 s from now"),
+                .contains("API key expiry validation failed: is 23h from now"),
             "{}",
             short.stderr
         );
