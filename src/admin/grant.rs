@@ -109,6 +109,8 @@ struct Asked<'a> {
 /// Whether a user, who may make keys for itself alone, may make this one with `own`; then it spends from what `own` does.
 pub(super) fn check_user(own: &Means, new: &mut NewKey, now: Timestamp) -> Result<(), Status> {
     settle_life(new, now);
+    // Who names no end gets the one it may have at most.
+    new.expires_at = new.expires_at.or(own.expires_at);
     let mut budgets = own.budgets.iter();
     let budget = budgets.find(|budget| new.limits.is_within(&budget.limits));
     new.budget = budget.map(|budget| budget.key.clone());

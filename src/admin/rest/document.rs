@@ -11,6 +11,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr};
 use utoipa::{IntoResponses, OpenApi, PartialSchema as _, ToSchema as _};
 
 use crate::domain::key::SCOPES_MAX;
+use crate::domain::text::hidden_ranges;
 
 use super::answer::{CHALLENGE, GUARDS, Problem, RETRY_AFTER};
 
@@ -181,16 +182,22 @@ pub(super) fn description() -> Schema {
 
 /// Text as `DisplayName` and `Description` take it.
 fn text(meaning: &str, min: usize, max: usize) -> ObjectBuilder {
-    // Control characters, and those that reorder or hide text.
-    const NEVER: &str =
-        r"\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff";
+    // What a reader cannot see.
+    let mut never = String::new();
+    for (first, last) in hidden_ranges() {
+        let end = |c: char| match u32::from(c) {
+            code @ ..=0xFFFF => format!("\\u{code:04x}"),
+            _ => c.to_string(),
+        };
+        never.push_str(&format!("{}-{}", end(first), end(last)));
+    }
     ObjectBuilder::new()
         .description(Some(meaning))
         .min_length(Some(min))
         .max_length(Some(max))
         // No space at either end.
         .pattern(Some(format!(
-            r"^(?:[^\s{NEVER}](?:[^{NEVER}]*[^\s{NEVER}])?)?$"
+            r"^(?:[^\s{never}](?:[^{never}]*[^\s{never}])?)?$"
         )))
 }
 

@@ -86,7 +86,9 @@ async fn a_users_key_makes_renews_and_rotates_no_key_that_outlives_it() {
     let server = server().await;
     let own = given(&server, ROOT, "alice", lasting(2 * HOUR)).await;
     let end = own.expire_time;
-    for longer in [alices(), lasting(3 * HOUR)] {
+    let unsaid = given(&server, "alice", "unsaid", alices()).await;
+    assert_eq!(unsaid.expire_time, end, "inherited");
+    for longer in [lasting(3 * HOUR), lasting(4 * HOUR)] {
         let refused = make(&server, "alice", longer.clone()).await;
         let status = check_refused(refused, Code::PermissionDenied, "PERMISSION_DENIED");
         assert_eq!(bad_fields(&status), ["key.expire_time"]);
