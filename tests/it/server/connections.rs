@@ -275,7 +275,7 @@ async fn unfinished_requests_hold_little_memory_and_it_goes_back_to_the_system()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_message_is_not_read_on_admin() {
     let place = Place::bootstrapped();
-    place.edit_config("admin:\n", "admin:\n  guesses: 1000000/s\n");
+    place.edit_config("admin: {", "admin: {guesses: 1000000/s, ");
     let running = place.serve();
     let before = resident(&running);
     let Connection { sender, ended } = connect(place.admin).await;
