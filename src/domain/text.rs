@@ -12,12 +12,8 @@ pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    !is_hidden(CodePointMapData::<GeneralCategory>::new().get(c))
-}
-
-fn is_hidden(category: GeneralCategory) -> bool {
-    matches!(
-        category,
+    !matches!(
+        CodePointMapData::<GeneralCategory>::new().get(c),
         GeneralCategory::Control
             | GeneralCategory::Format
             | GeneralCategory::Surrogate
@@ -26,17 +22,6 @@ fn is_hidden(category: GeneralCategory) -> bool {
             | GeneralCategory::LineSeparator
             | GeneralCategory::ParagraphSeparator
     )
-}
-
-/// The characters that no name holds, as ranges that may overlap; for the description of names in a schema.
-pub fn hidden_ranges() -> Vec<(char, char)> {
-    let by_category = CodePointMapData::<GeneralCategory>::new().iter_ranges();
-    let hidden = by_category.filter(|found| is_hidden(found.value));
-    let blank = CodePointSetData::new::<DefaultIgnorableCodePoint>().iter_ranges();
-    let ranges = hidden.map(|found| found.range).chain(blank);
-    let ends = |(first, last)| Some((char::from_u32(first)?, char::from_u32(last)?));
-    let ranges = ranges.filter_map(|range| ends((*range.start(), *range.end())));
-    ranges.chain([('\u{2800}', '\u{2800}')]).collect()
 }
 
 /// The text with a replacement for each character that is not printable.

@@ -1,4 +1,4 @@
-"""What the schema of the REST API cannot say of a value: that a time is in the future."""
+"""What the schema of the REST API cannot say of a value: that a time is in the future, that a text can be seen."""
 
 import datetime
 
@@ -12,3 +12,14 @@ TIMES = st.datetimes(
 )
 
 schemathesis.openapi.format("date-time", TIMES.map(datetime.datetime.isoformat))
+
+# Unicode calls these letters or marks, and they draw nothing.
+BLANK = [
+    *map(chr, [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0]),
+    *map(chr, range(0x180B, 0x1810)),
+    *map(chr, range(0xFE00, 0xFE10)),
+    *map(chr, range(0xE0100, 0xE01F0)),
+]
+SEEN = st.characters(exclude_categories=["C", "Z"], exclude_characters=BLANK)
+
+schemathesis.openapi.format("visible-text", st.text(SEEN, min_size=1, max_size=40))

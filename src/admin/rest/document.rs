@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr};
 use utoipa::{IntoResponses, OpenApi, PartialSchema as _, ToSchema as _};
 
 use crate::domain::key::SCOPES_MAX;
-use crate::domain::text::hidden_ranges;
 
 use super::answer::{CHALLENGE, GUARDS, Problem, RETRY_AFTER};
 
@@ -182,22 +183,18 @@ pub(super) fn description() -> Schema {
 
 /// Text as `DisplayName` and `Description` take it.
 fn text(meaning: &str, min: usize, max: usize) -> ObjectBuilder {
-    // What a reader cannot see.
-    let mut never = String::new();
-    for (first, last) in hidden_ranges() {
-        let end = |c: char| match u32::from(c) {
-            code @ ..=0xFFFF => format!("\\u{code:04x}"),
-            _ => c.to_string(),
-        };
-        never.push_str(&format!("{}-{}", end(first), end(last)));
-    }
+    // Control characters, and those that reorder or hide text.
+    const NEVER: &str =
+        r"\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff";
     ObjectBuilder::new()
         .description(Some(meaning))
         .min_length(Some(min))
         .max_length(Some(max))
+        // What the pattern cannot say of all of Unicode: assigned characters that a reader can see.
+        .format(Some(SchemaFormat::Custom("visible-text".to_owned())))
         // No space at either end.
         .pattern(Some(format!(
-            r"^(?:[^\s{never}](?:[^{never}]*[^\s{never}])?)?$"
+            r"^(?:[^\s{NEVER}](?:[^{NEVER}]*[^\s{NEVER}])?)?$"
         )))
 }
 
