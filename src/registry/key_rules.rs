@@ -24,7 +24,7 @@ impl Registry {
     }
 
     /// Whether a key may be given this expiry at `now`: when it is made as when it is renewed.
-    pub(super) fn check_expiry(
+    pub fn check_expiry(
         &self,
         expires_at: Option<Timestamp>,
         now: Timestamp,

@@ -29,7 +29,7 @@ struct Maker {
 }
 
 impl Maker {
-    /// Whether it may make this key; what it cannot give more of is settled in it.
+    /// Whether it gives no more than it has; what the new key inherits is set in it.
     fn check(&self, new: &mut NewKey, now: Timestamp) -> Result<(), Status> {
         grant::check_role(&self.caller, new.role)?;
         match &self.means {
@@ -201,6 +201,19 @@ impl Keys {
         Ok(Maker { caller, means, end })
     }
 
+    /// Whether the maker may make this key; what it inherits is set in it.
+    fn check_new(&self, maker: &Maker, new: &mut NewKey) -> Result<(), Status> {
+        let now = self.0.clock.now();
+        let names_end = new.expires_at.is_some() || new.ttl.is_some();
+        maker.check(new, now)?;
+        if names_end {
+            return Ok(());
+        }
+        // Where every key must name its end, none inherits it.
+        let checked = self.0.registry.check_expiry(None, now);
+        checked.map_err(from_registry("key"))
+    }
+
     async fn create_one(
         &self,
         maker: &Maker,
@@ -212,7 +225,7 @@ impl Keys {
         request.parent = format!("tenants/{tenant}");
         let id = request_id(&id, &request)?;
         let mut new = new_key(&request.key.unwrap_or_default())?;
-        maker.check(&mut new, self.0.clock.now())?;
+        self.check_new(maker, &mut new)?;
         let (registry, actor) = (&self.0.registry, maker.caller.actor());
         let made = match &id {
             Some(id) => registry.create_key_once(&actor, tenant, new, id).await,

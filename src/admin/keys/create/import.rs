@@ -48,7 +48,7 @@ impl Keys {
         let id = request_id(&id, &request).map_err(refused)?;
         let caller = &maker.caller;
         let mut new = imported_key(&request.key.unwrap_or_default()).map_err(refused)?;
-        maker.check(&mut new, self.0.clock.now()).map_err(refused)?;
+        self.check_new(maker, &mut new).map_err(refused)?;
         let owner = new.owner.clone();
         let (registry, actor) = (&self.0.registry, caller.actor());
         let made = registry.import_key(&actor, tenant, new, &request.token, id.as_ref());
