@@ -23,3 +23,10 @@ BLANK = [
 SEEN = st.characters(exclude_categories=["C", "Z"], exclude_characters=BLANK)
 
 schemathesis.openapi.format("visible-text", st.text(SEEN, min_size=1, max_size=40))
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    """Schemathesis counts null as a violation of `format`, which holds for strings alone (JSON Schema, validation 7.1)."""
+    is_negative = case.meta is not None and case.meta.generation.mode.is_negative
+    return not (is_negative and isinstance(case.body, dict) and case.body.get("expires_at", "") is None)
