@@ -75,7 +75,7 @@ fn run(name: &str, description: &Value, token: &str, args: &[&str]) -> (Output, 
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let report = PLACE.server.dir().join(format!("{name}.report"));
     let output = Command::new("timeout")
-        .arg("120")
+        .arg("900")
         .arg(project.join(".venv/bin/schemathesis"))
         .arg("--config-file")
         .arg(project.join("tests/e2e/schemathesis.toml"))
@@ -85,7 +85,7 @@ fn run(name: &str, description: &Value, token: &str, args: &[&str]) -> (Output, 
         .arg(format!("http://127.0.0.1:{}", PLACE.server.admin_port))
         .args(["--report", "json", "--report-json-path"])
         .arg(&report)
-        .args(["--no-color", "--seed", "1", "--request-timeout", "10"])
+        .args(["--no-color", "--seed", "1", "--request-timeout", "60"])
         .args(args)
         .env("KEYSTILE_API_KEY", token)
         .env("SCHEMATHESIS_HOOKS", project.join("tests/e2e/rest_data.py"))
