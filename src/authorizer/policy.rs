@@ -205,11 +205,7 @@ pub(super) fn missed_in_shadow(request: &AccessRequest<'_>) -> Option<DenyReason
 }
 
 /// Whether the tenant has the feature and the key does not give it up.
-pub fn has_feature(
-    tenant: &TenantAccess,
-    narrowed_to: Option<&BTreeSet<Feature>>,
-    name: &str,
-) -> bool {
+fn has_feature(tenant: &TenantAccess, narrowed_to: Option<&BTreeSet<Feature>>, name: &str) -> bool {
     tenant.features.contains(name) && narrowed_to.is_none_or(|features| features.contains(name))
 }
 

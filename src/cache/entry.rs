@@ -274,7 +274,7 @@ pub struct CachedTenant {
     pub(super) heard_in: AtomicU32,
     pub(super) suspect: AtomicBool,
     /// What a protocol has rendered of it, kept so that it is rendered once.
-    rendered: OnceLock<[Bytes; 4]>,
+    rendered: OnceLock<[Bytes; 2]>,
 }
 
 impl fmt::Debug for CachedTenant {
@@ -343,7 +343,7 @@ impl CachedTenant {
     }
 
     /// What `render` made of this tenant the first time it was asked.
-    pub fn rendered(&self, render: impl FnOnce(&TenantAccess) -> [Bytes; 4]) -> &[Bytes; 4] {
+    pub fn rendered(&self, render: impl FnOnce(&TenantAccess) -> [Bytes; 2]) -> &[Bytes; 2] {
         self.rendered.get_or_init(|| render(&self.access))
     }
 }

@@ -1,59 +1,219 @@
 //! The headers that carry the tenant's context, and what of a client's headers could pass for one.
 
-/// Ends of the names under the tenant prefix that every allow sets or removes.
-pub(super) const TENANT_NAMES: [&str; 6] =
-    ["id", "name", "plan", "features", "rate-limit", "token"];
-/// Where among them the signed token is.
-pub(super) const TOKEN: usize = 5;
-/// Ends of the names under the key prefix that every allow sets or removes.
-pub(super) const KEY_NAMES: [&str; 3] = ["id", "owner", "scopes"];
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use crate::cache::{CachedKey, Found};
+use crate::domain::access::TenantAccess;
+use crate::domain::name::Feature;
+
+use Prefix::{Key, Tenant};
+
+/// Long enough for 64 features; far below the 60 KiB that Envoy allows for all headers.
+const VALUE_LEN_MAX: usize = 8 * 1024;
+/// What is not visible ASCII, and the sign that the encoding itself uses.
+const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 /// Before the name of a metadata entry, under the tenant prefix.
-pub(super) const METADATA: &str = "meta-";
+const METADATA: &str = "meta-";
+
+/// The configured prefix that a name begins with.
+#[derive(Clone, Copy)]
+enum Prefix {
+    Tenant,
+    Key,
+}
+
+/// Where the value of a reserved header comes from.
+#[derive(Clone, Copy)]
+enum Value {
+    /// From the tenant, as the key sees it. Such headers are rendered once a tenant.
+    OfTenant(for<'a> fn(TenantView<'a>) -> Option<Cow<'a, str>>),
+    /// From the key.
+    OfKey(for<'a> fn(&'a CachedKey) -> Option<Cow<'a, str>>),
+    /// The signed token, made for this request.
+    Token,
+}
+use Value::{OfKey, OfTenant, Token};
+
+/// Every reserved header but the tenant's metadata: its name after the prefix and its value. From this list follows
+/// what is set, what is removed and what counts as forged.
+const RESERVED: [(Prefix, &str, Value); 9] = [
+    (
+        Tenant,
+        "id",
+        OfTenant(|of| Some(of.tenant.id.as_str().into())),
+    ),
+    (
+        Tenant,
+        "name",
+        OfTenant(|of| Some(sanitise(of.tenant.display_name.as_str()))),
+    ),
+    (
+        Tenant,
+        "plan",
+        OfTenant(|of| Some(of.tenant.plan.as_ref()?.as_str().into())),
+    ),
+    (
+        Tenant,
+        "features",
+        OfTenant(|of| Some(of.joined_features()?.into())),
+    ),
+    (
+        Tenant,
+        "rate-limit",
+        OfTenant(|of| Some(of.rate_limit()?.into())),
+    ),
+    (Tenant, "token", Token),
+    (Key, "id", OfKey(|key| Some(key.key().into()))),
+    (Key, "owner", OfKey(|key| Some(key.owner().into()))),
+    (
+        Key,
+        "scopes",
+        OfKey(|key| (!key.scopes().is_empty()).then(|| sanitise(key.scopes()))),
+    ),
+];
+
+/// A tenant as one of its keys sees it.
+#[derive(Clone, Copy)]
+pub(super) struct TenantView<'a> {
+    pub(super) tenant: &'a TenantAccess,
+    /// The features that the key does not give up, if it gives up any.
+    narrowed_to: Option<&'a BTreeSet<Feature>>,
+}
+
+impl<'a> TenantView<'a> {
+    /// As a key sees it that gives up nothing.
+    pub(super) fn whole(tenant: &'a TenantAccess) -> Self {
+        Self {
+            tenant,
+            narrowed_to: None,
+        }
+    }
+
+    pub(super) fn of(found: &'a Found) -> Self {
+        Self {
+            tenant: found.tenant.access(),
+            narrowed_to: found.key.features(),
+        }
+    }
+
+    pub(super) fn features(self) -> impl Iterator<Item = &'a Feature> + use<'a> {
+        let narrowed_to = self.narrowed_to;
+        let is_kept =
+            move |feature: &&Feature| narrowed_to.is_none_or(|kept| kept.contains(*feature));
+        self.tenant.features.iter().filter(is_kept)
+    }
+
+    fn joined_features(self) -> Option<String> {
+        let names: Vec<_> = self.features().map(Feature::as_str).collect();
+        (!names.is_empty()).then(|| sanitise(&names.join(",")).into_owned())
+    }
+
+    fn rate_limit(self) -> Option<String> {
+        let rate = self.tenant.limits.rate?;
+        Some(format!("{}/{}", rate.amount(), rate.period().as_str()))
+    }
+}
+
+/// A reserved header: its name, and its value unless there is nothing to say.
+pub(super) type Header<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
 
 /// The names of the reserved headers, made once.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReservedHeaders {
     tenant_prefix: String,
     key_prefix: String,
-    tenant: [String; TENANT_NAMES.len()],
-    key: [String; KEY_NAMES.len()],
+    headers: Vec<(String, Value)>,
     aliases: Vec<String>,
+}
+
+impl fmt::Debug for ReservedHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
 }
 
 impl ReservedHeaders {
     /// The headers under these prefixes, which end in a dash.
     pub fn new(tenant_prefix: &str, key_prefix: &str) -> Self {
-        let tenant = TENANT_NAMES.map(|name| format!("{tenant_prefix}{name}"));
-        let key = KEY_NAMES.map(|name| format!("{key_prefix}{name}"));
-        let aliases = tenant
+        let headers = RESERVED.map(|(prefix, name, value)| {
+            let prefix = match prefix {
+                Tenant => tenant_prefix,
+                Key => key_prefix,
+            };
+            (format!("{prefix}{name}"), value)
+        });
+        let aliases = headers
             .iter()
-            .chain(&key)
-            .flat_map(|name| [underscored(name), with_other_signs(name)].concat())
+            .flat_map(|(name, _)| [underscored(name), with_other_signs(name)].concat())
             .collect();
         Self {
             tenant_prefix: tenant_prefix.into(),
             key_prefix: key_prefix.into(),
-            tenant,
-            key,
+            headers: headers.into(),
             aliases,
         }
     }
 
-    pub(super) fn tenant(&self) -> &[String; TENANT_NAMES.len()] {
-        &self.tenant
+    /// The names that every allow sets or removes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Every reserved header of a request with a key.
+    pub(super) fn all<'a>(
+        &'a self,
+        found: &'a Found,
+        token: Option<&'a str>,
+    ) -> impl Iterator<Item = Header<'a>> {
+        self.of_tenant(TenantView::of(found))
+            .chain(self.of_request(&found.key, token))
+    }
+
+    /// Those that depend on the tenant, and on what its key gives up, alone.
+    pub(super) fn of_tenant<'a>(
+        &'a self,
+        view: TenantView<'a>,
+    ) -> impl Iterator<Item = Header<'a>> {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(move |(name, value)| match value {
+                OfTenant(read) => Some((name.into(), read(view))),
+                OfKey(_) | Token => None,
+            });
+        let metadata = view.tenant.metadata.iter().map(|(name, value)| {
+            let value = Some(value.as_str()).filter(|value| !value.is_empty());
+            let name = format!("{}{METADATA}{}", self.tenant_prefix, name.as_str());
+            (name.into(), value.map(sanitise))
+        });
+        headers.chain(metadata)
+    }
+
+    /// The others.
+    pub(super) fn of_request<'a>(
+        &'a self,
+        key: &'a CachedKey,
+        token: Option<&'a str>,
+    ) -> impl Iterator<Item = Header<'a>> {
+        self.headers
+            .iter()
+            .filter_map(move |(name, value)| match value {
+                OfTenant(_) => None,
+                OfKey(read) => Some((name.into(), read(key))),
+                Token => Some((name.into(), token.map(Cow::from))),
+            })
     }
 
     /// Whether it is the header of the signed context, spelled as we spell it.
     pub(super) fn is_token(&self, name: &[u8]) -> bool {
-        name.eq_ignore_ascii_case(self.tenant[TOKEN].as_bytes())
-    }
-
-    pub(super) fn key(&self) -> &[String; KEY_NAMES.len()] {
-        &self.key
-    }
-
-    pub(super) fn metadata(&self, name: &str) -> String {
-        format!("{}{METADATA}{name}", self.tenant_prefix)
+        let is_it = |(own, value): &(String, Value)| {
+            matches!(value, Token) && name.eq_ignore_ascii_case(own.as_bytes())
+        };
+        self.headers.iter().any(is_it)
     }
 
     /// The fixed names in every spelling with underscores, and with each other sign throughout. Needed where Envoy hides the client's headers from us.
@@ -71,6 +231,17 @@ impl ReservedHeaders {
                     .is_some_and(|start| same_header(start, prefix.as_bytes()))
             })
     }
+}
+
+/// A value that is safe in a header: visible ASCII, everything else percent-encoded, of bounded length.
+fn sanitise(value: &str) -> Cow<'_, str> {
+    let encoded: Cow<'_, str> = utf8_percent_encode(value, NOT_VISIBLE).into();
+    if encoded.len() <= VALUE_LEN_MAX {
+        return encoded;
+    }
+    // Cut at an item's end, so that no part of a name passes for a name.
+    let end = encoded[..VALUE_LEN_MAX].rfind(',').unwrap_or(0);
+    Cow::Owned(encoded[..end].to_owned())
 }
 
 /// Whether two header names are the same to a lenient reader: one who makes a variable of a name has one sign for all
@@ -142,6 +313,7 @@ pub(super) fn is_settable(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::name::DisplayName;
 
     #[test]
     fn what_a_lenient_upstream_would_merge_is_covered() {
@@ -199,5 +371,19 @@ mod tests {
         ] {
             assert!(!is_settable(name), "{name}");
         }
+    }
+
+    #[test]
+    fn values_are_visible_ascii_of_bounded_length() {
+        let name = DisplayName::parse("Ünï 100%").unwrap();
+        assert_eq!(sanitise(name.as_str()), "%C3%9Cn%C3%AF%20100%25");
+        assert_eq!(sanitise("a\r\nx: y"), "a%0D%0Ax:%20y");
+        let list = vec!["f".repeat(63); 200].join(",");
+        let cut = sanitise(&list);
+        assert!(
+            cut.len() <= VALUE_LEN_MAX
+                && cut.ends_with('f')
+                && cut.split(',').all(|item| item.len() == 63)
+        );
     }
 }

@@ -6,31 +6,21 @@
 mod denied;
 mod limits;
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::authorizer::explain::Checked;
-use crate::authorizer::policy;
 use crate::authorizer::{Allowed, Authorizer, Grant};
-use crate::cache::{CachedKey, Found};
-use crate::domain::access::TenantAccess;
+use crate::cache::Found;
 use crate::domain::decision::{Denial, Keyless};
-use crate::domain::name::Feature;
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
-use crate::ext_authz::reserved::{ReservedHeaders, TOKEN, is_settable};
+use crate::ext_authz::reserved::{self, ReservedHeaders, TenantView, is_settable};
 use crate::ext_authz::wire::{field_len, put, put_head, put_number};
 
 /// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`
 const OVERWRITE: u64 = 2;
-/// Long enough for 64 features; far below the 60 KiB that Envoy allows for all headers.
-const VALUE_LEN_MAX: usize = 8 * 1024;
-/// What is not visible ASCII, and the sign that the encoding itself uses.
-const NOT_VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// What stands before a message in gRPC: a flag and a length of four bytes.
 const FRAME_LEN: usize = 5;
@@ -88,12 +78,12 @@ pub fn allow(
             let token = token.as_deref();
             put_context(&mut ok, &mut metadata, found, token, &settings.headers);
             remove_forged(&mut ok, incoming, |name| {
-                is_set(name, &settings.headers, found, token.is_some())
+                let mut headers = settings.headers.all(found, token);
+                headers.any(|(own, value)| value.is_some() && own.eq_ignore_ascii_case(name))
             });
         }
         Grant::Keyless(keyless) => {
-            remove_all(&mut ok, settings.headers.tenant());
-            remove_all(&mut ok, settings.headers.key());
+            remove_all(&mut ok, settings.headers.names());
             remove_forged(&mut ok, incoming, |_| false);
             put_field(&mut metadata, "reason", keyless.as_str());
         }
@@ -102,7 +92,10 @@ pub fn allow(
         put_field(&mut metadata, "shadow_reason", reason.as_str());
     }
     if incoming.filtered {
-        remove_all(&mut ok, settings.headers.aliases());
+        remove_all(
+            &mut ok,
+            settings.headers.aliases().iter().map(String::as_str),
+        );
     }
     if !settings.forward_key {
         let exempt = matches!(allowed.grant, Grant::Keyless(Keyless::Exempt));
@@ -145,61 +138,16 @@ pub fn explained(answer: &Answer, credential: &str, rules: &[Checked]) -> Answer
     Answer::frame(out)
 }
 
-/// What is rendered once a tenant: headers and metadata, each without the features and the features alone.
-fn render(tenant: &TenantAccess, headers: &ReservedHeaders) -> [Bytes; 4] {
-    let [id, name, plan, _, rate_limit, _] = headers.tenant();
-    let mut fixed = Vec::with_capacity(256);
-    set_header(&mut fixed, id, tenant.id.as_str());
-    set_header(&mut fixed, name, &sanitise(tenant.display_name.as_str()));
-    match &tenant.plan {
-        Some(tenant_plan) => set_header(&mut fixed, plan, tenant_plan.as_str()),
-        None => remove_header(&mut fixed, plan),
+/// The headers and the metadata that say of which tenant a request is.
+fn render(view: TenantView<'_>, headers: &ReservedHeaders) -> [Bytes; 2] {
+    let (mut ok, mut metadata) = (Vec::with_capacity(256), Vec::with_capacity(256));
+    put_reserved(&mut ok, headers.of_tenant(view));
+    put_field(&mut metadata, "tenant_id", view.tenant.id.as_str());
+    if let Some(plan) = &view.tenant.plan {
+        put_field(&mut metadata, "plan", plan.as_str());
     }
-    match tenant.limits.rate {
-        Some(rate) => set_header(
-            &mut fixed,
-            rate_limit,
-            &format!("{}/{}", rate.amount(), rate.period().as_str()),
-        ),
-        None => remove_header(&mut fixed, rate_limit),
-    }
-    for (name, value) in &tenant.metadata {
-        let header = headers.metadata(name.as_str());
-        if value.as_str().is_empty() {
-            remove_header(&mut fixed, &header);
-        } else {
-            set_header(&mut fixed, &header, &sanitise(value.as_str()));
-        }
-    }
-    let mut facts = Vec::with_capacity(128);
-    put_field(&mut facts, "tenant_id", tenant.id.as_str());
-    if let Some(plan) = &tenant.plan {
-        put_field(&mut facts, "plan", plan.as_str());
-    }
-    let [features_header, features_metadata] =
-        render_features(&tenant.features.iter().collect(), headers);
-    [
-        fixed.into(),
-        features_header.into(),
-        facts.into(),
-        features_metadata.into(),
-    ]
-}
-
-fn render_features(features: &BTreeSet<&Feature>, headers: &ReservedHeaders) -> [Vec<u8>; 2] {
-    let name = &headers.tenant()[3];
-    let (mut header, mut metadata, mut list) = (Vec::new(), Vec::new(), Vec::new());
-    let joined = features
-        .iter()
-        .map(|feature| feature.as_str())
-        .collect::<Vec<_>>()
-        .join(",");
-    if joined.is_empty() {
-        remove_header(&mut header, name);
-    } else {
-        set_header(&mut header, name, &sanitise(&joined));
-    }
-    for feature in features {
+    let mut list = Vec::new();
+    for feature in view.features() {
         let mut value = Vec::with_capacity(feature.as_str().len() + 2);
         put(&mut value, 3, feature.as_str().as_bytes()); // Value.string_value
         put(&mut list, 1, &value); // ListValue.values
@@ -207,7 +155,7 @@ fn render_features(features: &BTreeSet<&Feature>, headers: &ReservedHeaders) -> 
     let mut value = Vec::with_capacity(list.len() + 4);
     put(&mut value, 6, &list); // Value.list_value
     put_value(&mut metadata, "features", &value);
-    [header, metadata]
+    [ok.into(), metadata.into()]
 }
 
 fn put_context(
@@ -218,34 +166,30 @@ fn put_context(
     headers: &ReservedHeaders,
 ) {
     let Found { key, tenant } = found;
-    let [fixed, features_header, facts, features_metadata] =
-        tenant.rendered(|tenant| render(tenant, headers));
-    ok.extend_from_slice(fixed);
+    // Few keys give up features of their tenant; what the others say of it is made once.
+    let made;
+    let [of_tenant, facts] = match key.features() {
+        None => tenant.rendered(|tenant| render(TenantView::whole(tenant), headers)),
+        Some(_) => {
+            made = render(TenantView::of(found), headers);
+            &made
+        }
+    };
+    ok.extend_from_slice(of_tenant);
     metadata.extend_from_slice(facts);
-    if let Some(narrow) = key.features() {
-        let own = tenant.access().features.intersection(narrow).collect();
-        let [header, list] = render_features(&own, headers);
-        ok.extend_from_slice(&header);
-        metadata.extend_from_slice(&list);
-    } else {
-        ok.extend_from_slice(features_header);
-        metadata.extend_from_slice(features_metadata);
-    }
-    let token_header = &headers.tenant()[TOKEN];
-    match token {
-        Some(token) => set_header(ok, token_header, token),
-        None => remove_header(ok, token_header),
-    }
-    let [id, owner, scopes] = headers.key();
-    set_header(ok, id, key.key());
-    set_header(ok, owner, key.owner());
-    if key.scopes().is_empty() {
-        remove_header(ok, scopes);
-    } else {
-        set_header(ok, scopes, &sanitise(key.scopes()));
-    }
+    put_reserved(ok, headers.of_request(key, token));
     put_field(metadata, "key_id", key.key());
     put_field(metadata, "reason", "allowed");
+}
+
+/// Sets each header that has a value and removes the others.
+fn put_reserved<'a>(ok: &mut Vec<u8>, headers: impl Iterator<Item = reserved::Header<'a>>) {
+    for (name, value) in headers {
+        match value {
+            Some(value) => set_header(ok, &name, &value),
+            None => remove_header(ok, &name),
+        }
+    }
 }
 
 /// Removes every header of the client's that could pass for one of ours and that we do not overwrite.
@@ -256,53 +200,6 @@ fn remove_forged(ok: &mut Vec<u8>, incoming: &Incoming<'_>, is_set: impl Fn(&str
             remove_header(ok, name);
         }
     }
-}
-
-/// Whether [`put_context`] sets a header of this name.
-fn is_set(
-    name: &str,
-    headers: &ReservedHeaders,
-    Found { key, tenant }: &Found,
-    has_token: bool,
-) -> bool {
-    let tenant = tenant.access();
-    if let Some(at) = headers
-        .tenant()
-        .iter()
-        .position(|header| header.eq_ignore_ascii_case(name))
-    {
-        return [
-            true,
-            true,
-            tenant.plan.is_some(),
-            has_features(tenant, key),
-            tenant.limits.rate.is_some(),
-            has_token,
-        ][at];
-    }
-    if let Some(at) = headers
-        .key()
-        .iter()
-        .position(|header| header.eq_ignore_ascii_case(name))
-    {
-        return [true, true, !key.scopes().is_empty()][at];
-    }
-    let set = |(name, value): (&_, &crate::domain::name::Description)| -> Option<String> {
-        let name: &crate::domain::name::MetadataName = name;
-        (!value.as_str().is_empty()).then(|| headers.metadata(name.as_str()))
-    };
-    tenant
-        .metadata
-        .iter()
-        .filter_map(set)
-        .any(|header| header.eq_ignore_ascii_case(name))
-}
-
-fn has_features(tenant: &TenantAccess, key: &CachedKey) -> bool {
-    tenant
-        .features
-        .iter()
-        .any(|feature| policy::has_feature(tenant, key.features(), feature.as_str()))
 }
 
 /// Takes the key out of the request: every header, raw spelling of a parameter, and cookie that holds it.
@@ -325,8 +222,8 @@ fn remove_key(ok: &mut Vec<u8>, incoming: &Incoming<'_>, is_key: impl Fn(&[u8]) 
     }
 }
 
-fn remove_all(ok: &mut Vec<u8>, names: &[String]) {
-    names.iter().for_each(|name| remove_header(ok, name));
+fn remove_all<'a>(ok: &mut Vec<u8>, names: impl Iterator<Item = &'a str>) {
+    names.for_each(|name| remove_header(ok, name));
 }
 
 fn remove_header(ok: &mut Vec<u8>, name: &str) {
@@ -361,17 +258,6 @@ fn put_value(metadata: &mut Vec<u8>, name: &str, value: &[u8]) {
     put_head(metadata, 1, field_len(name.len()) + field_len(value.len())); // Struct.fields
     put(metadata, 1, name.as_bytes());
     put(metadata, 2, value);
-}
-
-/// A value that is safe in a header: visible ASCII, everything else percent-encoded, of bounded length.
-fn sanitise(value: &str) -> Cow<'_, str> {
-    let encoded: Cow<'_, str> = utf8_percent_encode(value, NOT_VISIBLE).into();
-    if encoded.len() <= VALUE_LEN_MAX {
-        return encoded;
-    }
-    // Cut at an item's end, so that no part of a name passes for a name.
-    let end = encoded[..VALUE_LEN_MAX].rfind(',').unwrap_or(0);
-    Cow::Owned(encoded[..end].to_owned())
 }
 
 /// In whole seconds, up: who waits so long and no longer is not refused again.
