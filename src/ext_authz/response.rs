@@ -11,8 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::authorizer::explain::Checked;
-use crate::authorizer::{Allowed, Authorizer, Grant};
+use crate::authorizer::{Allowed, Grant};
 use crate::cache::Found;
+use crate::clock::Timestamp;
+use crate::crypto::token::TokenPrefixes;
 use crate::domain::decision::{Denial, Keyless};
 use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
@@ -65,7 +67,8 @@ pub fn allow(
     allowed: &Allowed,
     incoming: &Incoming<'_>,
     settings: &Settings,
-    authorizer: &Authorizer,
+    prefixes: &TokenPrefixes,
+    now: Timestamp,
 ) -> Answer {
     let mut ok = Vec::with_capacity(768);
     let mut metadata = Vec::with_capacity(256);
@@ -74,7 +77,7 @@ pub fn allow(
             let token = settings
                 .signed_context
                 .as_ref()
-                .and_then(|signed| signed.token(found, &incoming.target, authorizer.time_of_day()));
+                .and_then(|signed| signed.token(found, &incoming.target, now));
             let token = token.as_deref();
             put_context(&mut ok, &mut metadata, found, token, &settings.headers);
             remove_forged(&mut ok, incoming, |name| {
@@ -100,7 +103,7 @@ pub fn allow(
     if !settings.forward_key {
         let exempt = matches!(allowed.grant, Grant::Keyless(Keyless::Exempt));
         remove_key(&mut ok, incoming, |token| {
-            !exempt || authorizer.prefixes().appear_in(token)
+            !exempt || prefixes.appear_in(token)
         });
     }
     limits::put_limits(&mut ok, 6, &allowed.limits, None); // OkHttpResponse.response_headers_to_add

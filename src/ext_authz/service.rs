@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::authorizer::explain::Checked;
 use crate::authorizer::policy::Criterion;
-use crate::authorizer::{Authorizer, Decision, Grant, Outage};
+use crate::authorizer::{Allowed, Authorizer, Decision, Grant, Outage};
 use crate::clock::Span;
 use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::limit::{LimitName, LimitState};
@@ -112,12 +112,17 @@ impl CheckService {
         let message = tokio::time::timeout(READ_TIMEOUT, reading)
             .await
             .unwrap_or(Err(MessageError::CutShort));
-        let answer = match message {
-            Ok(message) => Caught(Box::pin(self.check(&message, time_left))).await,
-            Err(MessageError::Overloaded) => Some(self.refuse_overloaded()),
-            Err(error) => Some(self.refuse_unread(error)),
+        let started = Instant::now();
+        let (answer, outcome) = match message {
+            Ok(message) => Caught(Box::pin(self.check(&message, time_left)))
+                .await
+                .unwrap_or_else(|| refuse(&undecided(), None, false)),
+            Err(MessageError::Overloaded) => self.refuse_overloaded(),
+            Err(error) => self.refuse_unread(error),
         };
-        let answer = answer.unwrap_or_else(|| self.refuse_without_decision());
+        if let Some(outcome) = outcome {
+            self.metrics.decided(outcome, started.elapsed());
+        }
         let mut response = Response::new(AnswerBody::new(answer));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -126,9 +131,12 @@ impl CheckService {
         Ok(response)
     }
 
-    /// Decides about one encoded `CheckRequest`.
-    pub async fn check(&self, message: &[u8], time_left: Option<Duration>) -> Answer {
-        let started = Instant::now();
+    /// Decides about one encoded `CheckRequest`. Says how it ended, for counting, unless it is not to be counted.
+    pub async fn check(
+        &self,
+        message: &[u8],
+        time_left: Option<Duration>,
+    ) -> (Answer, Option<Outcome>) {
         let routes = self.routes.load_full();
         let Ok(mut incoming) = Incoming::read(message, &self.settings) else {
             return self.refuse_unread(MessageError::Unreadable);
@@ -142,12 +150,12 @@ impl CheckService {
         if let Some(bad) = incoming.bad_rule {
             self.log_bad_rule(bad);
             self.hide_key_in_request_id(&mut incoming);
-            return self.unavailable(&incoming, started, false);
+            return refuse(&undecided(), Some(&incoming), false);
         }
         self.believe_hop(&mut incoming);
         if incoming.dry_run {
             self.hide_key_in_request_id(&mut incoming);
-            return self.rehearse(&incoming, time_left).await;
+            return (self.rehearse(&incoming, time_left).await, None);
         }
         match self
             .authorizer
@@ -155,33 +163,37 @@ impl CheckService {
             .await
         {
             Ok(Decision::Allow(allowed)) => {
-                let keyless = match &allowed.grant {
-                    Grant::Key(_) => None,
-                    Grant::Keyless(keyless) => Some(*keyless),
-                };
-                self.metrics
-                    .decided(Outcome::Allow(keyless), started.elapsed());
                 if let Some(reason) = allowed.shadow {
-                    self.metrics.shadow_denied(reason);
                     log_shadow_denial(reason, &incoming);
                 }
-                response::allow(&allowed, &incoming, &self.settings, &self.authorizer)
+                let outcome = Outcome::Allow {
+                    keyless: match &allowed.grant {
+                        Grant::Key(_) => None,
+                        Grant::Keyless(keyless) => Some(*keyless),
+                    },
+                    shadow: allowed.shadow,
+                };
+                (self.allow(&allowed, &incoming), Some(outcome))
             }
             Ok(Decision::Deny(mut denial)) => {
                 self.name_places(&mut denial);
-                self.metrics
-                    .decided(Outcome::Deny(denial.reason), started.elapsed());
                 self.hide_key_in_request_id(&mut incoming);
                 log_denial(&denial, &incoming);
-                response::deny(&denial, Some(&incoming), false)
+                refuse(&denial, Some(&incoming), false)
             }
             Err(outage) => {
                 self.log_outage(&outage);
                 self.hide_key_in_request_id(&mut incoming);
                 let defer = self.settings.defer_on_outage && outage.is_of_the_store();
-                self.unavailable(&incoming, started, defer)
+                refuse(&undecided(), Some(&incoming), defer)
             }
         }
+    }
+
+    fn allow(&self, allowed: &Allowed, incoming: &Incoming<'_>) -> Answer {
+        let now = self.authorizer.time_of_day();
+        let prefixes = self.authorizer.prefixes();
+        response::allow(allowed, incoming, &self.settings, prefixes, now)
     }
 
     fn hide_key_in_request_id(&self, incoming: &mut Incoming<'_>) {
@@ -198,13 +210,12 @@ impl CheckService {
             Ok(rehearsed) => rehearsed,
             Err(outage) => {
                 self.log_outage(&outage);
-                let denial = Denial::because(DenyReason::AuthorizationUnavailable);
-                return response::deny(&denial, Some(incoming), false);
+                return response::deny(&undecided(), Some(incoming), false);
             }
         };
         let (answer, limits) = match decision {
             Decision::Allow(allowed) => (
-                response::allow(&allowed, incoming, &self.settings, &self.authorizer),
+                self.allow(&allowed, incoming),
                 held_against(&allowed.limits, None),
             ),
             Decision::Deny(mut denial) => {
@@ -259,15 +270,8 @@ impl CheckService {
         }
     }
 
-    fn unavailable(&self, incoming: &Incoming<'_>, started: Instant, defer: bool) -> Answer {
-        let denial = Denial::because(DenyReason::AuthorizationUnavailable);
-        self.metrics
-            .decided(Outcome::Deny(denial.reason), started.elapsed());
-        response::deny(&denial, Some(incoming), defer)
-    }
-
     /// A client can bring this about, so it is a refusal under every failure policy.
-    fn refuse_unread(&self, error: MessageError) -> Answer {
+    fn refuse_unread(&self, error: MessageError) -> (Answer, Option<Outcome>) {
         if let Some(held_back) = self.faults.unread.admit(self.authorizer.now()) {
             tracing::warn!(%error, held_back, "refused a CheckRequest that could not be read");
         }
@@ -275,20 +279,18 @@ impl CheckService {
             detail: Some(error.to_string()),
             ..Denial::because(DenyReason::AmbiguousRequest)
         };
-        self.metrics
-            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
-        response::deny(&denial, None, false)
+        refuse(&denial, None, false)
     }
 
     /// There was no room for the message. In band, whatever the failure policy: clients can bring this about.
-    fn refuse_overloaded(&self) -> Answer {
+    fn refuse_overloaded(&self) -> (Answer, Option<Outcome>) {
         if let Some(held_back) = self.faults.overload.admit(self.authorizer.now()) {
             tracing::warn!(
                 held_back,
                 "refused a CheckRequest: too many unfinished ones are held already"
             );
         }
-        self.refuse_without_decision()
+        refuse(&undecided(), None, false)
     }
 
     fn log_bad_rule(&self, bad: BadRule<'_>) {
@@ -316,13 +318,20 @@ impl CheckService {
             );
         }
     }
+}
 
-    fn refuse_without_decision(&self) -> Answer {
-        let denial = Denial::because(DenyReason::AuthorizationUnavailable);
-        self.metrics
-            .decided(Outcome::Deny(denial.reason), Duration::ZERO);
-        response::deny(&denial, None, false)
-    }
+fn undecided() -> Denial {
+    Denial::because(DenyReason::AuthorizationUnavailable)
+}
+
+/// A refusal, and how it counts.
+fn refuse(
+    denial: &Denial,
+    incoming: Option<&Incoming<'_>>,
+    defer: bool,
+) -> (Answer, Option<Outcome>) {
+    let answer = response::deny(denial, incoming, defer);
+    (answer, Some(Outcome::Deny(denial.reason)))
 }
 
 fn log_denial(denial: &Denial, incoming: &Incoming<'_>) {

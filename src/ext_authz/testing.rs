@@ -113,11 +113,12 @@ impl World {
         self.service
             .check(&message(&headers, extensions), None)
             .await
+            .0
     }
 
     /// As from an Envoy with `allowed_headers`: no pseudo-headers.
     pub(super) async fn check_filtered(&self, headers: &[(&str, &str)]) -> Answer {
-        self.service.check(&message(headers, &[]), None).await
+        self.service.check(&message(headers, &[]), None).await.0
     }
 
     pub(super) fn service(&self) -> CheckService {

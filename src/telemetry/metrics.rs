@@ -23,8 +23,13 @@ const DURATION_BOUNDS: [f64; 13] = [
 /// How one Check ended, for counting.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    /// It passed: with a key, or why without.
-    Allow(Option<Keyless>),
+    /// It passed.
+    Allow {
+        /// Why without a key, if so.
+        keyless: Option<Keyless>,
+        /// What something in shadow would have refused it for.
+        shadow: Option<DenyReason>,
+    },
     /// It was refused.
     Deny(DenyReason),
 }
@@ -91,19 +96,22 @@ impl Metrics {
 
     /// Counts the end of one Check.
     pub fn decided(&self, outcome: Outcome, took: Duration) {
+        let decisions = &self.decisions;
         let counter = match outcome {
-            Outcome::Allow(None) => &self.decisions.allowed,
-            Outcome::Allow(Some(Keyless::Anonymous)) => &self.decisions.anonymous,
-            Outcome::Allow(Some(Keyless::Exempt)) => &self.decisions.exempt,
-            Outcome::Deny(reason) => &self.decisions.denied[reason as usize],
+            Outcome::Allow { keyless, shadow } => {
+                if let Some(reason) = shadow {
+                    decisions.shadow_denied[reason as usize].fetch_add(1, Ordering::Relaxed);
+                }
+                match keyless {
+                    None => &decisions.allowed,
+                    Some(Keyless::Anonymous) => &decisions.anonymous,
+                    Some(Keyless::Exempt) => &decisions.exempt,
+                }
+            }
+            Outcome::Deny(reason) => &decisions.denied[reason as usize],
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.duration.record(took.as_secs_f64() * 1000.0, &[]);
-    }
-
-    /// Counts a request that passed and that something in shadow would have refused.
-    pub fn shadow_denied(&self, reason: DenyReason) {
-        self.decisions.shadow_denied[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Shows a count that somebody else keeps.
@@ -285,10 +293,12 @@ mod tests {
             metrics.decided(Outcome::Deny(reason), Duration::from_micros(3));
         }
         metrics.decided(
-            Outcome::Allow(Some(Keyless::Exempt)),
+            Outcome::Allow {
+                keyless: Some(Keyless::Exempt),
+                shadow: Some(DenyReason::ScopeNotGranted),
+            },
             Duration::from_micros(3),
         );
-        metrics.shadow_denied(DenyReason::ScopeNotGranted);
         let text = metrics.render().unwrap();
         let line = "keystile_shadow_denials_total{reason=\"scope_not_granted\"} 1";
         assert!(text.contains(line), "{text}");

@@ -171,7 +171,7 @@ async fn rules_are_replaced_in_every_clone_and_by_what_a_route_says() {
     };
     let code = async |extensions: &[(&str, &str)]| {
         let message = message(&[(":method", "GET")], extensions);
-        let answer = service.check(&message, None).await.into_bytes();
+        let answer = service.check(&message, None).await.0.into_bytes();
         CheckResponse::decode(answer).unwrap().status.unwrap().code
     };
     assert_eq!(code(&[]).await, 16, "no rule: a key is needed");
