@@ -28,6 +28,7 @@ pub mod registry;
 pub mod abuse;
 pub mod admin;
 pub mod ext_authz;
+pub mod grpc;
 pub mod proto;
 pub mod status;
 

@@ -4,13 +4,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use crate::grpc::{self, BadTimeout};
 use crate::status::Reason;
 
 /// Puts a [`Guard`] around a service.
@@ -44,8 +44,8 @@ where
     }
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
-        let deadline = match is_grpc(request.headers()) {
-            true => deadline(request.headers()),
+        let deadline = match grpc::is_grpc(request.headers()) {
+            true => grpc::timeout(request.headers()),
             false => Ok(None),
         };
         let answer = self.0.call(request);
@@ -57,24 +57,15 @@ where
                     Err(_) => Ok(too_late()),
                 },
                 // Nobody has looked whether there is such a method, so it must not look like a yes.
-                Err(refused) => Ok(bad_request(&refused)),
+                Err(error) => Ok(bad_request(&error)),
             }
         })
     }
 }
 
-/// Whether it is a message of gRPC's, `application/grpc` or one of its encodings.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(http::header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.as_bytes().split_at_checked("application/grpc".len()));
-    kind.is_some_and(|(kind, rest)| {
-        kind.eq_ignore_ascii_case(b"application/grpc")
-            && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-    })
-}
-
-fn bad_request(refused: &Status) -> Response<Body> {
-    let mut answer = refused.clone().into_http();
+fn bad_request(error: &BadTimeout) -> Response<Body> {
+    let refused = Reason::MalformedRequest.status(error.to_string());
+    let mut answer = refused.into_http();
     *answer.status_mut() = StatusCode::BAD_REQUEST;
     answer
 }
@@ -82,32 +73,6 @@ fn bad_request(refused: &Status) -> Response<Body> {
 fn too_late() -> Response<Body> {
     let message = "the deadline is over; what was begun may still be done";
     Reason::DeadlineExceeded.status(message).into_http()
-}
-
-/// How long the caller waits: `grpc-timeout`, at most eight digits and a unit.
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(value) = headers.get("grpc-timeout") else {
-        return Ok(None);
-    };
-    let parsed = value.to_str().ok().and_then(parse_timeout);
-    parsed.map(Some).ok_or_else(|| {
-        Reason::MalformedRequest.status("grpc-timeout must be 1 to 8 digits and one of H M S m u n")
-    })
-}
-
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let right = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    let number: u64 = digits.parse().ok().filter(|_| right)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 /// The answer; an error without details gets some, and what is not here is not found in HTTP's words as well: whoever
@@ -144,51 +109,4 @@ fn explain(status: &Status) -> Status {
         _ => return status.clone(),
     };
     reason.status(status.message())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_is_told_by_the_type_of_its_content() {
-        for (kind, expected) in [
-            ("application/grpc", true),
-            ("Application/gRPC", true),
-            ("application/grpc+proto", true),
-            ("application/grpc; charset=utf-8", true),
-            ("application/grpcx", false),
-            ("application/grpc-web", false),
-            ("application/json", false),
-            ("", false),
-        ] {
-            let headers =
-                HeaderMap::from_iter([(http::header::CONTENT_TYPE, kind.parse().unwrap())]);
-            assert_eq!(is_grpc(&headers), expected, "{kind}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn timeouts_are_read_as_grpc_writes_them() {
-        for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
-            ("3S", Some(Duration::from_secs(3))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("99999999u", Some(Duration::from_micros(99_999_999))),
-            ("0n", Some(Duration::ZERO)),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("-1S", None),
-            ("1.5S", None),
-            ("123456789S", None),
-            ("1s", None),
-            ("1€", None),
-        ] {
-            assert_eq!(parse_timeout(text), expected, "{text}");
-        }
-    }
 }

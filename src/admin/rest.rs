@@ -23,7 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admin::Admin;
-use crate::admin::guard::is_grpc;
+use crate::grpc::is_grpc;
 use answer::Refusal;
 pub(super) use answer::guarded;
 

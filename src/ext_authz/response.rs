@@ -20,12 +20,10 @@ use crate::ext_authz::Settings;
 use crate::ext_authz::request::Incoming;
 use crate::ext_authz::reserved::{self, ReservedHeaders, TenantView, is_settable};
 use crate::ext_authz::wire::{field_len, put, put_head, put_number};
+use crate::grpc::{PREFIX_LEN, Prefix};
 
 /// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`
 const OVERWRITE: u64 = 2;
-
-/// What stands before a message in gRPC: a flag and a length of four bytes.
-const FRAME_LEN: usize = 5;
 
 /// An encoded `CheckResponse`, framed for gRPC. Nothing outside this module can make one.
 #[derive(Clone, Debug)]
@@ -35,19 +33,23 @@ impl Answer {
     /// Joins the parts behind a frame in one allocation: a `status`, one kind of response, and metadata.
     fn assemble(status: &[u8], tag: u32, response: &[u8], metadata: &[u8]) -> Self {
         let parts = field_len(status.len()) + field_len(response.len()) + field_len(metadata.len());
-        let mut out = Vec::with_capacity(FRAME_LEN + parts);
-        out.extend_from_slice(&[0; FRAME_LEN]);
+        let mut out = Vec::with_capacity(PREFIX_LEN + parts);
+        out.extend_from_slice(&[0; PREFIX_LEN]);
         put(&mut out, 1, status);
         put(&mut out, tag, response);
         put(&mut out, 4, metadata);
         Self::frame(out)
     }
 
-    /// Fills in the frame in front of a message.
+    /// Fills in the prefix of a message.
     fn frame(mut out: Vec<u8>) -> Self {
-        let len = u32::try_from(out.len() - FRAME_LEN)
+        let len = u32::try_from(out.len() - PREFIX_LEN)
             .expect("an answer is bounded by its headers, far below 4 GiB");
-        out[1..FRAME_LEN].copy_from_slice(&len.to_be_bytes());
+        let prefix = Prefix {
+            compressed: false,
+            len,
+        };
+        out[..PREFIX_LEN].copy_from_slice(&prefix.to_bytes());
         Self(out.into())
     }
 
@@ -58,7 +60,7 @@ impl Answer {
 
     /// The message alone.
     pub fn into_bytes(self) -> Bytes {
-        self.0.slice(FRAME_LEN..)
+        self.0.slice(PREFIX_LEN..)
     }
 }
 

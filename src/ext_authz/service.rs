@@ -31,6 +31,7 @@ use crate::ext_authz::credential;
 use crate::ext_authz::request::{BadRule, Incoming};
 use crate::ext_authz::response::{self, Answer};
 use crate::ext_authz::routes::{Matched, RouteSettings, Routes};
+use crate::grpc;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::{Metrics, Outcome};
 pub use body::{AnswerBody, Overloaded};
@@ -397,19 +398,7 @@ fn matched_rule(matched: Matched<usize>, replaced: &str) -> Checked {
 
 /// The caller's deadline (`grpc-timeout`), less what the way back takes.
 fn time_left(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    // At most 8 digits (gRPC over HTTP/2, "Timeout").
-    let number = digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?;
-    let whole = match unit {
-        "H" => Duration::from_secs(u64::from(number) * 3600),
-        "M" => Duration::from_secs(u64::from(number) * 60),
-        "S" => Duration::from_secs(u64::from(number)),
-        "m" => Duration::from_millis(u64::from(number)),
-        "u" => Duration::from_micros(u64::from(number)),
-        "n" => Duration::from_nanos(u64::from(number)),
-        _ => return None,
-    };
+    let whole = grpc::timeout(headers).ok()??;
     Some(whole - whole / RETURN_SHARE)
 }
 

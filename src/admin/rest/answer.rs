@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use utoipa::ToSchema;
 
-use crate::admin::guard::is_grpc;
+use crate::grpc::is_grpc;
 use crate::status::Reason;
 
 /// What went well.

@@ -8,6 +8,7 @@ use crate::ext_authz::credential::{self, Bearer, Source};
 use crate::ext_authz::reserved::same_header;
 use crate::ext_authz::routes::{METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::ext_authz::wire::{Field, fields};
+use crate::grpc;
 
 impl<'a> Incoming<'a> {
     /// With `encode_raw_headers`: each header line of its own, its bytes as they came.
@@ -184,14 +185,8 @@ fn header_value(message: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
 }
 
 pub(super) fn caller(content_type: &[u8]) -> Caller {
-    let starts = |prefix: &[u8]| {
-        content_type
-            .get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    if starts(b"application/grpc") && !starts(b"application/grpc-web") {
-        Caller::Grpc
-    } else {
-        Caller::Http
+    match grpc::encoding(content_type) {
+        Some(_) => Caller::Grpc,
+        None => Caller::Http,
     }
 }

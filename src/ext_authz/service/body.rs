@@ -1,4 +1,4 @@
-//! gRPC framing of one message each way (gRPC over HTTP/2, "Length-Prefixed-Message").
+//! One message each way (gRPC over HTTP/2, "Length-Prefixed-Message").
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,9 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use crate::ext_authz::response::Answer;
-
-/// A flag and a length.
-const PREFIX_LEN: usize = 5;
+use crate::grpc::{PREFIX_LEN, Prefix};
 
 /// Why a request could not be read. All of these a client could bring about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,15 +76,14 @@ async fn next_chunk<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin>(
 
 /// The message's length, once enough has come to know it.
 fn message_len(bytes: &[u8], len_max: usize) -> Result<Option<usize>, MessageError> {
-    let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_LEN>() else {
+    let Some(prefix) = Prefix::read(bytes) else {
         return Ok(None);
     };
-    let [flag, a, b, c, d] = *prefix;
-    if flag != 0 {
+    if prefix.compressed {
         // Compressed: we offer no encoding, so nobody may use one.
         return Err(MessageError::Unreadable);
     }
-    let len = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    let len = usize::try_from(prefix.len).unwrap_or(usize::MAX);
     if len > len_max {
         Err(MessageError::TooLarge(len_max))
     } else {

@@ -15,6 +15,7 @@ use opentelemetry::KeyValue;
 
 use crate::clock::{Clock as _, SteadyClock};
 use crate::ext_authz::service::CHECK_PATH;
+use crate::grpc;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::Metrics;
 
@@ -117,12 +118,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     let (Some(kind), None) = (kinds.next(), kinds.next()) else {
         return false;
     };
-    let kind = kind.as_bytes();
-    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-    let essence = essence.trim_ascii_end();
-    [&b"application/grpc"[..], b"application/grpc+proto"]
-        .iter()
-        .any(|grpc| essence.eq_ignore_ascii_case(grpc))
+    grpc::encoding(kind.as_bytes())
+        .is_some_and(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"proto"))
 }
 
 /// Refuses, counts and tells.

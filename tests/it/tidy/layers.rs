@@ -100,11 +100,19 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(STORES),
     ),
     // protocols
+    ("grpc", &[], Only(&["http", "thiserror"])),
     ("proto", &[], ANY),
     ("status", &["domain", "registry"], AllBut(&["redb"])),
     (
         "ext_authz",
-        &["authorizer", "clock", "crypto", "domain", "telemetry"],
+        &[
+            "authorizer",
+            "clock",
+            "crypto",
+            "domain",
+            "grpc",
+            "telemetry",
+        ],
         AllBut(&["axum", "redb", "tonic"]),
     ),
     (
@@ -114,6 +122,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "authorizer",
             "clock",
             "domain",
+            "grpc",
             "proto",
             "registry",
             "status",
@@ -141,6 +150,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "domain",
             "ext_authz",
             "file_access",
+            "grpc",
             "keyfile",
             "limiter",
             "oidc",
