@@ -12,6 +12,7 @@ mod context;
 mod credential;
 mod csv;
 mod dev;
+mod endpoint;
 mod fleet;
 mod key;
 mod keyring;
@@ -261,6 +262,11 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
         .enable_all()
         .build()?
         .block_on(future)
+}
+
+/// The resource name of a tenant.
+fn name_of(tenant: &str) -> String {
+    format!("tenants/{tenant}")
 }
 
 #[cfg(test)]

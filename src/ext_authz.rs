@@ -16,6 +16,7 @@ pub mod response;
 pub mod routes;
 pub mod service;
 pub mod signed;
+mod target;
 #[cfg(test)]
 mod testing;
 mod wire;

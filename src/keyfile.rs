@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::{self, KeyringSource};
 use crate::crypto::keyring::{FILE_LEN_MAX, Keyring, KeyringError, Ring, UnwrapError};
+use crate::crypto::signing;
 use crate::file_access::{self, Exposure, Readers, Refusal};
 
 /// Why a keyring could not be read or written. Each says what to do.
@@ -257,7 +258,10 @@ pub fn rotate(dir: &Path, ring: Ring, now: Timestamp) -> Result<(PathBuf, Keyrin
     }
     let _lock = lock(dir)?;
     let mut keyring = load_file(&path, ring)?;
-    keyring.rotate(now, &mut rand::rng());
+    match ring {
+        Ring::Signing => signing::rotate(&mut keyring, now, &mut rand::rng()),
+        Ring::Data | Ring::Vault => keyring.rotate(now, &mut rand::rng()),
+    };
     write(&path, &keyring.to_text(), Place::MayBeTaken)?;
     Ok((path, keyring))
 }

@@ -48,7 +48,7 @@ impl Authorizer {
                 ..refuse(&found, refusal)
             }));
         }
-        let limited = verdict.shadow.map(LimitName::reason);
+        let limited = verdict.shadow.map(DenyReason::from);
         Ok(Decision::Allow(Allowed {
             grant: Grant::Key(found),
             shadow: shadow.or(limited),
@@ -93,7 +93,7 @@ fn refuse(found: &Found, refusal: Refusal) -> Denial {
         retry_after: Some(wait),
         refused_by: Some(refusal.limit),
         subject: subject(found),
-        ..Denial::because(refusal.limit.reason())
+        ..Denial::because(refusal.limit.into())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::{Failure, block_on};
 use crate::proto::admin as pb;

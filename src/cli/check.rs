@@ -16,7 +16,8 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use zeroize::Zeroizing;
 
-use crate::cli::client::{Address, io_cause, is_late, tls_cause};
+use crate::cli::client::{is_late, tls_cause};
+use crate::cli::endpoint::{Address, io_cause};
 use crate::cli::output::{Form, Out, printable};
 use crate::cli::tls::TlsArgs;
 use crate::cli::{Failure, block_on, prompt, tell_hint};

@@ -5,7 +5,8 @@ pub(super) mod file;
 use anyhow::anyhow;
 use serde_json::json;
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::prompt;
 use crate::cli::target::{self, Target};

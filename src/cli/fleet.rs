@@ -1,6 +1,7 @@
 //! `keystile fleet`: the sidecars that live.
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
 use crate::cli::output::{self, Out};
 use crate::cli::watch::{self, WatchArg};
 use crate::cli::{Failure, block_on};

@@ -12,10 +12,11 @@ mod verify;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
 use crate::cli::list::ListArgs;
+use crate::cli::name_of;
 use crate::cli::output::{self, Out};
-use crate::cli::tenant::name_of;
 use crate::cli::watch::{self, WatchArg};
 use crate::cli::{Failure, block_on, request_id};
 use crate::clock::{Clock as _, SystemClock};

@@ -4,9 +4,11 @@ mod requests;
 
 use prost_types::FieldMask;
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
+use crate::cli::name_of;
 use crate::cli::output::{self, Form, Out, Resource};
-use crate::cli::tenant::{EtagArg, name_of};
+use crate::cli::tenant::EtagArg;
 use crate::cli::{Failure, block_on};
 use crate::domain::governance::Days;
 use crate::proto::admin as pb;

@@ -10,7 +10,7 @@ use tonic::{Code, Response, Status};
 use crate::cli::Failure;
 use crate::cli::client::Client;
 use crate::cli::csv;
-use crate::cli::tenant::name_of;
+use crate::cli::name_of;
 use crate::clock::Timestamp;
 use crate::domain::governance::{ExpiryProblem, ExpiryRules};
 use crate::proto::admin as pb;

@@ -6,9 +6,9 @@ use anyhow::anyhow;
 use zeroize::Zeroizing;
 
 use crate::cli::Failure;
-use crate::cli::client::{Address, ClientArgs};
 use crate::cli::context::file::{Context, Contexts};
 use crate::cli::credential;
+use crate::cli::endpoint::{Address, ClientArgs};
 use crate::cli::prompt;
 use crate::cli::tls::{TlsArgs, TlsFiles};
 use crate::config;

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use prost_types::FieldMask;
 
-use crate::cli::client::{Client, ClientArgs};
+use crate::cli::client::Client;
+use crate::cli::endpoint::ClientArgs;
 use crate::cli::list::ListArgs;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::watch::{self, WatchArg};
-use crate::cli::{Failure, block_on, prompt, request_id};
+use crate::cli::{Failure, block_on, name_of, prompt, request_id};
 use crate::clock::{Clock as _, SystemClock};
 use crate::proto::admin as pb;
 
@@ -167,11 +168,6 @@ pub(super) struct EtagArg {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// The resource name of a tenant.
-pub(super) fn name_of(tenant: &str) -> String {
-    format!("tenants/{tenant}")
 }
 
 pub(super) fn run(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {

@@ -16,7 +16,6 @@ use crate::clock::Timestamp;
 use crate::crypto::digest::{LookupKey, derive};
 use crate::crypto::envelope::{self, DataKey, OpenError};
 use crate::crypto::secret::SecretBytes;
-use crate::crypto::signing;
 
 const FORMAT: &str = "keystile-keyring v1";
 /// A keyring with 1,000 versions is smaller than this.
@@ -172,8 +171,7 @@ impl Keyring {
         })
     }
 
-    /// Adds a version and makes it the active one. What a data keyring has ever wrapped stays readable for ever; of a
-    /// signing keyring, versions whose signatures have all expired are forgotten.
+    /// Adds a version and makes it the active one. Those before it stay: what they have wrapped is readable for ever.
     pub fn rotate(&mut self, now: Timestamp, rng: &mut impl rand::CryptoRng) -> u32 {
         let version = self.keks.last_key_value().map_or(1, |(last, _)| last + 1);
         self.keks.insert(
@@ -184,11 +182,13 @@ impl Keyring {
             },
         );
         self.active = version;
-        if self.ring == Ring::Signing {
-            let oldest = signing::oldest_of_use(&self.versions(), now);
-            self.keks = self.keks.split_off(&oldest);
-        }
         version
+    }
+
+    /// Forgets the versions before this one. Never of a keyring that wraps: what a version has wrapped stays readable
+    /// for ever.
+    pub(super) fn forget_before(&mut self, oldest: u32) {
+        self.keks = self.keks.split_off(&oldest);
     }
 
     /// When each version was made, and its key; oldest first. Every use is a place to review.

@@ -147,8 +147,17 @@ impl ContextKeys {
     }
 }
 
+/// Adds a version to a signing keyring, and forgets those whose signatures have all expired.
+pub fn rotate(keyring: &mut Keyring, now: Timestamp, rng: &mut impl rand::CryptoRng) -> u32 {
+    let version = keyring.rotate(now, rng);
+    if keyring.ring() == Ring::Signing {
+        keyring.forget_before(oldest_of_use(&keyring.versions(), now));
+    }
+    version
+}
+
 /// The oldest version that is still of use at `now`; the ones before can be forgotten.
-pub(super) fn oldest_of_use(versions: &[KekInfo], now: Timestamp) -> u32 {
+fn oldest_of_use(versions: &[KekInfo], now: Timestamp) -> u32 {
     let start = |info: &KekInfo| info.created_at.plus(LEAD);
     let starts: Vec<Timestamp> = versions.iter().skip(1).map(start).collect();
     versions
@@ -207,7 +216,7 @@ mod tests {
     fn a_new_version_is_published_before_it_signs_and_the_old_one_after() {
         let mut keyring = keyring();
         let old = ContextKeys::new(&keyring).unwrap().first.id;
-        keyring.rotate(after(10), &mut rand::rng());
+        rotate(&mut keyring, after(10), &mut rand::rng());
         let keys = ContextKeys::new(&keyring).unwrap();
         let new = keys.later[0].id();
         // Seconds after the first was made, who signs, who is published.
@@ -238,10 +247,10 @@ mod tests {
         let versions = |keyring: &Keyring| -> Vec<u32> {
             keyring.versions().iter().map(|info| info.version).collect()
         };
-        keyring.rotate(after(10), &mut rand::rng());
-        keyring.rotate(after(4209), &mut rand::rng());
+        rotate(&mut keyring, after(10), &mut rand::rng());
+        rotate(&mut keyring, after(4209), &mut rand::rng());
         assert_eq!(versions(&keyring), [1, 2, 3]);
-        keyring.rotate(after(4210), &mut rand::rng());
+        rotate(&mut keyring, after(4210), &mut rand::rng());
         assert_eq!(versions(&keyring), [2, 3, 4]);
         let read = Keyring::parse(&keyring.to_text(), Ring::Signing).unwrap();
         assert_eq!(versions(&read), [2, 3, 4]);

@@ -136,3 +136,12 @@ impl Keyless {
 pub fn is_past(end: Option<Timestamp>, now: Timestamp) -> bool {
     end.is_some_and(|end| now >= end)
 }
+
+impl From<LimitName> for DenyReason {
+    fn from(limit: LimitName) -> Self {
+        match limit.window() {
+            None => Self::RateLimited,
+            Some(_) => Self::QuotaExceeded,
+        }
+    }
+}

@@ -7,7 +7,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::domain::decision::DenyReason;
 use crate::domain::name::InvalidName;
 
 /// The most requests in a rate or its burst: with a period of an hour in milliseconds, a bucket's level in parts of
@@ -424,14 +423,6 @@ impl LimitName {
     /// Whether it is of the key, not of the tenant.
     pub fn is_of_key(self) -> bool {
         matches!(self, Self::KeyRate | Self::KeyDay | Self::KeyMonth)
-    }
-
-    /// What a request is refused for at this limit.
-    pub fn reason(self) -> DenyReason {
-        match self.window() {
-            None => DenyReason::RateLimited,
-            Some(_) => DenyReason::QuotaExceeded,
-        }
     }
 
     /// The calendar window of a quota; none for a rate.

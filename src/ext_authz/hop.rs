@@ -20,8 +20,8 @@ use serde::Deserialize;
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::request::Proven;
-use crate::ext_authz::request::Target;
 use crate::ext_authz::signed::{Bound, TOKEN_LEN_MAX, host};
+use crate::ext_authz::target::Target;
 use crate::telemetry::metrics::Metrics;
 use seen::Seen;
 

@@ -18,6 +18,7 @@ use crate::ext_authz::credential::{self, Finder, Source};
 use crate::ext_authz::forwarded;
 use crate::ext_authz::hop::{Outcome, Trust, TrustedHop};
 use crate::ext_authz::routes::{Found, Matched, Overrides, Routes};
+use crate::ext_authz::target::Target;
 use crate::ext_authz::wire::{Field, entry, fields};
 pub(super) use extensions::BadRule;
 use extensions::{Extensions, Own};
@@ -81,15 +82,6 @@ pub struct Incoming<'a> {
     pub(super) key_parameters: Vec<&'a str>,
     /// The `cookie` header without the key.
     pub(super) cookie_rest: Option<Vec<u8>>,
-}
-
-/// What is asked for, as it will reach the upstream unless a route rewrites it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Target<'a> {
-    pub(super) method: &'a [u8],
-    pub(super) authority: &'a [u8],
-    /// With its query; empty for CONNECT.
-    pub(super) path: &'a [u8],
 }
 
 /// What is seen of the headers before all of them have been seen.

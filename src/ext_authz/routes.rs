@@ -4,15 +4,15 @@
 //! match together never share a router: each router has at most one answer, and the earliest of the answers counts.
 
 mod overrides;
-mod target;
+mod path;
 mod variants;
 
 use crate::domain::request::{Mode, Rule};
 use crate::domain::route::{PathTemplate, RoutePattern, Segment};
-use crate::ext_authz::request::Target;
+use crate::ext_authz::target::Target;
 pub(super) use overrides::{METHOD_OVERRIDES, Overrides, PATH_OVERRIDES};
 pub use overrides::{MethodOverride, PathOverride};
-use target::{Escapable, plain_host, plain_path};
+use path::{Escapable, plain_host, plain_path};
 use variants::Variants;
 
 /// The rules of `authz.routes`, and how requests are held against them.

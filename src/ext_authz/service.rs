@@ -363,7 +363,7 @@ fn held_against(limits: &[LimitState], refused_by: Option<LimitName>) -> Vec<Che
         let refuses = refused_by == Some(state.limit);
         Checked {
             criterion: Criterion::Limit,
-            broken: refuses.then(|| state.limit.reason()),
+            broken: refuses.then(|| state.limit.into()),
             detail: format!(
                 "{}: {} of {} left, all of them in {}",
                 state.limit.as_str(),

@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::crypto::signing::ContextKeys;
 use crate::domain::name::Feature;
 use crate::domain::request::parts;
-use crate::ext_authz::request::Target;
+use crate::ext_authz::target::Target;
 
 /// Far below the 60 KiB that Envoy allows for all headers; the largest sets of features and scopes fit.
 pub(super) const TOKEN_LEN_MAX: usize = 16 * 1024;

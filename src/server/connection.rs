@@ -1,6 +1,6 @@
 //! Connections: accepted while there is room, served, watched, and asked to finish when the process stops.
 
-mod activity;
+pub(super) mod activity;
 mod tracked;
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use crate::server::bounds::Bounds;
 use crate::server::listener::{Listener, Socket};
 use crate::server::places::{Place, Places};
 use crate::server::silence::Listened;
-pub(super) use activity::{Activity, Ending};
+use activity::Ending;
 pub(super) use tracked::Received;
 use tracked::Tracked;
 

@@ -19,7 +19,7 @@ use crate::clock::{Clock as _, SteadyClock};
 use crate::domain::block::Source;
 use crate::server::bounds::Bounds;
 use crate::server::budget::Budget;
-use crate::server::connection::{Activity, Ending};
+use crate::server::connection::activity::{Activity, Ending};
 use crate::server::descriptors::Descriptors;
 use crate::telemetry::Throttle;
 use crate::telemetry::metrics::Metrics;

@@ -89,7 +89,7 @@ impl Setting {
     fn answer(&self, message: &[u8]) -> CheckResponse {
         // Not through `call`, which would turn a panic into an answer.
         let answer = self.runtime.block_on(self.service.check(message, None));
-        CheckResponse::decode(answer.into_bytes()).expect("an answer that can be read")
+        CheckResponse::decode(answer.0.into_bytes()).expect("an answer that can be read")
     }
 }
 

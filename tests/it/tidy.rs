@@ -3,6 +3,7 @@
 //! Every rule is first shown small examples that it must find and some that it must not, then the real tree, in
 //! which it must find nothing. A finding is `file:line: what`, under the rule's own words.
 
+mod circles;
 mod layers;
 mod tree;
 

@@ -1,40 +1,6 @@
 use super::*;
 
 #[test]
-fn addresses_are_taken_in_the_forms_that_the_config_has() {
-    for (text, shown, uri) in [
-        ("127.0.0.1:9002", "127.0.0.1:9002", "http://127.0.0.1:9002/"),
-        ("http://localhost:1/", "localhost:1", "http://localhost:1/"),
-        (
-            "https://localhost:1/",
-            "localhost:1",
-            "https://localhost:1/",
-        ),
-        ("[::1]:9002", "[::1]:9002", "http://[::1]:9002/"),
-        (
-            "unix:/run/keystile.sock",
-            "unix:/run/keystile.sock",
-            "unix:/run/keystile.sock",
-        ),
-    ] {
-        let address: Address = text.parse().unwrap();
-        assert_eq!((address.shown.as_str(), address.uri.as_str()), (shown, uri));
-    }
-    for bad in [
-        "",
-        "localhost",
-        "ftp://localhost:1",
-        "unix:run/x",
-        "http://a:1/path",
-        "user:pw@host:1",
-        "a b:1",
-        ":1",
-    ] {
-        assert!(bad.parse::<Address>().is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn a_refusal_says_what_to_do_next() {
     use crate::status::Reason;
     let explained = |status: &Status| explain("a:1", Duration::from_secs(10), status);

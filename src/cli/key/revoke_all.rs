@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::cli::client::Client;
+use crate::cli::name_of;
 use crate::cli::output::{self, Form, Out};
-use crate::cli::tenant::name_of;
 use crate::cli::{Failure, prompt};
 use crate::proto::admin as pb;
 use crate::proto::admin::revoke_all_keys_request::Scope;

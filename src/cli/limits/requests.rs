@@ -6,7 +6,7 @@ use tonic::{Code, Response};
 use crate::cli::Failure;
 use crate::cli::client::Client;
 use crate::cli::limits::Section;
-use crate::cli::tenant::name_of;
+use crate::cli::name_of;
 use crate::proto::admin as pb;
 
 /// Everything that holds for a tenant's or a key's requests.

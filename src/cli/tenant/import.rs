@@ -10,11 +10,11 @@ use prost::Message as _;
 use serde_json::json;
 use tonic::Code;
 
-use super::name_of;
 use crate::cli::batches::{self, Refused};
 use crate::cli::client::Client;
 use crate::cli::csv::cells::{KeyColumns, features, rule};
 use crate::cli::csv::{self, Columns, Row};
+use crate::cli::name_of;
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tokens::TokensFile;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::ext_authz::credential;
-use crate::ext_authz::request::Target;
+use crate::ext_authz::target::Target;
 
 /// Headers that ask for another method.
 pub(in crate::ext_authz) const METHOD_OVERRIDES: [&str; 3] = [
