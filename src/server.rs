@@ -25,11 +25,11 @@ mod oidc;
 mod ops;
 pub mod parts;
 mod places;
+mod preface;
 mod redis;
 pub mod reload;
 mod signal;
 mod signing;
-mod silence;
 pub mod stores;
 mod tls;
 

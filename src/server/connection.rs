@@ -27,7 +27,7 @@ use crate::domain::block::Source;
 use crate::server::bounds::Bounds;
 use crate::server::listener::{Listener, Socket};
 use crate::server::places::{Place, Places};
-use crate::server::silence::Listened;
+use crate::server::preface::CountingStream;
 use activity::Ending;
 pub(super) use tracked::Received;
 use tracked::Tracked;
@@ -179,11 +179,11 @@ pub(super) async fn serve<S, B>(
         bounds,
     };
     let builder = builder(&bounds);
-    let (stream, heard) = Listened::new(stream);
+    let (stream, preface) = CountingStream::new(stream);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = heard.nothing_for(HEADER_TIMEOUT) => return place.closed(Ending::NoRequest),
+        () = preface.missed(HEADER_TIMEOUT) => return place.closed(Ending::NoRequest),
         ending = activity::watch(Arc::clone(&place.activity), bounds) => {
             place.closed(ending);
             if ending != Ending::Idle {

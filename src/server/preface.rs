@@ -1,5 +1,5 @@
-//! Connections on which nothing is said. hyper waits for ever to learn which HTTP a peer speaks; a thousand peers that
-//! say nothing would take every place.
+//! The preface timeout: hyper waits without a limit for the first bytes of a connection, from which it learns the
+//! version of HTTP. A thousand silent peers would take every place.
 
 use std::io;
 use std::pin::Pin;
@@ -11,39 +11,39 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What HTTP/2 begins with; no request of HTTP/1.1 is shorter, since it has a `host`.
-const FIRST_WORDS_LEN: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+const PREFACE_LEN: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// A stream that counts what the peer says.
-pub(super) struct Listened<S> {
+/// A stream that counts the bytes received.
+pub(super) struct CountingStream<S> {
     stream: S,
-    heard: Arc<AtomicUsize>,
+    received: Arc<AtomicUsize>,
 }
 
-/// How much the peer has said so far.
-pub(super) struct Heard(Arc<AtomicUsize>);
+/// The bytes received so far.
+pub(super) struct PrefaceTimeout(Arc<AtomicUsize>);
 
-impl<S> Listened<S> {
-    pub(super) fn new(stream: S) -> (Self, Heard) {
-        let heard = Arc::new(AtomicUsize::new(0));
-        let listened = Self {
+impl<S> CountingStream<S> {
+    pub(super) fn new(stream: S) -> (Self, PrefaceTimeout) {
+        let received = Arc::new(AtomicUsize::new(0));
+        let counting = Self {
             stream,
-            heard: Arc::clone(&heard),
+            received: Arc::clone(&received),
         };
-        (listened, Heard(heard))
+        (counting, PrefaceTimeout(received))
     }
 }
 
-impl Heard {
-    /// Ends if the peer has not said in that time which HTTP it speaks; else never.
-    pub(super) async fn nothing_for(self, patience: Duration) {
-        tokio::time::sleep(patience).await;
-        if self.0.load(Ordering::Relaxed) >= FIRST_WORDS_LEN {
+impl PrefaceTimeout {
+    /// Returns if the preface has not arrived within that time; else never.
+    pub(super) async fn missed(self, timeout: Duration) {
+        tokio::time::sleep(timeout).await;
+        if self.0.load(Ordering::Relaxed) >= PREFACE_LEN {
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CountingStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -51,13 +51,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.heard
+        self.received
             .fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Listened<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountingStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -96,16 +96,16 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(10);
 
-    async fn gives_up_on(said: &[u8]) -> bool {
+    async fn gives_up_on(sent: &[u8]) -> bool {
         let (mut peer, ours) = tokio::io::duplex(256);
-        let (mut stream, heard) = Listened::new(ours);
-        peer.write_all(said).await.unwrap();
-        stream.read_exact(&mut vec![0; said.len()]).await.unwrap();
-        timeout(SHORT * 5, heard.nothing_for(SHORT)).await.is_ok()
+        let (mut stream, preface) = CountingStream::new(ours);
+        peer.write_all(sent).await.unwrap();
+        stream.read_exact(&mut vec![0; sent.len()]).await.unwrap();
+        timeout(SHORT * 5, preface.missed(SHORT)).await.is_ok()
     }
 
     #[tokio::test]
-    async fn a_peer_that_says_too_little_is_given_up_and_one_that_asks_is_not() {
+    async fn a_connection_without_a_preface_times_out_and_one_with_a_request_does_not() {
         assert!(gives_up_on(b"").await);
         assert!(gives_up_on(b"PRI * HTTP/2.0\r\n").await);
         assert!(!gives_up_on(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await);
