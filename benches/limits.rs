@@ -80,7 +80,7 @@ async fn passes(limiter: &Limiter, key: &str, tenant: &Limits, own: &Limits) -> 
     let id = TenantId::parse("acme").unwrap();
     let subject = Subject {
         tenant: &id,
-        making: 1,
+        incarnation: 1,
         tenant_limits: tenant,
         key,
         key_limits: own,

@@ -7,11 +7,11 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod counters;
+mod demand;
 pub mod gcra;
 mod leased;
 mod local;
 mod outage;
-mod place;
 mod slice;
 mod table;
 mod upkeep;
@@ -37,10 +37,10 @@ use crate::telemetry::Throttle;
 
 pub use counters::Counters;
 use counters::add;
+use demand::LimitDemand;
+pub use demand::{ArrayVec, Subject};
 use gcra::Cells;
-use place::Wanted;
-pub use place::{Few, Subject};
-use slice::{Moment, Slice};
+use slice::{Now, Slice};
 use table::Table;
 
 /// How many slices may wait to be filled ahead of need; one that finds no place is filled at need.
@@ -98,7 +98,7 @@ pub enum LimiterDown {
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// How every limit stands.
-    pub states: Few<LimitState>,
+    pub states: ArrayVec<LimitState>,
     /// The limit that refuses the request; it was charged to none.
     pub refused: Option<Refusal>,
     /// A limit in shadow that would have refused it.
@@ -201,14 +201,14 @@ impl Limiter {
             return Ok(Verdict::default());
         }
         let settings = **self.settings.load();
-        let at = self.moment();
+        let at = self.instant();
         let wanted = subject.wanted(Timestamp::from_millis(at.store_now));
         let verdict = match settings.mode {
             Mode::Local => Ok(self.check_here(subject, &wanted, cost, at)),
             Mode::Strict | Mode::Leased => {
-                let patience = time_left.map_or(PATIENCE_MAX, |left| left.min(PATIENCE_MAX));
+                let timeout_after = time_left.map_or(PATIENCE_MAX, |left| left.min(PATIENCE_MAX));
                 let leases = settings.mode == Mode::Leased;
-                self.check_with_store(subject, wanted, cost, patience, leases, at)
+                self.check_with_store(subject, wanted, cost, timeout_after, leases, at)
                     .await
             }
         };
@@ -219,8 +219,8 @@ impl Limiter {
         verdict
     }
 
-    fn moment(&self) -> Moment {
-        Moment {
+    fn instant(&self) -> Now {
+        Now {
             now: self.millis(),
             store_now: self.clock.now().as_millis() + self.ahead.load(Ordering::Relaxed),
         }
@@ -232,7 +232,7 @@ impl Limiter {
     }
 
     /// Tells that so much per cent of a quota is used, if it is some.
-    fn tell_reached(
+    fn notify_reached(
         &self,
         tenant: &TenantId,
         key: Option<&str>,
@@ -256,7 +256,7 @@ impl Limiter {
     fn tell_oversized(
         &self,
         subject: &Subject<'_>,
-        wanted: &Few<Wanted>,
+        wanted: &ArrayVec<LimitDemand>,
         cost: u64,
         verdict: &Verdict,
     ) {

@@ -28,7 +28,7 @@ impl Authorizer {
             Some(limiter) => {
                 let subject = Subject {
                     tenant: &found.tenant.access().id,
-                    making: found.tenant.making(),
+                    incarnation: found.tenant.incarnation(),
                     tenant_limits: &found.tenant.access().limits,
                     key: found.key.charged(),
                     key_limits: found.key.limits(),

@@ -19,7 +19,7 @@ pub const METADATA_MAX: usize = 16;
 pub enum TenantStatus {
     /// Keys work.
     Active,
-    /// Every key is refused as `tenant_suspended`; nothing is lost.
+    /// Every key is refused as `tenant_suspended` until the tenant is resumed.
     Suspended,
 }
 
@@ -28,8 +28,8 @@ pub enum TenantStatus {
 pub struct Tenant {
     /// The identifier; never reused while the tenant exists.
     pub id: TenantId,
-    /// Which making of the identifier: the id of its data key. One made again under an old identifier has another.
-    pub making: u64,
+    /// Which incarnation of the identifier: the id of its data key. One made again under an old identifier has another.
+    pub incarnation: u64,
     /// For people.
     pub display_name: DisplayName,
     /// Whether its keys work.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-/// Few threads meet in one shard. A map doubles when it is full: so many maps are well filled by a million cells, and
+/// ArrayVec threads meet in one shard. A map doubles when it is full: so many maps are well filled by a million cells, and
 /// small when their old halves are still to be freed.
 const SHARDS: usize = 80;
 

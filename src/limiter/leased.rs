@@ -1,4 +1,5 @@
-//! Asking with the store: from slices while they last, else by a call that charges the request and fills them.
+//! Limits with the store: requests are charged to local slices while they last, else by a call of the store that
+//! charges the request and renews the leases.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,8 +10,8 @@ use tokio::sync::MutexGuard;
 use crate::clock::Timestamp;
 use crate::domain::name::TenantId;
 use crate::limiter::counters::add;
-use crate::limiter::place::{Few, Wanted};
-use crate::limiter::slice::{Heard, Moment, Said, Slice, Take, Talk};
+use crate::limiter::demand::{ArrayVec, LimitDemand};
+use crate::limiter::slice::{Acquired, LeaseReply, LeaseRequest, LeaseSession, Now, Slice};
 use crate::limiter::{Limiter, LimiterDown, Refusal, Subject, Verdict};
 use crate::store::StoreError;
 use crate::store::budgets::{BUCKETS_MAX, BucketAsk, BucketState, Settle, Settled};
@@ -25,7 +26,7 @@ const ATTEMPTS: usize = 4;
 /// One limit of a request that is under way.
 #[derive(Debug)]
 pub(super) struct Need {
-    pub(super) wanted: Wanted,
+    pub(super) wanted: LimitDemand,
     pub(super) slice: Arc<Slice>,
     /// From which lease it is taken.
     taken: Option<u64>,
@@ -55,11 +56,14 @@ enum Attempt {
     Taken,
     Refused(Refusal),
     /// The store has to be asked about some.
-    Dry,
+    Empty,
 }
 
-/// Who speaks with the store about a slice, at its place among the needs.
-type Speaker<'a> = (usize, MutexGuard<'a, Talk>);
+/// The lease session of a need, by the need's index; who holds it is the only one that calls the store for the lease.
+type LockedSession<'a> = (usize, MutexGuard<'a, LeaseSession>);
+
+/// What a call asks of a need's lease, by the need's index.
+type Asked = (usize, Option<LeaseRequest>);
 
 impl Needs {
     fn iter(&self) -> impl Iterator<Item = &Need> {
@@ -67,13 +71,13 @@ impl Needs {
     }
 
     /// Those that the store has to be asked about.
-    pub(super) fn dry(&self) -> impl Iterator<Item = (usize, &Need)> {
+    pub(super) fn empty(&self) -> impl Iterator<Item = (usize, &Need)> {
         let all = self.all.iter().enumerate();
         let all = all.filter_map(|(at, need)| Some((at, need.as_ref()?)));
         all.filter(|(_, need)| need.taken.is_none() && !need.shadowed)
     }
 
-    fn take(&mut self, at: Moment) -> Attempt {
+    fn take(&mut self, at: Now) -> Attempt {
         let cost = self.cost;
         let mut attempt = Attempt::Taken;
         for need in self.all.iter_mut().flatten() {
@@ -81,10 +85,10 @@ impl Needs {
                 continue;
             }
             match need.slice.take(&need.wanted.terms, cost, at.now) {
-                Take::Taken(lease) => need.taken = Some(lease),
-                Take::Dry => attempt = Attempt::Dry,
-                Take::Refused(_) if need.wanted.shadow => need.shadowed = true,
-                Take::Refused(until) => {
+                Acquired::Taken(lease) => need.taken = Some(lease),
+                Acquired::Empty => attempt = Attempt::Empty,
+                Acquired::Refused(_) if need.wanted.shadow => need.shadowed = true,
+                Acquired::Refused(until) => {
                     return Attempt::Refused(Refusal {
                         limit: need.wanted.limit,
                         retry_after: Duration::from_millis(until.saturating_sub(at.now)),
@@ -108,12 +112,54 @@ impl Needs {
         }
     }
 
+    /// Stores the answer of a call in the slices; the first limit that refuses the request, if any does.
+    fn settle(
+        &mut self,
+        asked: &[Asked],
+        states: &[BucketState],
+        sessions: &mut [LockedSession<'_>],
+        (sent_at, now): (u64, u64),
+    ) -> Option<Refusal> {
+        let mut refused = None;
+        for ((index, request), state) in asked.iter().zip(states) {
+            let Some(need) = self.all[*index].as_mut() else {
+                continue;
+            };
+            let wanted = &need.wanted;
+            let session = sessions.iter_mut().find(|(of, _)| of == index);
+            match (request, session) {
+                (Some(request), Some((_, session))) => {
+                    let reply = LeaseReply {
+                        request,
+                        wanted,
+                        state,
+                        cost: self.cost,
+                    };
+                    need.slice.apply(session, &reply, sent_at, now);
+                }
+                _ => need.slice.learn(wanted, state, self.cost, now),
+            }
+            if state.fits {
+                continue;
+            }
+            if wanted.shadow {
+                need.shadowed = true;
+            } else if refused.is_none() {
+                refused = Some(Refusal {
+                    limit: wanted.limit,
+                    retry_after: Duration::from_millis(state.retry_ms),
+                });
+            }
+        }
+        refused
+    }
+
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
 
     /// How everything stands. What was taken is kept if the request is not refused.
-    pub(super) fn verdict(&mut self, refused: Option<Refusal>, at: Moment) -> Verdict {
+    pub(super) fn verdict(&mut self, refused: Option<Refusal>, at: Now) -> Verdict {
         if refused.is_none() {
             self.keep();
         }
@@ -149,11 +195,11 @@ impl Limiter {
     pub(super) async fn check_with_store(
         &self,
         subject: &Subject<'_>,
-        mut wanted: Few<Wanted>,
+        mut wanted: ArrayVec<LimitDemand>,
         cost: u64,
-        patience: Duration,
+        timeout_after: Duration,
         leases: bool,
-        mut at: Moment,
+        mut at: Now,
     ) -> Result<Verdict, LimiterDown> {
         for _ in 0..ATTEMPTS {
             let mut needs = self.needs(subject, &wanted, cost);
@@ -164,14 +210,14 @@ impl Limiter {
                         return Ok(needs.verdict(None, at));
                     }
                     Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), at)),
-                    Attempt::Dry => {}
+                    Attempt::Empty => {}
                 }
             }
             let asked = self.ask(subject, &mut needs, leases);
-            match tokio::time::timeout(patience, asked).await {
+            match tokio::time::timeout(timeout_after, asked).await {
                 Ok(Ok(verdict)) => return Ok(verdict),
                 Ok(Err(Undecided::OtherWindow)) => {
-                    at = self.moment();
+                    at = self.instant();
                     wanted = subject.wanted(Timestamp::from_millis(at.store_now));
                 }
                 Ok(Err(Undecided::Store(error))) => {
@@ -194,7 +240,7 @@ impl Limiter {
         LimiterDown::Store(StoreError::Unavailable(late.into()))
     }
 
-    fn needs(&self, subject: &Subject<'_>, wanted: &Few<Wanted>, cost: u64) -> Needs {
+    fn needs(&self, subject: &Subject<'_>, wanted: &ArrayVec<LimitDemand>, cost: u64) -> Needs {
         let mut all = [const { None }; BUCKETS_MAX];
         for (place, wanted) in all.iter_mut().zip(wanted.iter()) {
             let from = wanted.terms.window.map_or(0, |(from, _)| from);
@@ -219,7 +265,8 @@ impl Limiter {
         }
     }
 
-    /// Asks the store about what is dry; one at a time speaks about a slice, the others wait and then look again.
+    /// Asks the store about the slices that are empty. One request at a time calls the store for a slice; the others wait
+    /// for its answer and then try the slice again.
     async fn ask(
         &self,
         subject: &Subject<'_>,
@@ -230,100 +277,86 @@ impl Limiter {
             return self.charge(subject, needs, Vec::new()).await;
         }
         let slices: Vec<(usize, Arc<Slice>)> = needs
-            .dry()
+            .empty()
             .map(|(at, need)| (at, Arc::clone(&need.slice)))
             .collect();
-        let mut speakers: Vec<Speaker<'_>> = Vec::with_capacity(slices.len());
+        let mut sessions: Vec<LockedSession<'_>> = Vec::with_capacity(slices.len());
         for (at, slice) in &slices {
-            let _waits = Waits::for_answer(slice);
+            let _waits = Waiting::for_answer(slice);
             // All take these locks in the order of the limits.
-            speakers.push((*at, slice.talk.lock().await));
+            sessions.push((*at, slice.session.lock().await));
         }
-        match needs.take(self.moment()) {
-            Attempt::Taken => return Ok(needs.verdict(None, self.moment())),
-            Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), self.moment())),
-            Attempt::Dry => {}
+        match needs.take(self.instant()) {
+            Attempt::Taken => return Ok(needs.verdict(None, self.instant())),
+            Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), self.instant())),
+            Attempt::Empty => {}
         }
-        speakers.retain(|(at, _)| needs.dry().any(|(dry, _)| dry == *at));
-        self.charge(subject, needs, speakers).await
+        sessions.retain(|(index, _)| needs.empty().any(|(empty, _)| empty == *index));
+        self.charge(subject, needs, sessions).await
     }
 
+    /// Charges the request in one call of the store, which also renews the leases whose sessions are held.
     async fn charge(
         &self,
         subject: &Subject<'_>,
         needs: &mut Needs,
-        mut speakers: Vec<Speaker<'_>>,
+        mut sessions: Vec<LockedSession<'_>>,
     ) -> Result<Verdict, Undecided> {
-        let at = self.moment();
-        let cost = needs.cost;
-        let mut call = Settle {
-            making: subject.making,
-            key: Some(subject.key.to_owned()),
-            cost,
-            lease_ms: LEASE_MS,
-            buckets: Vec::with_capacity(BUCKETS_MAX),
-        };
-        let mut said: Vec<(usize, Option<Said>)> = Vec::with_capacity(BUCKETS_MAX);
-        for (place, need) in needs.dry() {
-            let speaker = speakers.iter_mut().find(|(at, _)| *at == place);
-            let of_lease = speaker.map(|(_, talk)| {
-                let terms = &need.wanted.terms;
-                need.slice.ask(talk, &self.process, terms, cost, at.now)
-            });
-            call.buckets.push(BucketAsk {
-                limit: need.wanted.limit,
-                terms: need.wanted.terms,
-                shadow: need.wanted.shadow,
-                debt: need.slice.debt.swap(0, Ordering::Relaxed),
-                lease: of_lease.as_ref().map(|said| said.ask.clone()),
-            });
-            said.push((place, of_lease));
-        }
+        let at = self.instant();
+        let (call, asked) = self.prepare(subject, needs, &mut sessions, at);
         let (charged, states) = match self.call(subject.tenant, &call).await {
             Ok(done) => done,
             Err(undecided) => {
-                for ((place, _), ask) in said.iter().zip(&call.buckets) {
-                    if let Some(need) = &needs.all[*place] {
+                // The debt left with the call; the store has not taken it over.
+                for ((index, _), ask) in asked.iter().zip(&call.buckets) {
+                    if let Some(need) = &needs.all[*index] {
                         need.slice.debt.fetch_add(ask.debt, Ordering::Relaxed);
                     }
                 }
                 return Err(undecided);
             }
         };
-        let now = self.millis();
-        let mut refused = None;
-        for ((place, said), state) in said.iter().zip(&states) {
-            let Some(need) = &needs.all[*place] else {
-                continue;
-            };
-            let speaker = speakers.iter_mut().find(|(at, _)| at == place);
-            if let (Some(said), Some((_, talk))) = (said, speaker) {
-                let wanted = &need.wanted;
-                let heard = Heard {
-                    said,
-                    wanted,
-                    state,
-                    cost,
-                };
-                need.slice.apply(talk, &heard, at.now, now);
-            } else {
-                need.slice.learn(&need.wanted, state, cost, now);
-            }
-            if !state.fits && !need.wanted.shadow {
-                refused = refused.or_else(|| {
-                    Some(Refusal {
-                        limit: need.wanted.limit,
-                        retry_after: Duration::from_millis(state.retry_ms),
-                    })
-                });
-            }
+        let refused = needs.settle(&asked, &states, &mut sessions, (at.now, self.millis()));
+        // What the store has charged passes, even where a limit of it was full: that limit is in shadow.
+        Ok(needs.verdict(refused.filter(|_| !charged), self.instant()))
+    }
+
+    /// The call that charges a request, and what it asks of each lease.
+    fn prepare(
+        &self,
+        subject: &Subject<'_>,
+        needs: &Needs,
+        sessions: &mut [LockedSession<'_>],
+        at: Now,
+    ) -> (Settle, Vec<Asked>) {
+        let cost = needs.cost;
+        let mut buckets = Vec::with_capacity(BUCKETS_MAX);
+        let mut asked: Vec<Asked> = Vec::with_capacity(BUCKETS_MAX);
+        for (index, need) in needs.empty() {
+            // Without a session (mode `strict`) the bucket is charged and nothing is leased.
+            let session = sessions.iter_mut().find(|(of, _)| *of == index);
+            let request = session.map(|(_, session)| {
+                let terms = &need.wanted.terms;
+                need.slice.ask(session, &self.process, terms, cost, at.now)
+            });
+            buckets.push(BucketAsk {
+                limit: need.wanted.limit,
+                terms: need.wanted.terms,
+                shadow: need.wanted.shadow,
+                // Taken out first, so that no other call reports the same debt.
+                debt: need.slice.debt.swap(0, Ordering::Relaxed),
+                lease: request.as_ref().map(|request| request.ask.clone()),
+            });
+            asked.push((index, request));
         }
-        for ((place, _), state) in said.iter().zip(&states) {
-            if !state.fits {
-                needs.shadow(*place);
-            }
-        }
-        Ok(needs.verdict(refused.filter(|_| !charged), self.moment()))
+        let call = Settle {
+            incarnation: subject.incarnation,
+            key: Some(subject.key.to_owned()),
+            cost,
+            lease_ms: LEASE_MS,
+            buckets,
+        };
+        (call, asked)
     }
 
     /// One call of the store, counted; whether the cost was charged, and how each bucket stands.
@@ -354,7 +387,7 @@ impl Limiter {
         if let Ok((_, states)) = &done {
             for (ask, state) in call.buckets.iter().zip(states) {
                 let key = call.key.as_deref().filter(|_| ask.limit.is_of_key());
-                self.tell_reached(tenant, key, ask.limit, &ask.terms, state.reached);
+                self.notify_reached(tenant, key, ask.limit, &ask.terms, state.reached);
             }
         }
         done
@@ -362,16 +395,16 @@ impl Limiter {
 }
 
 /// Counts who waits, also when the wait is given up.
-struct Waits<'a>(&'a Slice);
+struct Waiting<'a>(&'a Slice);
 
-impl<'a> Waits<'a> {
+impl<'a> Waiting<'a> {
     fn for_answer(slice: &'a Slice) -> Self {
         slice.waiting.fetch_add(1, Ordering::Relaxed);
         Self(slice)
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::domain::limit::LimitState;
+use crate::limiter::demand::{ArrayVec, LimitDemand};
 use crate::limiter::gcra::{Gcra, Pace, TooSoon};
-use crate::limiter::place::{Few, Wanted};
-use crate::limiter::slice::{Moment, limit_state};
+use crate::limiter::slice::{Now, limit_state};
 use crate::limiter::{Limiter, Refusal, Subject, Verdict};
 use crate::store::budgets::{self, Terms};
 
@@ -30,7 +30,7 @@ fn pace(terms: &Terms) -> Pace {
 }
 
 /// After which time it fits.
-fn wait(limit: &Wanted, nanos: u64, at: Moment) -> Duration {
+fn wait(limit: &LimitDemand, nanos: u64, at: Now) -> Duration {
     let millis = match limit.terms.window {
         None => nanos.div_ceil(MILLI),
         Some((_, until)) => u64::try_from(until - at.store_now).unwrap_or(0),
@@ -42,12 +42,12 @@ impl Limiter {
     pub(super) fn check_here(
         &self,
         subject: &Subject<'_>,
-        wanted: &Few<Wanted>,
+        wanted: &ArrayVec<LimitDemand>,
         cost: u64,
-        at: Moment,
+        at: Now,
     ) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut taken: Few<(Wanted, u64)> = Few::default();
+        let mut taken: ArrayVec<(LimitDemand, u64)> = ArrayVec::default();
         for limit in wanted.iter() {
             let pace = pace(&limit.terms);
             let took = self.with_cell(subject, limit, at, |cell, now| cell.take(now, pace, cost));
@@ -79,7 +79,7 @@ impl Limiter {
     }
 
     /// Tells if this request was the one with which a quota came to 80 or 100 %.
-    fn tell_crossed(&self, subject: &Subject<'_>, limit: &Wanted, used: u64, cost: u64) {
+    fn tell_crossed(&self, subject: &Subject<'_>, limit: &LimitDemand, used: u64, cost: u64) {
         if limit.terms.window.is_none() {
             return;
         }
@@ -87,11 +87,11 @@ impl Limiter {
         let now = percent(used);
         if now > percent(used - cost) {
             let key = Some(subject.key).filter(|_| limit.limit.is_of_key());
-            self.tell_reached(subject.tenant, key, limit.limit, &limit.terms, now);
+            self.notify_reached(subject.tenant, key, limit.limit, &limit.terms, now);
         }
     }
 
-    fn state_here(&self, subject: &Subject<'_>, limit: &Wanted, at: Moment) -> LimitState {
+    fn state_here(&self, subject: &Subject<'_>, limit: &LimitDemand, at: Now) -> LimitState {
         let pace = pace(&limit.terms);
         let (left, _) = self.with_cell(subject, limit, at, |cell, now| cell.look(now, pace));
         limit_state(limit.limit, &limit.terms, left, at.store_now)
@@ -100,8 +100,8 @@ impl Limiter {
     fn with_cell<T>(
         &self,
         subject: &Subject<'_>,
-        limit: &Wanted,
-        at: Moment,
+        limit: &LimitDemand,
+        at: Now,
         act: impl FnOnce(&Gcra, u64) -> T,
     ) -> T {
         let from = limit.terms.window.map_or(0, |(from, _)| from);

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::domain::limit::{LimitName, LimitState};
 use crate::domain::name::TenantId;
-use crate::limiter::place::Wanted;
+use crate::limiter::demand::LimitDemand;
 use crate::store::budgets::{Bucket as Budget, BucketState, LeaseAsk, Terms};
 
 /// For how much time at the observed rate a slice is meant, in ms.
@@ -30,21 +30,21 @@ const LEFT_MASK: u64 = (1 << LEFT_BITS) - 1;
 
 /// What became of an attempt to take a request's cost from a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Take {
+pub(super) enum Acquired {
     /// Taken, of which lease: it may be put back.
     Taken(u64),
-    /// The store has said a moment ago that it does not fit, until this time.
+    /// The store said a moment ago that it does not fit, until this time.
     Refused(u64),
     /// The store has to be asked.
-    Dry,
+    Empty,
 }
 
 /// One bucket, as far as this process knows it. Times are in ms since the process began.
 #[derive(Debug)]
 pub(super) struct Slice {
     pub(super) tenant: TenantId,
-    /// Which making of the tenant.
-    pub(super) making: u64,
+    /// Which incarnation of the tenant.
+    pub(super) incarnation: u64,
     pub(super) key: Option<Box<str>>,
     pub(super) limit: LimitName,
     /// When the window of a quota begins, by the store's clock.
@@ -75,20 +75,20 @@ pub(super) struct Slice {
     /// Requests that passed without the store.
     pub(super) debt: AtomicU64,
     pub(super) share: Mutex<Option<Box<Budget>>>,
-    /// As what it was last asked for.
-    wanted: Mutex<Option<Wanted>>,
-    /// Who holds it speaks with the store.
-    pub(super) talk: tokio::sync::Mutex<Talk>,
+    /// The demand that it last served.
+    wanted: Mutex<Option<LimitDemand>>,
+    /// Held by whoever calls the store for this slice.
+    pub(super) session: tokio::sync::Mutex<LeaseSession>,
 }
 
-/// What was said about the lease.
+/// What was request about the lease.
 #[derive(Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct LeaseSession {
     lease: u64,
     sequence: u64,
     granted: u64,
-    /// How much of it the store was told to be spent.
-    told: u64,
+    /// How much of it was reported to the store as spent.
+    reported: u64,
     asked_at: u64,
     target: u64,
 }
@@ -106,7 +106,7 @@ fn left_of(packed: u64) -> u64 {
 }
 
 /// A number that two different terms do not share but by accident; an accident costs a moment of the old terms.
-fn stamp(terms: &Terms) -> u64 {
+fn fingerprint(terms: &Terms) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in [terms.amount, terms.period, terms.burst] {
         hash = (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -117,14 +117,14 @@ fn stamp(terms: &Terms) -> u64 {
 
 impl Slice {
     pub(super) fn new(
-        (tenant, making): (TenantId, u64),
+        (tenant, incarnation): (TenantId, u64),
         key: Option<&str>,
         limit: LimitName,
         from: i64,
     ) -> Self {
         Self {
             tenant,
-            making,
+            incarnation,
             key: key.map(Into::into),
             limit,
             from,
@@ -144,14 +144,14 @@ impl Slice {
             debt: AtomicU64::new(0),
             share: Mutex::new(None),
             wanted: Mutex::new(None),
-            talk: tokio::sync::Mutex::new(Talk::default()),
+            session: tokio::sync::Mutex::new(LeaseSession::default()),
         }
     }
 
     /// Takes a request's cost.
-    pub(super) fn take(&self, terms: &Terms, cost: u64, now: u64) -> Take {
-        if self.terms.load(Ordering::Acquire) != stamp(terms) {
-            return Take::Dry;
+    pub(super) fn take(&self, terms: &Terms, cost: u64, now: u64) -> Acquired {
+        if self.terms.load(Ordering::Acquire) != fingerprint(terms) {
+            return Acquired::Empty;
         }
         self.used_at.store(now, Ordering::Relaxed);
         let mut packed = self.packed.load(Ordering::Acquire);
@@ -163,15 +163,15 @@ impl Slice {
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return Take::Taken(lease_of(packed)),
+                Ok(_) => return Acquired::Taken(lease_of(packed)),
                 Err(changed) => packed = changed,
             }
         }
         let until = self.refused_until.load(Ordering::Relaxed);
         if now < until && cost >= self.refused_cost.load(Ordering::Relaxed) {
-            return Take::Refused(self.retry_at.load(Ordering::Relaxed).max(until));
+            return Acquired::Refused(self.retry_at.load(Ordering::Relaxed).max(until));
         }
-        Take::Dry
+        Acquired::Empty
     }
 
     /// Puts back what was taken, unless its lease has ended.
@@ -188,56 +188,61 @@ impl Slice {
         left_of(self.packed.load(Ordering::Relaxed)) < self.low.load(Ordering::Relaxed)
     }
 
-    /// What to say to the store when a request of this cost is to be charged, by who holds `talk`.
+    /// The lease request that goes with a call which charges a request of this cost.
     pub(super) fn ask(
         &self,
-        talk: &mut Talk,
+        session: &mut LeaseSession,
         process: &str,
         terms: &Terms,
         cost: u64,
         now: u64,
-    ) -> Said {
+    ) -> LeaseRequest {
         if now >= self.valid_until.load(Ordering::Acquire) {
-            self.begin_anew(talk);
+            self.start_lease(session);
         }
-        let changed = self.terms.load(Ordering::Acquire) != stamp(terms);
+        let changed = self.terms.load(Ordering::Acquire) != fingerprint(terms);
         // Under other terms, what is left is given back first.
         let drained = if changed { self.drain() } else { 0 };
         let left = drained + left_of(self.packed.load(Ordering::Acquire));
-        let spent = talk.granted.saturating_sub(left);
-        let used = spent.saturating_sub(talk.told) + cost;
-        let elapsed = now.saturating_sub(talk.asked_at);
+        let spent = session.granted.saturating_sub(left);
+        let used = spent.saturating_sub(session.reported) + cost;
+        let elapsed = now.saturating_sub(session.asked_at);
         let waiting = self.waiting.load(Ordering::Relaxed);
         let waiting = waiting.saturating_sub(1).saturating_mul(cost.max(1));
         let steady = used.saturating_mul(AHEAD_MS) / elapsed.max(1);
         // Gone much sooner than it was meant to last.
         let rising = if elapsed < AHEAD_MS / 2 {
-            2 * talk.target
+            2 * session.target
         } else {
             0
         };
         let kept = left - drained;
         let target = steady.max(rising).max(waiting).max(kept);
         // What was leased under a higher limit may be more than there is under this one.
-        talk.target = if changed { 0 } else { target }
+        session.target = if changed { 0 } else { target }
             .min(terms.burst)
             .min(LEFT_MASK / 2);
-        talk.asked_at = now;
-        talk.say(process, spent, drained)
+        session.asked_at = now;
+        session.request(process, spent, drained)
     }
 
-    /// What to say to the store to give back what is left; none if it knows all there is to know.
-    pub(super) fn give_back(&self, talk: &mut Talk, process: &str, now: u64) -> Option<Said> {
+    /// The lease request that gives back what is left; none if the store is up to date.
+    pub(super) fn give_back(
+        &self,
+        session: &mut LeaseSession,
+        process: &str,
+        now: u64,
+    ) -> Option<LeaseRequest> {
         if now >= self.valid_until.load(Ordering::Acquire) {
             return None;
         }
         let drained = self.drain();
-        let spent = talk.granted.saturating_sub(drained);
-        if drained == 0 && spent == talk.told {
+        let spent = session.granted.saturating_sub(drained);
+        if drained == 0 && spent == session.reported {
             return None;
         }
-        talk.target = 0;
-        Some(talk.say(process, spent, drained))
+        session.target = 0;
+        Some(session.request(process, spent, drained))
     }
 
     /// Whether somebody should give it back, or go on with it, before its lease ends.
@@ -253,7 +258,7 @@ impl Slice {
         now.saturating_sub(self.used_at.load(Ordering::Relaxed)) >= IDLE_MS
     }
 
-    /// Whether it says nothing any more that the store would not say again.
+    /// Whether it holds nothing that a new slice would not learn from the store.
     pub(super) fn can_be_forgotten(&self, now: u64, unused_ms: u64) -> bool {
         let used_at = self.used_at.load(Ordering::Relaxed);
         now >= self.valid_until.load(Ordering::Relaxed)
@@ -272,24 +277,30 @@ impl Slice {
         before.map_or(0, left_of)
     }
 
-    fn begin_anew(&self, talk: &mut Talk) {
-        talk.lease += 1;
-        (talk.sequence, talk.granted, talk.told) = (0, 0, 0);
-        self.packed.store(pack(talk.lease, 0), Ordering::Release);
+    fn start_lease(&self, session: &mut LeaseSession) {
+        session.lease += 1;
+        (session.sequence, session.granted, session.reported) = (0, 0, 0);
+        self.packed.store(pack(session.lease, 0), Ordering::Release);
     }
 
-    /// Takes in what the store has answered.
-    pub(super) fn apply(&self, talk: &mut Talk, heard: &Heard<'_>, sent_at: u64, now: u64) {
-        let Heard {
-            said,
+    /// Applies the store's answer.
+    pub(super) fn apply(
+        &self,
+        session: &mut LeaseSession,
+        reply: &LeaseReply<'_>,
+        sent_at: u64,
+        now: u64,
+    ) {
+        let LeaseReply {
+            request,
             wanted,
             state,
             cost,
-        } = heard;
-        talk.told = said.ask.spent;
-        let more = (state.granted + said.drained).saturating_sub(talk.granted);
-        talk.granted = state.granted;
-        let lease = lease_of(pack(talk.lease, 0));
+        } = reply;
+        session.reported = request.ask.spent;
+        let more = (state.granted + request.drained).saturating_sub(session.granted);
+        session.granted = state.granted;
+        let lease = lease_of(pack(session.lease, 0));
         let added = self
             .packed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |packed| {
@@ -303,16 +314,17 @@ impl Slice {
     }
 
     /// Remembers how the bucket stands.
-    pub(super) fn learn(&self, wanted: &Wanted, state: &BucketState, cost: u64, now: u64) {
+    pub(super) fn learn(&self, wanted: &LimitDemand, state: &BucketState, cost: u64, now: u64) {
         let mut available = state.available;
-        if self.terms.load(Ordering::Acquire) == stamp(&wanted.terms)
+        if self.terms.load(Ordering::Acquire) == fingerprint(&wanted.terms)
             && now.saturating_sub(self.seen_at.load(Ordering::Relaxed)) < SAME_TIME_MS
         {
             // Of answers that come together, the last to be read need not be the last that was given.
             available = available.min(self.available.load(Ordering::Relaxed));
         }
         *self.wanted.lock() = Some(*wanted);
-        self.terms.store(stamp(&wanted.terms), Ordering::Release);
+        self.terms
+            .store(fingerprint(&wanted.terms), Ordering::Release);
         self.available.store(available, Ordering::Relaxed);
         self.seen_at.store(now, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Release);
@@ -355,10 +367,10 @@ impl Slice {
     /// Without the store: takes from this process' share of what was last known to be there.
     pub(super) fn take_share(
         &self,
-        wanted: &Wanted,
+        wanted: &LimitDemand,
         cost: u64,
         sidecars: u64,
-        at: Moment,
+        at: Now,
     ) -> (LimitState, Option<u64>) {
         let terms = &wanted.terms;
         *self.wanted.lock() = Some(*wanted);
@@ -401,8 +413,8 @@ impl Slice {
         }
     }
 
-    /// As what it was last asked for.
-    pub(super) fn wanted(&self) -> Option<Wanted> {
+    /// The demand that it last served.
+    pub(super) fn wanted(&self) -> Option<LimitDemand> {
         *self.wanted.lock()
     }
 
@@ -411,33 +423,33 @@ impl Slice {
     }
 }
 
-/// A time, by this process' clock and as the store would have it.
+/// The current time, by this process' clock (ms since its start) and by the store's (Unix ms).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct Now {
     pub(super) now: u64,
     pub(super) store_now: i64,
 }
 
-/// What was said of a lease, and how much was taken out of reach for it.
+/// What is asked of a lease, and how much was taken out of the slice for it.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct LeaseRequest {
     pub(super) ask: LeaseAsk,
     drained: u64,
 }
 
-/// An answer of the store, and to what.
+/// The store's answer to a lease request.
 #[derive(Debug)]
-pub(super) struct Heard<'a> {
-    pub(super) said: &'a Said,
-    pub(super) wanted: &'a Wanted,
+pub(super) struct LeaseReply<'a> {
+    pub(super) request: &'a LeaseRequest,
+    pub(super) wanted: &'a LimitDemand,
     pub(super) state: &'a BucketState,
     pub(super) cost: u64,
 }
 
-impl Talk {
-    fn say(&mut self, process: &str, spent: u64, drained: u64) -> Said {
+impl LeaseSession {
+    fn request(&mut self, process: &str, spent: u64, drained: u64) -> LeaseRequest {
         self.sequence += 1;
-        Said {
+        LeaseRequest {
             ask: LeaseAsk {
                 holder: format!("{process}.{}", self.lease),
                 sequence: self.sequence,

@@ -37,7 +37,7 @@ impl<T> Table<T> {
         let key = if limit.is_of_key() { subject.key } else { "" };
         self.hasher.hash_one((
             subject.tenant.as_str(),
-            subject.making,
+            subject.incarnation,
             key,
             limit as u8,
             from,
@@ -56,7 +56,7 @@ impl<T> Table<T> {
 fn is_of(slice: &Slice, subject: &Subject<'_>, key: Option<&str>, limit: LimitName) -> bool {
     slice.limit == limit
         && slice.tenant == *subject.tenant
-        && slice.making == subject.making
+        && slice.incarnation == subject.incarnation
         && slice.key.as_deref() == key
 }
 
@@ -80,7 +80,7 @@ impl Table<Slice> {
         // Somebody may have been faster.
         find(slices).unwrap_or_else(|| {
             let slice = Arc::new(Slice::new(
-                (subject.tenant.clone(), subject.making),
+                (subject.tenant.clone(), subject.incarnation),
                 key,
                 limit,
                 from,

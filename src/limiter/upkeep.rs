@@ -10,7 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::limiter::Limiter;
 use crate::limiter::leased::LEASE_MS;
-use crate::limiter::slice::{FORGET_MS, FORGET_SOON_MS, Heard, IDLE_MS, Said, Slice, Talk};
+use crate::limiter::slice::{
+    FORGET_MS, FORGET_SOON_MS, IDLE_MS, LeaseReply, LeaseRequest, LeaseSession, Slice,
+};
 use crate::store::budgets::{BucketAsk, Settle};
 
 /// How often slices are looked at, in ms.
@@ -25,7 +27,7 @@ const CALLS_MAX: usize = 64;
 const SWEPT_MAX: usize = 4096;
 
 impl Limiter {
-    /// Fills slices ahead of need and gives idle ones back. Ends never; drop it to stop.
+    /// Fills slices ahead of need and gives idle ones back. Never returns; drop the future to stop.
     pub async fn run(self: Arc<Self>) {
         let to_fill = self.to_fill.lock().take();
         let Some(mut to_fill) = to_fill else {
@@ -100,34 +102,40 @@ impl Limiter {
 
     /// Asks for more, unless somebody does.
     async fn fill(&self, slice: &Slice) {
-        if let Ok(mut talk) = slice.talk.try_lock()
+        if let Ok(mut session) = slice.session.try_lock()
             && let Some(wanted) = slice.wanted()
         {
             let now = self.millis();
-            let said = slice.ask(&mut talk, &self.process, &wanted.terms, 0, now);
-            self.tell(slice, &mut talk, Some(said), now).await;
+            let request = slice.ask(&mut session, &self.process, &wanted.terms, 0, now);
+            self.tell(slice, &mut session, Some(request), now).await;
         }
         slice.is_low.store(false, Ordering::Relaxed);
     }
 
     async fn return_slice(&self, slice: &Slice) {
-        let Ok(mut talk) = slice.talk.try_lock() else {
+        let Ok(mut session) = slice.session.try_lock() else {
             return;
         };
         let now = self.millis();
-        let said = slice.give_back(&mut talk, &self.process, now);
-        if said.is_some() || slice.debt.load(Ordering::Relaxed) > 0 {
-            self.tell(slice, &mut talk, said, now).await;
+        let request = slice.give_back(&mut session, &self.process, now);
+        if request.is_some() || slice.debt.load(Ordering::Relaxed) > 0 {
+            self.tell(slice, &mut session, request, now).await;
         }
     }
 
-    async fn tell(&self, slice: &Slice, talk: &mut Talk, said: Option<Said>, sent_at: u64) {
+    async fn tell(
+        &self,
+        slice: &Slice,
+        session: &mut LeaseSession,
+        request: Option<LeaseRequest>,
+        sent_at: u64,
+    ) {
         let Some(wanted) = slice.wanted() else {
             return;
         };
         let debt = slice.debt.swap(0, Ordering::Relaxed);
         let call = Settle {
-            making: slice.making,
+            incarnation: slice.incarnation,
             key: slice.key.as_deref().map(str::to_owned),
             cost: 0,
             lease_ms: LEASE_MS,
@@ -136,20 +144,20 @@ impl Limiter {
                 terms: wanted.terms,
                 shadow: true,
                 debt,
-                lease: said.as_ref().map(|said| said.ask.clone()),
+                lease: request.as_ref().map(|request| request.ask.clone()),
             }],
         };
         let answer = self.call(&slice.tenant, &call).await;
-        match (answer, said) {
-            (Ok((_, states)), Some(said)) => {
+        match (answer, request) {
+            (Ok((_, states)), Some(request)) => {
                 if let Some(state) = states.first() {
-                    let heard = Heard {
-                        said: &said,
+                    let reply = LeaseReply {
+                        request: &request,
                         wanted: &wanted,
                         state,
                         cost: 0,
                     };
-                    slice.apply(talk, &heard, sent_at, self.millis());
+                    slice.apply(session, &reply, sent_at, self.millis());
                 }
             }
             (Ok(_), None) => {}

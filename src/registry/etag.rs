@@ -23,7 +23,7 @@ impl Etag {
     pub fn of_tenant(tenant: &Tenant) -> Self {
         Self {
             version: tenant.version,
-            making: tenant.making,
+            making: tenant.incarnation,
         }
     }
 

@@ -107,7 +107,7 @@ impl Registry {
         let (data_key, wrapped) = self.new_data_keys(&new.id);
         let tenant = Tenant {
             id: new.id,
-            making: data_key.id(),
+            incarnation: data_key.id(),
             display_name: new.display_name,
             status: TenantStatus::Active,
             plan: new.plan,
@@ -284,7 +284,7 @@ impl Registry {
         let tenant = self.open(id).await?.tenant;
         etag::check("tenant", Some(etag), Etag::of_tenant(&tenant))?;
         self.store
-            .delete_tenant(id, tenant.making, tenant.version)
+            .delete_tenant(id, tenant.incarnation, tenant.version)
             .await
             .map_err(refused("tenant"))?;
         // The tenant's own audit is shredded with it: this line is what remains.

@@ -66,7 +66,7 @@ pub struct LeaseAsk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// The id of the tenant's data key: a tenant that is made again under the same name has its own buckets.
-    pub making: u64,
+    pub incarnation: u64,
     /// The key, for the limits that are of the key.
     pub key: Option<String>,
     /// What the request costs; 0 charges nothing.

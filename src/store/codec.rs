@@ -229,8 +229,8 @@ pub fn encode_tenant(tenant: &Tenant) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// The tenant `id` of these bytes, which its data key `making` has opened.
-pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant, DecodeError> {
+/// The tenant `id` of these bytes, which its data key `incarnation` has opened.
+pub fn decode_tenant(id: &TenantId, incarnation: u64, bytes: &[u8]) -> Result<Tenant, DecodeError> {
     let read = Reader("tenant");
     let stored: StoredTenant = read.message(bytes)?;
     let metadata = stored.metadata.iter().map(|(name, value)| {
@@ -241,7 +241,7 @@ pub fn decode_tenant(id: &TenantId, making: u64, bytes: &[u8]) -> Result<Tenant,
     });
     Ok(Tenant {
         id: id.clone(),
-        making,
+        incarnation,
         display_name: read.name(DisplayName::stored, &stored.display_name)?,
         status: if stored.suspended {
             TenantStatus::Suspended

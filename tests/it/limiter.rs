@@ -81,7 +81,7 @@ pub(crate) async fn ask(
     let tenant = TenantId::parse("acme").unwrap();
     let subject = Subject {
         tenant: &tenant,
-        making: 1,
+        incarnation: 1,
         tenant_limits,
         key,
         key_limits,

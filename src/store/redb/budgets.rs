@@ -17,7 +17,7 @@ use crate::store::{CommitError, StoreError};
 /// When so many buckets are in memory, those that are empty are looked for.
 const SWEEP_AT: usize = 4096;
 
-/// tenant, key or the tenant's making, limit, beginning of the window
+/// tenant, key or the tenant's incarnation, limit, beginning of the window
 type Place = (TenantId, String, LimitName, i64);
 
 /// What a quota's bucket is in the file: what is used or held of it.
@@ -50,7 +50,7 @@ impl Default for Budgets {
 fn place(tenant: &TenantId, call: &Settle, ask: &BucketAsk) -> Place {
     // Keys' ids are never used again; tenants' are.
     let key = call.key.clone().filter(|_| ask.limit.is_of_key());
-    let whose = key.unwrap_or_else(|| format!("{:x}", call.making));
+    let whose = key.unwrap_or_else(|| format!("{:x}", call.incarnation));
     let from = ask.terms.window.map_or(0, |(from, _)| from);
     (tenant.clone(), whose, ask.limit, from)
 }

@@ -24,7 +24,7 @@ impl RedisStore {
         let names: Vec<String> = call
             .buckets
             .iter()
-            .map(|ask| name(&self.names, (tenant, call.making), key, ask))
+            .map(|ask| name(&self.names, (tenant, call.incarnation), key, ask))
             .collect();
         let mut args = vec![call.cost.to_string(), call.lease_ms.to_string()];
         for ask in &call.buckets {
@@ -36,11 +36,11 @@ impl RedisStore {
     }
 }
 
-/// `ks:n:{<tenant>}:rl:t:<making>`, `…:rl:k:<key>`, `…:quota:t:<making>:day:<when it begins>`,
-/// `…:quota:k:<key>:month:…`. Keys' ids are never used again; tenants' are, so what is a tenant's names its making.
+/// `ks:n:{<tenant>}:rl:t:<incarnation>`, `…:rl:k:<key>`, `…:quota:t:<incarnation>:day:<when it begins>`,
+/// `…:quota:k:<key>:month:…`. Keys' ids are never used again; tenants' are, so what is a tenant's names its incarnation.
 fn name(
     names: &Keyspace,
-    (tenant, making): (&TenantId, u64),
+    (tenant, incarnation): (&TenantId, u64),
     key: Option<&str>,
     ask: &BucketAsk,
 ) -> String {
@@ -54,7 +54,7 @@ fn name(
             what.push_str(key);
         }
         Some(_) | None => {
-            write!(what, ":t:{making:x}").expect("writing to a string does not fail");
+            write!(what, ":t:{incarnation:x}").expect("writing to a string does not fail");
         }
     }
     if let (Some(window), Some((from, _))) = (ask.limit.window(), ask.terms.window) {

@@ -84,7 +84,7 @@ async fn what_happens_without_redis_is_the_operators_choice() {
         for _ in 0..20 {
             let subject = Subject {
                 tenant: &tenant,
-                making: 1,
+                incarnation: 1,
                 tenant_limits: &budget,
                 key: match on_outage {
                     OnOutage::Local => "one",

@@ -7,13 +7,13 @@ use keystile::store::redis::Topology;
 use super::*;
 use crate::harness::redis::RedisServer;
 
-/// How many of so many requests pass for a making of tenant `acme`, which may send five a day.
-async fn passed(limiter: &Limiter, making: u64, requests: usize) -> usize {
+/// How many of so many requests pass for a incarnation of tenant `acme`, which may send five a day.
+async fn passed(limiter: &Limiter, incarnation: u64, requests: usize) -> usize {
     let tenant = TenantId::parse("acme").unwrap();
     let tenant_limits = limits("5/h", "5/day");
     let subject = Subject {
         tenant: &tenant,
-        making,
+        incarnation,
         tenant_limits: &tenant_limits,
         key: "thekey",
         key_limits: &Limits::default(),

@@ -98,7 +98,7 @@ async fn the_script_in_redis_answers_as_the_arithmetic_does() {
             asks.push(ask(*limit, *terms, at, &mut rng));
         }
         let call = Settle {
-            making: 1,
+            incarnation: 1,
             key: Some("thekey".to_owned()),
             cost: rng.random_range(0..4),
             lease_ms: rng.random_range(0..40),
@@ -131,7 +131,7 @@ async fn another_window_is_told_and_a_bucket_that_cannot_be_read_is_begun_anew()
     store.connect().await.unwrap();
     let tenant = TenantId::parse("acme").unwrap();
     let call = |window: Option<(i64, i64)>, limit| Settle {
-        making: 1,
+        incarnation: 1,
         key: None,
         cost: 1,
         lease_ms: 10,

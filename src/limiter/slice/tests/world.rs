@@ -13,7 +13,7 @@ pub(super) const STORE_BEGAN: i64 = 1_800_000_000_000;
 /// A sidecar: its slices by window, when its process began, and by how much its time of day is wrong.
 pub(super) struct Sidecar {
     pub(super) name: String,
-    pub(super) slices: BTreeMap<i64, (Slice, Talk)>,
+    pub(super) slices: BTreeMap<i64, (Slice, LeaseSession)>,
     pub(super) ahead: u64,
     pub(super) off: i64,
 }
@@ -102,14 +102,14 @@ pub(super) fn sidecar(number: u64) -> Sidecar {
     }
 }
 
-fn slice(window: i64) -> (Slice, Talk) {
+fn slice(window: i64) -> (Slice, LeaseSession) {
     let tenant = TenantId::parse("acme").unwrap();
     let slice = Slice::new((tenant, 1), None, LimitName::TenantRate, window);
-    (slice, Talk::default())
+    (slice, LeaseSession::default())
 }
 
 impl Sidecar {
-    pub(super) fn slice(&mut self, window: i64) -> &mut (Slice, Talk) {
+    pub(super) fn slice(&mut self, window: i64) -> &mut (Slice, LeaseSession) {
         self.slices.entry(window).or_insert_with(|| slice(window))
     }
 }
@@ -129,13 +129,13 @@ impl World {
     }
 
     /// The limit as a sidecar would have it, by its own time of day.
-    fn wanted(&self, at: usize) -> Wanted {
+    fn wanted(&self, at: usize) -> LimitDemand {
         let time = i64::try_from(self.now).unwrap() + self.sidecars[at].off;
         let window = self.window.map(|window| {
             let from = STORE_BEGAN + time.div_euclid(window) * window;
             (from, from + window)
         });
-        Wanted {
+        LimitDemand {
             limit: LimitName::TenantRate,
             terms: Terms {
                 window,
@@ -184,13 +184,13 @@ impl World {
     fn tell(
         &mut self,
         at: usize,
-        wanted: &Wanted,
+        wanted: &LimitDemand,
         cost: u64,
-        said: Option<Said>,
+        request: Option<LeaseRequest>,
         fate: Fate,
     ) -> bool {
-        let Some(said) = said else { return false };
-        let answer = self.send(call(wanted, cost, &said), fate);
+        let Some(request) = request else { return false };
+        let answer = self.send(call(wanted, cost, &request), fate);
         let now = self.now + self.sidecars[at].ahead;
         let Some(Settled::Done {
             charged, buckets, ..
@@ -198,14 +198,14 @@ impl World {
         else {
             return false;
         };
-        let heard = Heard {
-            said: &said,
+        let reply = LeaseReply {
+            request: &request,
             wanted,
             state: &buckets[0],
             cost,
         };
-        let (slice, talk) = self.sidecars[at].slice(window_of(wanted));
-        slice.apply(talk, &heard, now, now);
+        let (slice, session) = self.sidecars[at].slice(window_of(wanted));
+        slice.apply(session, &reply, now, now);
         charged
     }
 
@@ -213,9 +213,9 @@ impl World {
         let wanted = self.wanted(at);
         let sidecar = &mut self.sidecars[at];
         let (name, now) = (sidecar.name.clone(), self.now + sidecar.ahead);
-        let (slice, talk) = sidecar.slice(window_of(&wanted));
-        let said = slice.ask(talk, &name, &wanted.terms, cost, now);
-        self.tell(at, &wanted, cost, Some(said), fate)
+        let (slice, session) = sidecar.slice(window_of(&wanted));
+        let request = slice.ask(session, &name, &wanted.terms, cost, now);
+        self.tell(at, &wanted, cost, Some(request), fate)
     }
 
     pub(super) fn request(&mut self, at: usize, cost: u64, fate: Fate) {
@@ -224,9 +224,9 @@ impl World {
         let sidecar = &mut self.sidecars[at];
         let now = self.now + sidecar.ahead;
         let passes = match sidecar.slice(window).0.take(&wanted.terms, cost, now) {
-            Take::Taken(_) => true,
-            Take::Refused(_) => false,
-            Take::Dry => self.ask(at, cost, fate),
+            Acquired::Taken(_) => true,
+            Acquired::Refused(_) => false,
+            Acquired::Empty => self.ask(at, cost, fate),
         };
         if passes {
             self.passed.push(Passed {
@@ -241,9 +241,9 @@ impl World {
         let wanted = self.wanted(at);
         let sidecar = &mut self.sidecars[at];
         let (name, now) = (sidecar.name.clone(), self.now + sidecar.ahead);
-        let (slice, talk) = sidecar.slice(window_of(&wanted));
-        let said = slice.give_back(talk, &name, now);
-        self.tell(at, &wanted, 0, said, fate);
+        let (slice, session) = sidecar.slice(window_of(&wanted));
+        let request = slice.give_back(session, &name, now);
+        self.tell(at, &wanted, 0, request, fate);
     }
 
     pub(super) fn step(&mut self, step: &Step) {
@@ -291,13 +291,13 @@ impl World {
     }
 }
 
-fn window_of(wanted: &Wanted) -> i64 {
+fn window_of(wanted: &LimitDemand) -> i64 {
     wanted.terms.window.map_or(0, |(from, _)| from)
 }
 
-fn call(wanted: &Wanted, cost: u64, said: &Said) -> Settle {
+fn call(wanted: &LimitDemand, cost: u64, request: &LeaseRequest) -> Settle {
     Settle {
-        making: 1,
+        incarnation: 1,
         key: None,
         cost,
         lease_ms: LEASE_MS,
@@ -306,7 +306,7 @@ fn call(wanted: &Wanted, cost: u64, said: &Said) -> Settle {
             terms: wanted.terms,
             shadow: false,
             debt: 0,
-            lease: Some(said.ask.clone()),
+            lease: Some(request.ask.clone()),
         }],
     }
 }

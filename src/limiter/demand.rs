@@ -11,8 +11,8 @@ use crate::store::budgets::{BUCKETS_MAX, Terms};
 pub struct Subject<'a> {
     /// The tenant.
     pub tenant: &'a TenantId,
-    /// Which making of it: what a deleted one has used is not charged to one that has its name.
-    pub making: u64,
+    /// Which incarnation of it: what a deleted one has used is not charged to one that has its name.
+    pub incarnation: u64,
     /// What holds for all of its keys together.
     pub tenant_limits: &'a Limits,
     /// The key.
@@ -23,7 +23,7 @@ pub struct Subject<'a> {
 
 /// One limit of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct LimitDemand {
     pub(super) limit: LimitName,
     pub(super) terms: Terms,
     pub(super) shadow: bool,
@@ -31,11 +31,11 @@ pub(super) struct Wanted {
 
 /// Up to [`BUCKETS_MAX`] things, without a heap.
 #[derive(Clone, Copy, Debug)]
-pub struct Few<T> {
+pub struct ArrayVec<T> {
     all: [Option<T>; BUCKETS_MAX],
 }
 
-impl<T: Copy> Default for Few<T> {
+impl<T: Copy> Default for ArrayVec<T> {
     fn default() -> Self {
         Self {
             all: [None; BUCKETS_MAX],
@@ -43,7 +43,7 @@ impl<T: Copy> Default for Few<T> {
     }
 }
 
-impl<T: Copy> Few<T> {
+impl<T: Copy> ArrayVec<T> {
     /// Adds one; what is beyond the room is dropped, which cannot happen with one of each limit.
     pub(super) fn push(&mut self, item: T) {
         if let Some(place) = self.all.iter_mut().find(|place| place.is_none()) {
@@ -83,8 +83,8 @@ pub(super) fn rate_terms(rate: Rate) -> Terms {
 
 impl Subject<'_> {
     /// Its limits, at a time of the store's clock.
-    pub(super) fn wanted(&self, store_now: Timestamp) -> Few<Wanted> {
-        let mut few = Few::default();
+    pub(super) fn wanted(&self, store_now: Timestamp) -> ArrayVec<LimitDemand> {
+        let mut few = ArrayVec::default();
         for limit in LimitName::ALL {
             let limits = if limit.is_of_key() {
                 self.key_limits
@@ -97,7 +97,7 @@ impl Subject<'_> {
     }
 }
 
-impl<T: Copy> Few<T> {
+impl<T: Copy> ArrayVec<T> {
     fn extend(&mut self, item: Option<T>) {
         if let Some(item) = item {
             self.push(item);
@@ -105,17 +105,17 @@ impl<T: Copy> Few<T> {
     }
 }
 
-fn of(limit: LimitName, limits: &Limits, store_now: Timestamp) -> Option<Wanted> {
+fn of(limit: LimitName, limits: &Limits, store_now: Timestamp) -> Option<LimitDemand> {
     let Some(window) = limit.window() else {
         let rate = limits.rate?;
-        return Some(Wanted {
+        return Some(LimitDemand {
             limit,
             terms: rate_terms(rate),
             shadow: rate.is_shadow(),
         });
     };
     let cap = limits.quota?.cap(window)?;
-    Some(Wanted {
+    Some(LimitDemand {
         limit,
         terms: Terms {
             amount: 0,
