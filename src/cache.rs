@@ -1,15 +1,15 @@
-//! Keys and tenants in memory over a store: bounded, one load a key at a time, told of every change.
+//! Keys and tenants in memory over a store: bounded, with single-flight loads and push invalidation.
 //!
 //! Keys that exist and ids that do not are kept apart, so that guesses cannot push out keys. A cached entry is
-//! used while it is younger than `ttl` and nothing has told of a change; then it is loaded again. When the store
+//! used while it is younger than `ttl` and no invalidation of it has arrived; then it is loaded again. When the store
 //! does not answer, an entry is used up to `max_stale`, unless a change of it is known.
 //!
-//! Where changes can go unheard (a store on another machine), everything in memory is in doubt after such a time and
-//! is loaded again at its next use; while changes go unheard, nothing is used without asking. If the store does not
-//! answer then, what is in doubt is used up to `max_stale` as well: no change of it is known.
+//! The store can lose track of changes (its invalidation connection breaks). Until tracking is restored, nothing is
+//! used without asking the store; then a new epoch begins, and every entry of an earlier epoch is loaded again at its
+//! next use. If the store does not answer, such entries are used up to `max_stale` as well: no change of them is known.
 //!
-//! A load that was under way when a change was told may have read the state before it: it still answers those who
-//! asked before, and is neither kept nor shared with those who ask after.
+//! A load that was in flight when an invalidation arrived may have read the state before the change: it still answers
+//! those who asked before, and is neither kept nor shared with those who ask after.
 #![warn(missing_docs)]
 
 mod entry;
@@ -72,7 +72,7 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The store did not answer, or not in time.
-    #[error("the store could not be asked")]
+    #[error("failed to reach the store")]
     Store(#[source] Arc<StoreError>),
     /// What lies in the key's or the tenant's place is nothing that we write. No outage: whoever can write to the
     /// store could bring it about.
@@ -164,16 +164,16 @@ pub struct Cache {
     key_flights: Mutex<Flights<LookupId, load::KeyResult>>,
     tenant_flights: Mutex<Flights<TenantId, load::TenantResult>>,
     counters: Counters,
-    /// Counts the times between two gaps in hearing of changes; [`DEAF`] during one.
-    hearing: AtomicU32,
-    /// The number of the time to come after the next gap.
-    next_hearing: AtomicU32,
+    /// The current epoch: a period in which no change was missed; [`UNTRACKED`] while tracking is lost.
+    epoch: AtomicU32,
+    /// The number of the epoch that begins when tracking is restored.
+    next_epoch: AtomicU32,
 }
 
 /// How long a look at an entry that was revoked waits for the store.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
-/// Changes go unheard: nothing that is read now may be used again without asking.
-const DEAF: u32 = 0;
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+/// The epoch while tracking is lost: nothing that is read now may be used again without asking.
+const UNTRACKED: u32 = 0;
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,7 +182,7 @@ impl fmt::Debug for Cache {
 }
 
 impl Cache {
-    /// An empty cache that the store tells of every change.
+    /// An empty cache, which the store invalidates on every change.
     pub fn new(
         store: &Arc<dyn Store>,
         keyring: Arc<Keyring>,
@@ -200,10 +200,10 @@ impl Cache {
             key_flights: Mutex::default(),
             tenant_flights: Mutex::default(),
             counters: Counters::default(),
-            hearing: AtomicU32::new(1),
-            next_hearing: AtomicU32::new(2),
+            epoch: AtomicU32::new(1),
+            next_epoch: AtomicU32::new(2),
         });
-        store.watch(Arc::new(Ears(Arc::downgrade(&cache))));
+        store.watch(Arc::new(CacheWatcher(Arc::downgrade(&cache))));
         cache
     }
 
@@ -251,7 +251,7 @@ impl Cache {
     fn peek(&self, id: LookupId, now: Timestamp) -> Peek {
         let Some(key) = self.keys.get(&id) else {
             let known = self.unknown.get(&id).is_some_and(|until| now < until)
-                && self.hearing.load(Ordering::Acquire) != DEAF;
+                && self.epoch.load(Ordering::Acquire) != UNTRACKED;
             return if known {
                 Peek::Unknown
             } else {
@@ -270,7 +270,7 @@ impl Cache {
     fn is_current(&self, key: &CachedKey, tenant: &CachedTenant, now: Timestamp) -> bool {
         key.belongs_to(tenant)
             && !key.is_suspect()
-            && self.is_beyond_doubt(key.heard_in())
+            && self.is_beyond_doubt(key.epoch())
             && now.since(key.loaded_at()) < self.settings.ttl
             && self.is_tenant_current(tenant, now)
     }
@@ -278,13 +278,13 @@ impl Cache {
     fn is_tenant_current(&self, tenant: &CachedTenant, now: Timestamp) -> bool {
         let loaded_at = Timestamp::from_millis(tenant.loaded_at.load(Ordering::Relaxed));
         !tenant.suspect.load(Ordering::Acquire)
-            && self.is_beyond_doubt(tenant.heard_in.load(Ordering::Relaxed))
+            && self.is_beyond_doubt(tenant.epoch.load(Ordering::Relaxed))
             && now.since(loaded_at) < self.settings.ttl
     }
 
-    /// Whether every change since then has been heard.
-    fn is_beyond_doubt(&self, heard_in: u32) -> bool {
-        heard_in != DEAF && heard_in == self.hearing.load(Ordering::Acquire)
+    /// Whether tracking was never lost since then.
+    fn is_beyond_doubt(&self, epoch: u32) -> bool {
+        epoch != UNTRACKED && epoch == self.epoch.load(Ordering::Acquire)
     }
 
     fn slot(&self, id: &TenantId) -> Arc<TenantSlot> {
@@ -313,10 +313,10 @@ enum Peek {
     Nothing(Option<Arc<CachedKey>>),
 }
 
-/// What the store tells of changes. Weak, so that store and cache do not keep each other alive.
-struct Ears(Weak<Cache>);
+/// Receives the store's invalidations. Weak, so that store and cache do not keep each other alive.
+struct CacheWatcher(Weak<Cache>);
 
-impl Watcher for Ears {
+impl Watcher for CacheWatcher {
     fn index_changed(&self, lookup_id: LookupId) {
         if let Some(cache) = self.0.upgrade() {
             cache.index_changed(lookup_id);
@@ -338,15 +338,15 @@ impl Watcher for Ears {
         })
     }
 
-    fn deaf(&self) {
+    fn tracking_lost(&self) {
         if let Some(cache) = self.0.upgrade() {
-            cache.hearing.store(DEAF, Ordering::Release);
+            cache.epoch.store(UNTRACKED, Ordering::Release);
         }
     }
 
-    fn hearing(&self) {
+    fn tracking_restored(&self) {
         if let Some(cache) = self.0.upgrade() {
-            cache.hear_again();
+            cache.start_epoch();
         }
     }
 }
@@ -366,23 +366,23 @@ impl Cache {
         }
     }
 
-    fn hear_again(&self) {
+    fn start_epoch(&self) {
         // What is under way may have been read before. Cut off first: what begins from here on is heard of.
         let mut keys = self.key_flights.lock();
         keys.cut_all();
         self.tenant_flights.lock().cut_all();
         self.unknown.clear();
         let next = self
-            .next_hearing
+            .next_epoch
             .fetch_add(1, Ordering::Relaxed)
-            .max(DEAF + 1);
-        self.hearing.store(next, Ordering::Release);
+            .max(UNTRACKED + 1);
+        self.epoch.store(next, Ordering::Release);
     }
 
     /// Takes what the store has of a key into memory, unless it is there and current, and answers whether the key is
     /// refused. A revocation that is in memory is final, whatever the store says later.
     async fn refuses(&self, lookup_id: LookupId, now: Timestamp) -> bool {
-        match self.get(lookup_id, now, CONFIRM_PATIENCE).await {
+        match self.get(lookup_id, now, CONFIRM_TIMEOUT).await {
             Ok(found) => found.is_none_or(|found| found.key.is_revoked()),
             Err(_) => false,
         }

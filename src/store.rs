@@ -74,7 +74,7 @@ pub enum CountScope {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Somebody else changed the record since it was read.
-    #[error("the record was changed meanwhile")]
+    #[error("the record was modified concurrently")]
     Conflict,
     /// The record that was to be new is there already.
     #[error("the record exists already")]
@@ -290,7 +290,7 @@ pub use sidecar::{Sidecar, SidecarReport};
 /// Whether a key is refused, to be awaited.
 pub type Refuses<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
-/// Is told of every change, before the commit returns.
+/// Receives an invalidation for every change, before the commit returns.
 pub trait Watcher: Send + Sync + 'static {
     /// An index entry was written or removed.
     fn index_changed(&self, lookup_id: LookupId);
@@ -303,10 +303,10 @@ pub trait Watcher: Send + Sync + 'static {
     }
     /// Blocks of this part of all sources were written or removed.
     fn blocks_changed(&self, _part: u8) {}
-    /// From now on changes may go unheard.
-    fn deaf(&self);
-    /// All changes are heard from now on. What was read before may have changed unheard.
-    fn hearing(&self);
+    /// From now on invalidations may be lost.
+    fn tracking_lost(&self);
+    /// No invalidation is lost from now on. What was read before may have changed meanwhile.
+    fn tracking_restored(&self);
 }
 
 /// Who of the live sidecars has applied a change.

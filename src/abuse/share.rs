@@ -57,9 +57,9 @@ impl Outbox {
 }
 
 /// What the store tells of. Weak: the store keeps its watchers.
-struct Ears(Weak<Blocks>);
+struct BlockWatcher(Weak<Blocks>);
 
-impl Ears {
+impl BlockWatcher {
     fn hear(&self, parts: u64) {
         let blocks = self.0.upgrade();
         if let Some(outbox) = blocks.as_ref().and_then(|blocks| blocks.outbox.as_ref()) {
@@ -68,7 +68,7 @@ impl Ears {
     }
 }
 
-impl Watcher for Ears {
+impl Watcher for BlockWatcher {
     fn index_changed(&self, _: LookupId) {}
 
     fn tenant_changed(&self, _: &TenantId) {}
@@ -77,15 +77,15 @@ impl Watcher for Ears {
         self.hear(1_u64.checked_shl(part.into()).unwrap_or(0));
     }
 
-    fn deaf(&self) {}
+    fn tracking_lost(&self) {}
 
-    fn hearing(&self) {
+    fn tracking_restored(&self) {
         self.hear(u64::MAX);
     }
 }
 
 pub(super) fn listen(blocks: &Arc<Blocks>, store: &Arc<dyn Store>) {
-    store.watch(Arc::new(Ears(Arc::downgrade(blocks))));
+    store.watch(Arc::new(BlockWatcher(Arc::downgrade(blocks))));
 }
 
 impl Blocks {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::cache::DEAF;
+use crate::cache::UNTRACKED;
 use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
 use crate::domain::access::{KeyAccess, TenantAccess};
@@ -31,11 +31,11 @@ pub struct CachedKey {
     /// What few keys have.
     narrowing: Option<Box<Narrowing>>,
     expires_at: i64,
-    /// The id of the data key that its record was sealed under: of which making of the tenant it is.
-    making: u64,
+    /// The id of the data key that its record was sealed under: which incarnation of the tenant it is of.
+    incarnation: u64,
     loaded_at: AtomicI64,
-    /// In which time of hearing all changes it was loaded.
-    heard_in: AtomicU32,
+    /// The epoch in which it was loaded.
+    epoch: AtomicU32,
     generation: u32,
     key_len: u8,
     owner_len: u8,
@@ -80,10 +80,10 @@ impl fmt::Debug for CachedKey {
 }
 
 impl CachedKey {
-    /// `making` is the id of the data key that has opened `access`.
+    /// `incarnation` is the id of the data key that has opened `access`.
     pub(super) fn new(
         access: KeyAccess,
-        making: u64,
+        incarnation: u64,
         tenant: Arc<TenantSlot>,
         now: Timestamp,
     ) -> Self {
@@ -116,9 +116,9 @@ impl CachedKey {
                 })
             }),
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
-            making,
+            incarnation,
             loaded_at: AtomicI64::new(now.as_millis()),
-            heard_in: AtomicU32::new(DEAF),
+            epoch: AtomicU32::new(UNTRACKED),
             generation: access.generation,
             role: access.role,
             revoked: access.revoked,
@@ -209,9 +209,9 @@ impl CachedKey {
         budget.unwrap_or_else(|| self.key())
     }
 
-    /// Whether this is a state of the same generation of the same key of the same making of the tenant.
-    pub(super) fn is_of(&self, access: &KeyAccess, making: u64) -> bool {
-        self.making == making
+    /// Whether this is a state of the same generation of the same key of the same incarnation of the tenant.
+    pub(super) fn is_of(&self, access: &KeyAccess, incarnation: u64) -> bool {
+        self.incarnation == incarnation
             && *self.tenant() == access.tenant
             && self.key() == access.key.as_str()
             && self.generation == access.generation
@@ -223,20 +223,20 @@ impl CachedKey {
 
     /// Whether the tenant is the one whose key it is, not one that was made again under its name.
     pub(super) fn belongs_to(&self, tenant: &CachedTenant) -> bool {
-        self.making == tenant.making()
+        self.incarnation == tenant.incarnation()
     }
 
     pub(super) fn loaded_at(&self) -> Timestamp {
         Timestamp::from_millis(self.loaded_at.load(Ordering::Relaxed))
     }
 
-    pub(super) fn heard_in(&self) -> u32 {
-        self.heard_in.load(Ordering::Relaxed)
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
-    pub(super) fn confirm(&self, now: Timestamp, heard_in: u32) {
+    pub(super) fn confirm(&self, now: Timestamp, epoch: u32) {
         self.loaded_at.store(now.as_millis(), Ordering::Relaxed);
-        self.heard_in.store(heard_in, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Relaxed);
         self.suspect.store(false, Ordering::Release);
     }
 
@@ -268,10 +268,10 @@ pub struct CachedTenant {
     overrides: Overrides,
     pub(super) data_key: Arc<DataKey>,
     /// The id of `data_key`: compared at each use of a key, so it is at hand.
-    making: u64,
+    incarnation: u64,
     pub(super) loaded_at: AtomicI64,
-    /// In which time of hearing all changes it was loaded.
-    pub(super) heard_in: AtomicU32,
+    /// The epoch in which it was loaded.
+    pub(super) epoch: AtomicU32,
     pub(super) suspect: AtomicBool,
     /// What a protocol has rendered of it, kept so that it is rendered once.
     rendered: OnceLock<[Bytes; 2]>,
@@ -302,10 +302,10 @@ impl CachedTenant {
         Self {
             access,
             overrides,
-            making: data_key.id(),
+            incarnation: data_key.id(),
             data_key: Arc::new(data_key),
             loaded_at: AtomicI64::new(now.as_millis()),
-            heard_in: AtomicU32::new(DEAF),
+            epoch: AtomicU32::new(UNTRACKED),
             suspect: AtomicBool::new(false),
             rendered: OnceLock::new(),
         }
@@ -323,18 +323,18 @@ impl CachedTenant {
                 ..self.access.clone()
             },
             overrides: self.overrides.clone(),
-            making: self.making,
+            incarnation: self.incarnation,
             data_key: Arc::clone(&self.data_key),
             loaded_at: AtomicI64::new(self.loaded_at.load(Ordering::Relaxed)),
-            heard_in: AtomicU32::new(self.heard_in.load(Ordering::Relaxed)),
+            epoch: AtomicU32::new(self.epoch.load(Ordering::Relaxed)),
             suspect: AtomicBool::new(self.suspect.load(Ordering::Acquire)),
             rendered: OnceLock::new(),
         }
     }
 
     /// The id of its data key: one that was made again under the same name has another.
-    pub fn making(&self) -> u64 {
-        self.making
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// What a decision rests on.

@@ -118,11 +118,11 @@ impl Cache {
         usable.then_some(Found { key, tenant })
     }
 
-    /// Keeps what was loaded, unless a change was told meanwhile.
+    /// Keeps what was loaded, unless an invalidation arrived meanwhile.
     fn keep(&self, flight: &Joined<'_, LookupId, KeyResult>, result: &KeyResult, now: Timestamp) {
         flight.land(|id| match result {
             Ok(Some(key)) => {
-                key.confirm(now, self.hearing.load(Ordering::Acquire));
+                key.confirm(now, self.epoch.load(Ordering::Acquire));
                 self.keys.insert(*id, Arc::clone(key));
             }
             Ok(None) => {
@@ -163,15 +163,20 @@ impl Cache {
         };
         let access = self.with_elder(access, &tenant).await?;
         // Another key in the same place, or one of a tenant that was deleted meanwhile, is not a state of the old one.
-        let making = tenant.making();
-        let old = old.filter(|old| old.is_of(&access, making));
+        let incarnation = tenant.incarnation();
+        let old = old.filter(|old| old.is_of(&access, incarnation));
         // What was just opened holds, whatever its version: a store that has fallen back goes on from there. But a
         // revocation that was seen is final.
         if let Some(old) = old.filter(|old| old.is_revoked()) {
             return Ok(Some(old));
         }
         let slot = self.slot(&claimed);
-        Ok(Some(Arc::new(CachedKey::new(access, making, slot, now))))
+        Ok(Some(Arc::new(CachedKey::new(
+            access,
+            incarnation,
+            slot,
+            now,
+        ))))
     }
 
     /// The tenant of a key that is there. None: it was deleted. One whose record is gone without that was lost, and
@@ -225,8 +230,8 @@ impl Cache {
         flight.land(|_| {
             if let Ok(tenant) = &result {
                 if let Some(tenant) = tenant {
-                    let heard_in = self.hearing.load(Ordering::Acquire);
-                    tenant.heard_in.store(heard_in, Ordering::Relaxed);
+                    let epoch = self.epoch.load(Ordering::Acquire);
+                    tenant.epoch.store(epoch, Ordering::Relaxed);
                 }
                 slot.state.store(tenant.clone());
             }
@@ -248,7 +253,7 @@ impl Cache {
         };
         let opened = records::open_tenant(&self.keyring, &row);
         let (tenant, data_key) = opened.inspect_err(|error| damage.unopened(id, error))?;
-        let same = old.filter(|old| old.making() == data_key.id());
+        let same = old.filter(|old| old.incarnation() == data_key.id());
         if let Some(old) = same.filter(|old| revives(old, &tenant)) {
             return Err(Failure::Rollback {
                 found: tenant.version,

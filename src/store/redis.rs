@@ -1,7 +1,7 @@
 //! The store on Redis: many processes, one truth. Standalone, Sentinel or Cluster.
 //!
 //! What a tenant is and has is in one slot and changes in one script; the index that sidecars read is derived from
-//! it and follows (see [`commit`]). Other processes hear of each change by push (see [`ears`]).
+//! it and follows (see [`commit`]). Other processes receive invalidations by push (see [`invalidation`]).
 //!
 //! Nothing happens without [`RedisStore::run`]: it holds the connections and does the writing.
 
@@ -15,10 +15,10 @@ mod claim;
 mod commit;
 mod connect;
 mod diagnose;
-mod ears;
 mod eviction;
 mod fleet;
 mod index;
+mod invalidation;
 mod keyspace;
 mod link;
 mod live;
@@ -63,8 +63,8 @@ use crate::store::{
 
 use change::damaged;
 pub use claim::RootError;
-use ears::{Ears, Watchers};
 use fleet::{Member, Questions};
+use invalidation::{InvalidationListener, Watchers};
 use keyspace::Keyspace;
 use link::Link;
 pub use problem::Problem;
@@ -91,7 +91,7 @@ pub struct RedisStore {
     access: Access,
     link: Link,
     watchers: Arc<Watchers>,
-    ears: Ears,
+    invalidations: InvalidationListener,
     questions: Arc<Questions>,
     member: SetOnce<Member>,
     damage: Damage,
@@ -140,7 +140,7 @@ impl RedisStore {
         let questions = Arc::new(Questions::default());
         let (queue, jobs) = mpsc::channel(QUEUE_LEN_MAX);
         Arc::new(Self {
-            ears: Ears::new(
+            invalidations: InvalidationListener::new(
                 names.clone(),
                 Arc::clone(&watchers),
                 Arc::clone(&questions),
@@ -169,7 +169,7 @@ impl RedisStore {
         self.link.connect().await
     }
 
-    /// Keeps the connections, hears of changes, does what is asked. Ends never; drop it to stop.
+    /// Keeps the connections, receives invalidations, serves changes. Never returns; drop the future to stop.
     pub async fn run(self: Arc<Self>) {
         let jobs = self.jobs.lock().take();
         let Some(jobs) = jobs else {
@@ -183,11 +183,11 @@ impl RedisStore {
                 }
             }
         };
-        let hear = self.ears.listen(&self.link);
+        let listen = self.invalidations.listen(&self.link);
         // What was restored may be older than what is in memory.
-        let watch = self.link.watch_root(|| self.ears.doubt());
+        let watch = self.link.watch_root(|| self.invalidations.invalidate_all());
         let watch = futures_util::future::join(watch, self.watch_clock());
-        tokio::join!(self.link.keep(), hear, watch, self.take_part(), write);
+        tokio::join!(self.link.keep(), listen, watch, self.take_part(), write);
     }
 
     async fn refuse_all(&self, mut jobs: mpsc::Receiver<Job>) {
@@ -470,6 +470,6 @@ impl Store for RedisStore {
     }
 
     fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.ears.add(watcher);
+        self.invalidations.add(watcher);
     }
 }

@@ -42,7 +42,7 @@ impl RedisStore {
         };
         for lookup_id in told {
             self.watchers
-                .tell(|watcher| watcher.index_changed(lookup_id));
+                .notify(|watcher| watcher.index_changed(lookup_id));
         }
         result
     }

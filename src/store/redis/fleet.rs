@@ -88,7 +88,7 @@ impl RedisStore {
         let mut leave = redis::cmd("ZREM");
         leave.arg(self.names.fleet_live()).arg(&member.id);
         if let Err(error) = self.link.ask::<u8>(&leave).await {
-            tracing::debug!(error = %chain(&error), "cannot tell the fleet that this sidecar stops");
+            tracing::debug!(error = %chain(&error), "failed to announce the stop of this sidecar");
         }
     }
 

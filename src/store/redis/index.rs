@@ -185,7 +185,7 @@ impl RedisStore {
         });
         try_join_all(drops).await?;
         for id in ids {
-            self.watchers.tell(|watcher| watcher.index_changed(*id));
+            self.watchers.notify(|watcher| watcher.index_changed(*id));
         }
         Ok(())
     }

@@ -320,7 +320,7 @@ impl Repair for RedisStore {
         Box::pin(async move {
             let dropped = self.put(self.names.index(lookup_id), &seen, &[]).await?;
             self.watchers
-                .tell(|watcher| watcher.index_changed(lookup_id));
+                .notify(|watcher| watcher.index_changed(lookup_id));
             Ok(dropped)
         })
     }
@@ -330,7 +330,7 @@ impl Repair for RedisStore {
             let name = [self.names.index(lookup_id)];
             let forbidden = self.link.run(&scripts::FORBID, &name, &[]).await;
             self.watchers
-                .tell(|watcher| watcher.index_changed(lookup_id));
+                .notify(|watcher| watcher.index_changed(lookup_id));
             forbidden
         })
     }

@@ -44,16 +44,16 @@ impl RedisStore {
 
     /// How late a change may be heard at most.
     pub fn revocation_lag(&self) -> Duration {
-        self.ears.lag()
+        self.invalidations.lag()
     }
 
     /// How often changes may have gone unheard since the start.
     pub fn gaps(&self) -> u64 {
-        self.ears.gaps()
+        self.invalidations.gaps()
     }
 
     /// Whether every primary pushes its changes.
     pub fn hears(&self) -> Result<(), StoreError> {
-        self.ears.check()
+        self.invalidations.check()
     }
 }

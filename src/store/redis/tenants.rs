@@ -25,7 +25,7 @@ impl RedisStore {
         let mark = Mark::new(&row.id, row.dek_id);
         let result = self.try_change_tenant(commit, &mark).await;
         self.watchers
-            .tell(|watcher| watcher.tenant_changed(&row.id));
+            .notify(|watcher| watcher.tenant_changed(&row.id));
         result
     }
 
@@ -101,7 +101,8 @@ impl RedisStore {
                 }
             }
         };
-        self.watchers.tell(|watcher| watcher.tenant_changed(tenant));
+        self.watchers
+            .notify(|watcher| watcher.tenant_changed(tenant));
         result
     }
 

@@ -105,8 +105,8 @@ impl Cluster {
     pub(super) fn put_in_doubt(&self, number: usize) {
         let watcher = self.watchers.lock()[number].clone();
         if let Some(watcher) = watcher {
-            watcher.deaf();
-            watcher.hearing();
+            watcher.tracking_lost();
+            watcher.tracking_restored();
         }
     }
 
@@ -140,8 +140,8 @@ impl Cluster {
             Part::Index(part) => self.index[part].lock().fall_back(changes),
         }
         self.tell(|watcher| {
-            watcher.deaf();
-            watcher.hearing();
+            watcher.tracking_lost();
+            watcher.tracking_restored();
         });
     }
 

@@ -39,11 +39,11 @@ impl Watcher for Heard {
         self.tenants.lock().insert(tenant.clone());
     }
 
-    fn deaf(&self) {
+    fn tracking_lost(&self) {
         self.gaps.lock().push("deaf");
     }
 
-    fn hearing(&self) {
+    fn tracking_restored(&self) {
         self.gaps.lock().push("hearing");
     }
 }

@@ -55,16 +55,16 @@ impl Place {
         keys
     }
 
-    async fn making(&self) -> u64 {
+    async fn incarnation(&self) -> u64 {
         self.control.tenant(&acme()).await.unwrap().unwrap().dek_id
     }
 }
 
-/// Whether the key lets somebody pass, for a tenant of another making than its own.
-async fn acts_for_another(world: &World, key: &Made, making: u64) -> bool {
+/// Whether the key lets somebody pass, for a tenant of another incarnation than its own.
+async fn acts_for_another(world: &World, key: &Made, incarnation: u64) -> bool {
     let found = world.cache.get(key.lookup, world.clock.now(), PATIENCE);
     match found.await {
-        Ok(Some(found)) => found.tenant.making() != making,
+        Ok(Some(found)) => found.tenant.incarnation() != incarnation,
         Ok(None) | Err(_) => false,
     }
 }
@@ -74,7 +74,7 @@ async fn a_deleted_tenants_keys_never_act_for_one_that_is_made_again_under_check
     let place = place().await;
     for _ in 0..5 {
         let keys = place.known_keys().await;
-        let making = place.making().await;
+        let incarnation = place.incarnation().await;
         let (wrong, checks) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let is_over = Arc::new(AtomicBool::new(false));
         let mut checking = JoinSet::new();
@@ -85,7 +85,7 @@ async fn a_deleted_tenants_keys_never_act_for_one_that_is_made_again_under_check
             checking.spawn(async move {
                 while !is_over.load(Ordering::SeqCst) {
                     for key in &some {
-                        let acts = acts_for_another(&world, key, making).await;
+                        let acts = acts_for_another(&world, key, incarnation).await;
                         wrong.fetch_add(usize::from(acts), Ordering::SeqCst);
                         checks.fetch_add(1, Ordering::SeqCst);
                     }
@@ -115,7 +115,7 @@ async fn a_deleted_tenants_keys_never_act_for_one_that_is_made_again_under_check
 async fn nor_when_the_control_plane_is_killed_right_after_the_deletion() {
     let place = place().await;
     let keys = place.known_keys().await;
-    let making = place.making().await;
+    let incarnation = place.incarnation().await;
     // Its scripts are known to the server, so that commands can be counted.
     let warm = TenantId::parse("warm").unwrap();
     place.world.create_tenant_named(warm.clone()).await;
@@ -152,7 +152,7 @@ async fn nor_when_the_control_plane_is_killed_right_after_the_deletion() {
         .is_some()
     {
         for key in &keys {
-            assert!(!acts_for_another(&place.world, key, making).await);
+            assert!(!acts_for_another(&place.world, key, incarnation).await);
         }
         assert!(begun.elapsed() < PATIENCE, "nobody removes what is left");
         sleep(Duration::from_millis(10)).await;

@@ -21,9 +21,9 @@ impl Watcher for Heard {
         self.0.lock().push(format!("tenant {tenant}"));
     }
 
-    fn deaf(&self) {}
+    fn tracking_lost(&self) {}
 
-    fn hearing(&self) {}
+    fn tracking_restored(&self) {}
 }
 
 impl Heard {

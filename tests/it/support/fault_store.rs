@@ -126,12 +126,12 @@ impl Watcher for Muffled {
         self.watcher.refuses(lookup_id, now)
     }
 
-    fn deaf(&self) {
-        self.watcher.deaf();
+    fn tracking_lost(&self) {
+        self.watcher.tracking_lost();
     }
 
-    fn hearing(&self) {
-        self.watcher.hearing();
+    fn tracking_restored(&self) {
+        self.watcher.tracking_restored();
     }
 }
 
@@ -197,14 +197,14 @@ impl FaultStore {
     pub(crate) fn begin_gap(&self) {
         self.is_gap.store(true, Ordering::SeqCst);
         for watcher in self.watchers.lock().iter() {
-            watcher.deaf();
+            watcher.tracking_lost();
         }
     }
 
     pub(crate) fn end_gap(&self) {
         self.is_gap.store(false, Ordering::SeqCst);
         for watcher in self.watchers.lock().iter() {
-            watcher.hearing();
+            watcher.tracking_restored();
         }
     }
 

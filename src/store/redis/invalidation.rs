@@ -1,7 +1,8 @@
-//! Hears of every change: each primary pushes the names of what was written (RESP3 client tracking, broadcast).
+//! The invalidation listener: each primary pushes the names of the keys that were written (RESP3 client-side caching,
+//! broadcasting mode).
 //!
-//! One connection a primary, apart from that of the commands. While one of them is missing, a change may go
-//! unheard: watchers are told that they are deaf, and when all listen again, that what they know is in doubt.
+//! One connection per primary, apart from the command connection. While one of them is missing, an invalidation may be
+//! lost: watchers get `tracking_lost`, and `tracking_restored` when every primary is tracked again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,10 +34,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a control plane loads what sidecars run: one who flushed the scripts is found out by then.
 const LOAD_EVERY: Duration = Duration::from_secs(3);
-/// Waits between attempts to listen to one primary.
+/// Pause between attempts to connect to one primary.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// All who are told.
+/// Everybody who receives invalidations.
 #[derive(Default)]
 pub(super) struct Watchers(RwLock<Vec<Arc<dyn Watcher>>>);
 
@@ -45,7 +46,7 @@ impl Watchers {
         self.0.write().push(watcher);
     }
 
-    /// Whether all who are told refuse the key of an index entry, each after a look at it.
+    /// Whether every watcher refuses the key of an index entry, after it has read the entry again.
     pub(super) async fn refuse(&self, lookup_id: LookupId) -> bool {
         let all = self.0.read().clone();
         let now = SteadyClock.now();
@@ -53,36 +54,36 @@ impl Watchers {
         join_all(looks).await.into_iter().all(|refuses| refuses)
     }
 
-    pub(super) fn tell(&self, tell: impl Fn(&dyn Watcher)) {
+    pub(super) fn notify(&self, notify: impl Fn(&dyn Watcher)) {
         // A clone, so that a watcher may add another one.
         for watcher in self.0.read().clone() {
-            tell(watcher.as_ref());
+            notify(watcher.as_ref());
         }
     }
 }
 
-/// Who listens to whom.
-pub(super) struct Ears {
+/// Tracks every primary and passes its invalidations on.
+pub(super) struct InvalidationListener {
     names: Keyspace,
     watchers: Arc<Watchers>,
     questions: Arc<Questions>,
     access: Access,
-    /// The primaries that are heard, each with the round trip that was measured last, in microseconds.
-    heard: Mutex<BTreeMap<Address, u64>>,
-    /// The primaries that there are.
+    /// The primaries that are tracked, each with its last round trip in microseconds.
+    tracked: Mutex<BTreeMap<Address, u64>>,
+    /// All primaries of the topology.
     wanted: Mutex<BTreeSet<Address>>,
-    /// Whether all that are wanted were heard when it was last looked; when not, since when.
-    deaf_since: Mutex<Option<Instant>>,
+    /// Since when a primary is not tracked; none: all are.
+    lost_since: Mutex<Option<Instant>>,
     gaps: AtomicU64,
 }
 
-impl std::fmt::Debug for Ears {
+impl std::fmt::Debug for InvalidationListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Ears({:?})", self.heard.lock())
+        write!(f, "InvalidationListener({:?})", self.tracked.lock())
     }
 }
 
-impl Ears {
+impl InvalidationListener {
     pub(super) fn new(
         names: Keyspace,
         watchers: Arc<Watchers>,
@@ -94,51 +95,51 @@ impl Ears {
             watchers,
             questions,
             access,
-            heard: Mutex::default(),
+            tracked: Mutex::default(),
             wanted: Mutex::default(),
-            deaf_since: Mutex::new(Some(Instant::now())),
+            lost_since: Mutex::new(Some(Instant::now())),
             gaps: AtomicU64::new(0),
         }
     }
 
-    /// Tells `watcher` from now on, and at once whether changes go unheard.
+    /// Adds a watcher, and tells it at once if tracking is lost.
     pub(super) fn add(&self, watcher: Arc<dyn Watcher>) {
-        // Held while it is added: `look` tells of a change under the same lock.
-        let deaf_since = self.deaf_since.lock();
-        if deaf_since.is_some() {
-            watcher.deaf();
+        // Held while it is added: `update` notifies under the same lock.
+        let lost_since = self.lost_since.lock();
+        if lost_since.is_some() {
+            watcher.tracking_lost();
         }
         self.watchers.add(watcher);
     }
 
-    /// How late a change may be heard at most: the longest round trip to a primary, or how long one has not been
-    /// heard at all.
+    /// How late an invalidation may be at most: the longest round trip to a primary, or for how long one has not been
+    /// tracked at all.
     pub(super) fn lag(&self) -> Duration {
-        if let Some(since) = *self.deaf_since.lock() {
+        if let Some(since) = *self.lost_since.lock() {
             return since.elapsed();
         }
-        let slowest = self.heard.lock().values().copied().max();
+        let slowest = self.tracked.lock().values().copied().max();
         Duration::from_micros(slowest.unwrap_or(0))
     }
 
-    /// What was told so far may not hold any more.
-    pub(super) fn doubt(&self) {
-        let deaf_since = self.deaf_since.lock();
-        // Else it is told when all are heard.
-        if deaf_since.is_none() {
-            self.watchers.tell(|watcher| {
-                watcher.deaf();
-                watcher.hearing();
+    /// Makes every watcher read again what it has.
+    pub(super) fn invalidate_all(&self) {
+        let lost_since = self.lost_since.lock();
+        // Else they do so when tracking is restored.
+        if lost_since.is_none() {
+            self.watchers.notify(|watcher| {
+                watcher.tracking_lost();
+                watcher.tracking_restored();
             });
         }
     }
 
-    /// How often something may have gone unheard.
+    /// How often tracking was lost.
     pub(super) fn gaps(&self) -> u64 {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Listens, for ever.
+    /// Never returns; drop the future to stop.
     pub(super) async fn listen(&self, link: &Link) {
         let mut listening = FuturesUnordered::new();
         let mut addresses = BTreeSet::new();
@@ -150,7 +151,7 @@ impl Ears {
                 }
                 addresses.extend(primaries.iter().cloned());
                 *self.wanted.lock() = primaries;
-                self.look(false);
+                self.update(false);
             }
             tokio::select! {
                 Some(gone) = listening.next(), if !listening.is_empty() => {
@@ -166,24 +167,24 @@ impl Ears {
         if self.try_listen(settings, &at).await.is_err() {
             sleep(RETRY_AFTER).await;
         }
-        self.heard.lock().remove(&at);
-        self.look(false);
+        self.tracked.lock().remove(&at);
+        self.update(false);
         at
     }
 
     async fn try_listen(&self, settings: &Settings, at: &Address) -> Result<(), ConnectError> {
         let ended = Arc::new(Notify::new());
-        let hear = {
+        let on_push = {
             let (names, watchers) = (self.names.clone(), Arc::clone(&self.watchers));
             let questions = Arc::clone(&self.questions);
             let ended = Arc::clone(&ended);
             move |push: PushInfo| match push.kind {
-                PushKind::Invalidate => tell(&names, &watchers, &questions, &push.data),
+                PushKind::Invalidate => pass_on(&names, &watchers, &questions, &push.data),
                 PushKind::Disconnection => ended.notify_one(),
                 _ => {}
             }
         };
-        let mut connection = connect::open(settings, at, hear).await?;
+        let mut connection = connect::open(settings, at, on_push).await?;
         let mut track = redis::cmd("CLIENT");
         track.arg("TRACKING").arg("ON").arg("BCAST");
         for prefix in [
@@ -195,8 +196,8 @@ impl Ears {
             track.arg("PREFIX").arg(prefix);
         }
         track.exec_async(&mut connection).await?;
-        self.heard.lock().insert(at.clone(), 0);
-        self.look(true);
+        self.tracked.lock().insert(at.clone(), 0);
+        self.update(true);
         if self.access == Access::Write {
             eviction::warn_of(at, &mut connection).await;
         }
@@ -225,13 +226,13 @@ impl Ears {
             if !self.wanted.lock().contains(at) {
                 return Ok(());
             }
-            // Behind everything that was pushed before it: its round trip bounds how late a change is heard.
+            // Answered after everything that was pushed before: its round trip bounds how late an invalidation is.
             let begun = Instant::now();
             let ping = redis::cmd("PING");
             match timeout(PING_TIMEOUT, ping.exec_async(connection)).await {
                 Ok(Ok(())) => {
                     let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    self.heard.lock().insert(at.clone(), took);
+                    self.tracked.lock().insert(at.clone(), took);
                 }
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(ConnectError::Timeout),
@@ -239,46 +240,46 @@ impl Ears {
         }
     }
 
-    /// Compares who should be heard with who is, and tells of a change. `anew`: one listens that did not before,
-    /// so something may have gone unheard until now.
-    fn look(&self, anew: bool) {
+    /// Compares the primaries that should be tracked with those that are, and notifies the watchers of a change.
+    /// `anew`: one was just connected, so an invalidation may have been lost before.
+    fn update(&self, anew: bool) {
         let all = {
-            let (wanted, heard) = (self.wanted.lock(), self.heard.lock());
-            !wanted.is_empty() && wanted.iter().all(|at| heard.contains_key(at))
+            let (wanted, tracked) = (self.wanted.lock(), self.tracked.lock());
+            !wanted.is_empty() && wanted.iter().all(|at| tracked.contains_key(at))
         };
-        let mut deaf_since = self.deaf_since.lock();
-        match (all, *deaf_since) {
-            (true, Some(_)) => *deaf_since = None,
+        let mut lost_since = self.lost_since.lock();
+        match (all, *lost_since) {
+            (true, Some(_)) => *lost_since = None,
             (true, None) if anew => {}
             (false, None) => {
-                *deaf_since = Some(Instant::now());
+                *lost_since = Some(Instant::now());
                 self.gaps.fetch_add(1, Ordering::Relaxed);
-                self.watchers.tell(|watcher| watcher.deaf());
+                self.watchers.notify(|watcher| watcher.tracking_lost());
                 return;
             }
             (true, None) | (false, Some(_)) => return,
         }
-        self.watchers.tell(|watcher| watcher.hearing());
+        self.watchers.notify(|watcher| watcher.tracking_restored());
     }
 
-    /// Whether every primary is heard.
+    /// Whether every primary is tracked.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match *self.deaf_since.lock() {
+        match *self.lost_since.lock() {
             None => Ok(()),
             Some(_) => Err(StoreError::Unavailable(
-                "changes are not heard yet from every primary".into(),
+                "the invalidation listener is not connected to every primary yet".into(),
             )),
         }
     }
 }
 
-/// Passes on what a server pushed: a list of names, or nothing when everything was flushed.
-fn tell(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &[Value]) {
+/// Passes on what a server pushed: a list of names, or null when everything was flushed.
+fn pass_on(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &[Value]) {
     for value in data {
         let Value::Array(changed) = value else {
-            watchers.tell(|watcher| {
-                watcher.deaf();
-                watcher.hearing();
+            watchers.notify(|watcher| {
+                watcher.tracking_lost();
+                watcher.tracking_restored();
             });
             return;
         };
@@ -287,13 +288,13 @@ fn tell(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &[Va
                 continue;
             };
             if let Some(id) = names.parse_index(name) {
-                watchers.tell(|watcher| watcher.index_changed(id));
+                watchers.notify(|watcher| watcher.index_changed(id));
             } else if let Some(tenant) = names.parse_tenant(name) {
-                watchers.tell(|watcher| watcher.tenant_changed(&tenant));
+                watchers.notify(|watcher| watcher.tenant_changed(&tenant));
             } else if let Some(question) = names.parse_question(name) {
                 questions.heard(question);
             } else if let Some(part) = names.parse_blocks(name) {
-                watchers.tell(|watcher| watcher.blocks_changed(part));
+                watchers.notify(|watcher| watcher.blocks_changed(part));
             }
         }
     }
