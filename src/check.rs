@@ -2,8 +2,8 @@
 //!
 //! A record that opens is right: it is sealed. What is derived from it (index entries, counts, lists, the fields in clear
 //! beside it) is compared with it and, in a repair, made again. A key that works and has no record of its own is revoked.
-//! Each write holds only if what was seen is still there, so control planes may run beside it, and a check that was stopped
-//! is gone on with by making it again. What cannot be put right (a tenant's record that is lost) is named.
+//! Each write holds only if what was seen is still there, so control planes may run beside it, and an
+//! interrupted check is resumed by running it again. What cannot be put right (a tenant's record that is lost) is named.
 #![warn(missing_docs)]
 
 mod index;

@@ -1,7 +1,7 @@
 //! Copies everything from one store to another: tenants, keys, index entries, counts and audit.
 //!
-//! Records are copied as they are sealed; they are opened only to find what belongs to them. What the destination
-//! has already is left alone, so a copy that was stopped, in whatever way, is gone on with by making it again. A
+//! Records are copied as they are sealed; they are opened only to find what belongs to them. Existing
+//! entries of the destination are skipped, so an interrupted copy is resumed by running it again. A
 //! tenant that is not the same there is named and nothing of it is overwritten. The source is only read.
 //!
 //! Nobody may write to either store meanwhile. What is remembered of requests is not copied: it expires in a day.

@@ -80,7 +80,7 @@ pub enum RegistryError {
     #[error("the token is or was that of a key already")]
     TokenTaken(Option<Box<TokenHolder>>),
     /// The etag is not the current one.
-    #[error("the {what} was changed meanwhile: read it again and repeat the change")]
+    #[error("the {what} was modified concurrently; re-read it and retry")]
     Conflict {
         /// `tenant` or `key`.
         what: &'static str,

@@ -33,7 +33,7 @@
 //! | the message is no message of the method | INVALID_ARGUMENT | `MALFORMED_REQUEST` |
 //! | the message is too large | OUT_OF_RANGE | `MESSAGE_TOO_LARGE` |
 //! | no such method, or no such encoding | UNIMPLEMENTED | `UNIMPLEMENTED` |
-//! | the caller's deadline is over | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
+//! | the caller's deadline is exceeded | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
 //! | the store does not answer, refuses, or has lost its data | UNAVAILABLE | `STORE_UNAVAILABLE`, with `RetryInfo` |
 //! | we cannot tell who calls | UNAVAILABLE | `AUTHORIZATION_UNAVAILABLE`, with `RetryInfo` |
 //! | too many unfinished requests at once | UNAVAILABLE | `OVERLOADED`, with `RetryInfo` |
@@ -114,7 +114,7 @@ pub enum Reason {
     MessageTooLarge,
     /// There is no such method, or no such encoding.
     Unimplemented,
-    /// The caller's deadline is over.
+    /// The caller's deadline is exceeded.
     DeadlineExceeded,
     /// Somebody else was faster.
     EtagMismatch,
@@ -247,7 +247,7 @@ pub fn temporarily_blocked(wait: Duration) -> Status {
 /// The etag is not the current one.
 pub fn etag_mismatch(what: &'static str) -> Status {
     Reason::EtagMismatch.status(format!(
-        "the {what} was changed meanwhile: read it again and repeat the change"
+        "the {what} was modified concurrently; re-read it and retry"
     ))
 }
 

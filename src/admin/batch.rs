@@ -27,8 +27,8 @@ pub(super) fn check_len(len: usize) -> Result<(), Status> {
     }
 }
 
-/// Does the work of each item, some at once, and answers in their order. If nobody waits any more, what has not
-/// begun does not begin.
+/// Runs `work` for every item with bounded concurrency; results in the items' order. When the caller is gone, items
+/// that have not begun are skipped.
 pub(super) async fn each<T, R, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Result<Vec<R>, Status>
 where
     R: Send + 'static,

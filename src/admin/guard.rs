@@ -71,7 +71,7 @@ fn bad_request(error: &BadTimeout) -> Response<Body> {
 }
 
 fn too_late() -> Response<Body> {
-    let message = "the deadline is over; what was begun may still be done";
+    let message = "deadline exceeded; the operation may still complete";
     Reason::DeadlineExceeded.status(message).into_http()
 }
 

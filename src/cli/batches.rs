@@ -72,7 +72,7 @@ pub(super) async fn each<T, D>(
     match first {
         None => Ok(()),
         Some(failure) => Err(failure.context(format!(
-            "stopped after {done} of {} rows; do it again to go on: what is there already is left as it is",
+            "stopped after {done} of {} rows; run it again to resume; existing entries are skipped",
             rows.len()
         ))),
     }

@@ -47,8 +47,8 @@ enum KeyCommand {
   expires_at    for example 2027-01-31T00:00:00Z; never if empty
 The cells are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (1.2E+31, ####,
 #REF!) is refused; a ' before = + - @, as in files of ours, is left out.
-The whole table is checked before anything is sent. What was interrupted is gone on with by doing it again within a
-day: a key that the same caller made of the same tenant, name and owner is given again with its token.
+The whole table is checked before anything is sent. Run it again within a day to resume after an
+interruption: a key that the same caller made of the same tenant, name and owner is returned again with its token.
 
 Examples:
   keystile key create acme --name ci --owner alice --role user --expires-in 30d --scope read

@@ -53,7 +53,7 @@ enum TenantCommand {
   keystile tenant update acme --rate \"\"      (back to the plan's rate)
   keystile tenant update acme --plan free --remove-feature images")]
     Update(Box<UpdateArgs>),
-    /// Make every key of a tenant refuse; nothing is lost
+    /// Suspend a tenant: its keys are refused until it is resumed
     #[command(after_help = "Example:
   keystile tenant suspend acme --reason \"invoice 17 unpaid\"")]
     Suspend {

@@ -44,7 +44,7 @@ fn each_registry_error_has_its_code_reason_and_message() {
     };
     let down = StoreError::Unavailable("127.0.0.1:6379 refused".into());
     let damaged = StoreError::Damaged("page 7".into());
-    let changed = "the key was changed meanwhile: read it again and repeat the change";
+    let changed = "the key was modified concurrently; re-read it and retry";
     for (error, code, reason, message) in [
         (
             not_found("tenant"),

@@ -27,7 +27,7 @@ belongs to one process: stop its `keystile serve` first.
 
 With --repair it makes index entries, counts and lists again from the records. A key that works and whose own
 record is lost is revoked, with the audit entry that says so; an index entry that is nobody's is removed. Run
-it without --repair first: it says what that would do. What was stopped is gone on with by running it again.
+it without --repair first: it says what that would do. Run it again to resume after an interruption.
 The exit code is then 1 when something is left that only an operator can put right, such as a tenant's record
 that has to come from a backup.
 

@@ -34,8 +34,7 @@ const TOLD_MAX: usize = 20;
 Stop every control plane of both stores first. Sidecars may go on. The keyrings stay as they are:
 records are copied as they are sealed, and both stores belong to the same keyring.
 
-What is there already is left as it is: a run that was stopped is gone on with by running it again,
-and running it twice changes nothing. A tenant that is not the same there (another version, another
+Existing entries are skipped: run it again to resume after an interruption; a second run changes nothing. A tenant that is not the same there (another version, another
 audit, made again) is named and left alone. At the end both sides are counted; the exit code is 0
 when they are equal, else 1. What is remembered of requests (their ids, for a day) is not copied.
 

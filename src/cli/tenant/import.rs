@@ -94,10 +94,9 @@ const KEY: KeyColumns = KeyColumns {
   key_expires_at   for example 2027-01-31T00:00:00Z; never if empty
 The cells are separated by commas, semicolons, tabs or |. A cell that a spreadsheet has changed (1.2E+31, ####,
 #REF!) is refused; a ' before = + - @, as in files of ours, is left out.
-The whole table is checked before anything is sent. Doing it again is safe: a tenant that is there
-already is left as it is, and so is a first key of the same name and owner. The token of one that
-the same caller made less than 12 hours ago is given again: an import that was interrupted is gone
-on with, and nothing is lost.
+The whole table is checked before anything is sent. It is safe to run it again: existing
+tenants are skipped, and so are first keys of the same name and owner. The token of a key that the
+same caller made less than 12 hours ago is returned again, so that an interrupted import can resume.
 
 Examples:
   keystile tenant import --csv tenants.csv

@@ -63,7 +63,7 @@ and `keystile` itself.
 | `API_KEY_EXPIRY_INVALID` | INVALID_ARGUMENT | the key may not have this expiry; the metadata has `min_expiry_days`, `max_expiry_days`, `enforce_expiry` |
 | `API_KEYS_DISABLED` | FAILED_PRECONDITION | `api_keys.enabled` is false: no key can be made |
 | `TENANT_OVERRIDE_DISABLED`, `ADMIN_OVERRIDE_DISABLED` | PERMISSION_DENIED | the configuration lets tenant admins, or nobody, change limits at run time |
-| `DEADLINE_EXCEEDED` | DEADLINE_EXCEEDED | the caller's deadline is over |
+| `DEADLINE_EXCEEDED` | DEADLINE_EXCEEDED | the caller's deadline is exceeded |
 | `UNIMPLEMENTED` | UNIMPLEMENTED | there is no such method |
 | `STORE_UNAVAILABLE`, `AUTHORIZATION_UNAVAILABLE` | UNAVAILABLE | try again |
 | `INTERNAL` | INTERNAL | we failed; the cause is in the server's log |

@@ -179,7 +179,7 @@ fn what_the_server_refuses_comes_with_what_to_do() {
         (
             format!("tenant update refused --plan free --etag {old}"),
             1,
-            "error: the tenant was changed meanwhile: read it again and repeat the change\nhint: look at it again, then repeat the command without --etag or with the new one",
+            "error: the tenant was modified concurrently; re-read it and retry\nhint: look at it again, then repeat the command without --etag or with the new one",
         ),
         (
             "tenant update refused".to_owned(),
