@@ -11,19 +11,21 @@
 //!
 //! `KEYSTILE_MODEL_SCHEDULES` says how many schedules are tried, `KEYSTILE_MODEL_SEED` which.
 
+pub(crate) mod change;
 mod cluster;
 mod repair;
-mod schedule;
+pub(crate) mod schedule;
 mod slots;
 mod world;
 
+use std::cell::Cell;
 use std::thread;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 const SCHEDULES: u32 = 10_000;
 
-fn number_from<T: std::str::FromStr>(variable: &str, otherwise: T) -> T {
+pub(crate) fn number_from<T: std::str::FromStr>(variable: &str, otherwise: T) -> T {
     let text = std::env::var(variable).ok();
     text.map_or(otherwise, |text| text.parse().ok().expect("a number"))
 }
@@ -40,11 +42,18 @@ fn try_schedules(schedules: u32, seed: [u8; 32]) -> Result<(), String> {
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(config, rng);
+    let (held, is_over) = (Cell::new(0), Cell::new(false));
     let tried = runner.run(&schedule::schedule(), |schedule| {
-        world::run(&schedule).map_err(TestCaseError::fail)
+        let run = world::run(&schedule);
+        // What comes after the first that is wrong are shorter ones.
+        is_over.set(is_over.get() || run.is_err());
+        held.set(held.get() + u32::from(!is_over.get()));
+        run.map_err(TestCaseError::fail)
     });
     tried.map_err(|error| match error {
-        TestError::Fail(why, schedule) => format!("{why}: {schedule:#?}"),
+        TestError::Fail(why, schedule) => {
+            format!("after {} schedules: {why}: {schedule:#?}", held.get())
+        }
         TestError::Abort(why) => why.to_string(),
     })
 }
@@ -68,7 +77,7 @@ fn an_acknowledged_revocation_holds_whatever_the_store_falls_back_to() {
             .collect();
         for tried in started {
             if let Err(wrong) = tried.join().unwrap() {
-                panic!("KEYSTILE_MODEL_SEED={seed} finds: {wrong}");
+                panic!("KEYSTILE_MODEL_SEED={seed} finds {wrong}");
             }
         }
     });

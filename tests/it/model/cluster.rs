@@ -27,7 +27,7 @@ const ATTEMPTS_MAX: usize = 4;
 
 /// Which part of the store falls back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Tenant,
     /// Of the two parts of the index, the one with that number.
     Index(usize),

@@ -3,14 +3,14 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::cluster::Part;
+pub(crate) use super::cluster::Part;
 
-pub(super) const CONTROL_PLANES: usize = 2;
-pub(super) const SIDECARS: usize = 3;
+pub(crate) const CONTROL_PLANES: usize = 2;
+pub(crate) const SIDECARS: usize = 3;
 
 /// What a control plane is asked to do to the key.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Revoke {
         wait: bool,
     },
@@ -22,7 +22,7 @@ pub(super) enum Change {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A control plane that has nothing to do begins a change.
     Begin(usize, Change),
     /// It takes so many steps.
@@ -47,11 +47,11 @@ pub(super) enum Event {
 
 /// How far the clock of the second control plane is behind, in ms.
 #[derive(Clone, Debug)]
-pub(super) struct Schedule {
-    pub(super) behind: u64,
-    pub(super) events: Vec<Event>,
+pub(crate) struct Schedule {
+    pub(crate) behind: u64,
+    pub(crate) events: Vec<Event>,
     /// After the key is revoked for good: of these, no index shard falls back.
-    pub(super) after: Vec<Event>,
+    pub(crate) after: Vec<Event>,
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -82,7 +82,7 @@ fn event(parts: Vec<Part>) -> impl Strategy<Value = Event> {
     ]
 }
 
-pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
+pub(crate) fn schedule() -> impl Strategy<Value = Schedule> {
     let behind = prop_oneof![Just(0), Just(5), Just(3_600_000)];
     let events = vec(
         event(vec![Part::Tenant, Part::Index(0), Part::Index(1)]),

@@ -10,12 +10,13 @@ use keystile::cache::{Cache, Settings};
 use keystile::clock::{Clock as _, ManualClock, Timestamp};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
-use keystile::domain::key::{Key, LookupId};
-use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
+use keystile::domain::key::LookupId;
+use keystile::domain::name::{DisplayName, Owner, TenantId};
 use keystile::domain::role::Role;
-use keystile::registry::{self, NewEnd, NewKey, NewTenant, Registry, RegistryError};
+use keystile::registry::{self, NewKey, NewTenant, Registry, RegistryError};
 use keystile::store::Store;
 
+use super::change::{Outcome, Target};
 use super::cluster::{Cluster, Contents, View};
 use super::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
 
@@ -25,21 +26,10 @@ const DAY: u64 = 86_400_000;
 const STEPS_MAX: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What came of a change.
-enum Outcome {
-    /// Who has not confirmed; none where nobody was waited for.
-    Revoked(Option<Vec<String>>),
-    Other,
-}
-
 type Running = Pin<Box<dyn Future<Output = Outcome>>>;
 
 fn acme() -> TenantId {
     TenantId::parse("acme").unwrap()
-}
-
-fn text(text: &str) -> Description {
-    Description::parse(text).unwrap()
 }
 
 /// Polls once.
@@ -61,7 +51,7 @@ fn alone<T>(future: impl Future<Output = T>) -> Option<T> {
 struct Beginning {
     keyring: Arc<Keyring>,
     contents: Contents,
-    key: KeyId,
+    target: Target,
 }
 
 fn registry_over(
@@ -100,7 +90,10 @@ static BEGINNING: LazyLock<Beginning> = LazyLock::new(|| {
     Beginning {
         keyring,
         contents: cluster.contents(),
-        key: made.unwrap().unwrap().key.id,
+        target: Target {
+            tenant: acme(),
+            key: made.unwrap().unwrap().key.id,
+        },
     }
 });
 
@@ -232,7 +225,11 @@ impl World {
         for (at, sidecar) in self.sidecars.iter().enumerate() {
             control.starts[at] = sidecar.starts;
         }
-        control.running = Some(Box::pin(change.make(control.registry.clone(), network)));
+        control.running = Some(Box::pin(change.make(
+            control.registry.clone(),
+            &BEGINNING.target,
+            network,
+        )));
     }
 
     fn step(&mut self, number: usize, steps: usize) {
@@ -316,7 +313,8 @@ impl World {
     fn narrow_for_good(&self) -> Result<(), Violation> {
         let registry = self.controls[CONTROL_PLANES - 1].registry.clone();
         let network = "192.0.2.0/24";
-        let changed = alone(narrow(registry, network.to_owned())).expect("it is alone");
+        let changed =
+            alone(BEGINNING.target.narrow(&registry, network.to_owned())).expect("it is alone");
         let key = match changed {
             Ok(key) => key,
             Err(RegistryError::KeyRevoked) => return Ok(()),
@@ -337,7 +335,7 @@ impl World {
 
     fn revoke_for_good(&mut self) -> Result<(), Violation> {
         let registry = self.controls[0].registry.clone();
-        let revoked = alone(revoke(&registry)).expect("it is alone");
+        let revoked = alone(BEGINNING.target.revoke(&registry)).expect("it is alone");
         revoked.map_err(|error| format!("the key cannot be revoked: {error:?}"))?;
         self.is_revoked = true;
         self.check_all()
@@ -350,62 +348,6 @@ impl World {
         // And one that has seen nothing of it.
         self.happen(Event::Restart(0))?;
         self.check(0, true)
-    }
-}
-
-async fn revoke(registry: &Registry) -> Result<Key, RegistryError> {
-    let (tenant, reason) = (acme(), text(""));
-    let revoked = registry.revoke_key(&Actor::Operator, &tenant, &BEGINNING.key, None, &reason);
-    Ok(revoked.await?.key)
-}
-
-async fn narrow(registry: Registry, network: String) -> Result<Key, RegistryError> {
-    let set = move |key: &mut Key| key.networks = vec![network.parse().unwrap()];
-    let (actor, note) = (Actor::Operator, String::new());
-    registry
-        .update_key(&actor, &acme(), &BEGINNING.key, None, note, set)
-        .await
-}
-
-impl Change {
-    async fn make(self, registry: Registry, network: String) -> Outcome {
-        let (actor, id) = (Actor::Operator, &BEGINNING.key);
-        match self {
-            Self::Revoke { wait } => {
-                let Ok(key) = revoke(&registry).await else {
-                    return Outcome::Other;
-                };
-                let late = match wait {
-                    true => {
-                        let confirmed = registry
-                            .confirmed(std::slice::from_ref(&key), PATIENCE)
-                            .await;
-                        confirmed.ok().map(|confirmed| confirmed.late)
-                    }
-                    false => None,
-                };
-                return Outcome::Revoked(late);
-            }
-            Self::Narrow => drop(narrow(registry, network).await),
-            Self::Same => {
-                let (tenant, note) = (acme(), String::new());
-                let same = registry.update_key(&actor, &tenant, id, None, note, |_| ());
-                drop(same.await);
-            }
-            Self::Rotate => {
-                let grace = Duration::from_millis(DAY);
-                drop(
-                    registry
-                        .rotate_key(&actor, &acme(), id, grace, None, None)
-                        .await,
-                );
-            }
-            Self::Renew => {
-                let end = NewEnd::After(Duration::from_millis(3 * DAY));
-                drop(registry.renew_key(&actor, &acme(), id, end, None).await);
-            }
-        }
-        Outcome::Other
     }
 }
 

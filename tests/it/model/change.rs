@@ -1,0 +1,85 @@
+//! What a control plane is asked to do to a key, of whatever store.
+
+use std::time::Duration;
+
+use keystile::domain::change::Actor;
+use keystile::domain::key::Key;
+use keystile::domain::name::{Description, KeyId, TenantId};
+use keystile::registry::{NewEnd, Registry, RegistryError};
+
+use super::schedule::Change;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of a change.
+pub(crate) enum Outcome {
+    /// Who has not confirmed; none where nobody was waited for.
+    Revoked(Option<Vec<String>>),
+    Other,
+}
+
+/// The key that is changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) tenant: TenantId,
+    pub(crate) key: KeyId,
+}
+
+impl Target {
+    pub(crate) async fn revoke(&self, registry: &Registry) -> Result<Key, RegistryError> {
+        let reason = Description::parse("").unwrap();
+        let (tenant, key) = (&self.tenant, &self.key);
+        let revoked = registry.revoke_key(&Actor::Operator, tenant, key, None, &reason);
+        Ok(revoked.await?.key)
+    }
+
+    /// Binds the key to a network.
+    pub(crate) async fn narrow(
+        &self,
+        registry: &Registry,
+        network: String,
+    ) -> Result<Key, RegistryError> {
+        let set = move |key: &mut Key| key.networks = vec![network.parse().unwrap()];
+        let (actor, note) = (Actor::Operator, String::new());
+        let changed = registry.update_key(&actor, &self.tenant, &self.key, None, note, set);
+        changed.await
+    }
+}
+
+impl Change {
+    pub(crate) async fn make(self, registry: Registry, of: &Target, network: String) -> Outcome {
+        let (actor, tenant, id) = (Actor::Operator, &of.tenant, &of.key);
+        match self {
+            Self::Revoke { wait } => {
+                let Ok(key) = of.revoke(&registry).await else {
+                    return Outcome::Other;
+                };
+                let late = match wait {
+                    true => {
+                        let confirmed = registry
+                            .confirmed(std::slice::from_ref(&key), PATIENCE)
+                            .await;
+                        confirmed.ok().map(|confirmed| confirmed.late)
+                    }
+                    false => None,
+                };
+                return Outcome::Revoked(late);
+            }
+            Self::Narrow => drop(of.narrow(&registry, network).await),
+            Self::Same => {
+                let same = registry.update_key(&actor, tenant, id, None, String::new(), |_| ());
+                drop(same.await);
+            }
+            Self::Rotate => {
+                let rotated = registry.rotate_key(&actor, tenant, id, DAY, None, None);
+                drop(rotated.await);
+            }
+            Self::Renew => {
+                let renewed = registry.renew_key(&actor, tenant, id, NewEnd::After(3 * DAY), None);
+                drop(renewed.await);
+            }
+        }
+        Outcome::Other
+    }
+}
