@@ -3,8 +3,10 @@
 mod confirm;
 mod crash;
 mod damage;
+mod fall_back;
 mod fleet;
 mod load;
+mod old_records;
 mod remade;
 mod rotation;
 mod tamper;

@@ -52,7 +52,7 @@ impl RedisStore {
             CountChange::Add { total, .. } => total,
             CountChange::None | CountChange::Remove => None,
         };
-        let (begun, claimed) = join(self.begin(mark, limit), self.claim(commit, mark)).await;
+        let (begun, claimed) = join(self.begin(mark, limit), self.claim(commit, mark, false)).await;
         let begun = match begun? {
             Ok(begun) => begun,
             Err(taken) => {
@@ -93,16 +93,18 @@ impl RedisStore {
     }
 
     /// Claims again for a change of a key that is there, when what others decided of it is in the index: a change that
-    /// was interrupted leaves its claim on the generation that it made.
+    /// was interrupted leaves its claim on the generation that it made. What is claimed still is taken over: the index
+    /// has fallen back to the moment of a claim, or an entry was lost and somebody else brings the same token. Who is there
+    /// goes before who comes.
     async fn claim_after_others(
         &self,
         commit: &KeyCommit,
         mark: &Mark,
     ) -> Result<Claim, StoreError> {
-        let changes = matches!(commit.expected, Expected::Version(_));
+        let changes = matches!(commit.expected, Expected::Version(_) | Expected::Lost);
         let dek_id = commit.dek_id.to_string();
         if changes && self.flush(&commit.tenant, dek_id.as_bytes()).await? {
-            return self.claim(commit, mark).await;
+            return self.claim(commit, mark, true).await;
         }
         Ok(Claim::Taken)
     }

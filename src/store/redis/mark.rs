@@ -97,8 +97,13 @@ impl RedisStore {
         }
     }
 
-    /// Claims every lookup id of a commit, or none.
-    pub(super) async fn claim(&self, commit: &KeyCommit, mark: &Mark) -> Result<Claim, StoreError> {
+    /// Claims every lookup id of a commit, or none; what another change has claimed too, if it is to `take_over`.
+    pub(super) async fn claim(
+        &self,
+        commit: &KeyCommit,
+        mark: &Mark,
+        take_over: bool,
+    ) -> Result<Claim, StoreError> {
         let whose: &[u8] = match commit.expected {
             Expected::Version(_) | Expected::Lost if commit.is_revocation() => b"revoke",
             Expected::Version(_) | Expected::Lost => b"own",
@@ -106,15 +111,17 @@ impl RedisStore {
         };
         let dek_id = commit.dek_id.to_string();
         let dek_id = dek_id.as_bytes();
+        let take_over: &[u8] = if take_over { b"1" } else { b"0" };
         let claims = commit.index.iter().map(|entry| async move {
             let keys = [self.names.index(entry.lookup_id)];
-            let args: [&[u8]; 6] = [
+            let args: [&[u8]; 7] = [
                 mark.name.as_bytes(),
                 CLAIM_MS,
                 commit.tenant.as_str().as_bytes(),
                 commit.row.id.as_str().as_bytes(),
                 whose,
                 dek_id,
+                take_over,
             ];
             self.link.run::<u8>(&scripts::CLAIM, &keys, &args).await
         });

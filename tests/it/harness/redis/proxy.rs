@@ -146,7 +146,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, plan: &Plan) 
 }
 
 /// How long the first whole command is, and whether it counts.
-fn command(bytes: &[u8]) -> Option<(usize, bool)> {
+pub(crate) fn command(bytes: &[u8]) -> Option<(usize, bool)> {
     let (mut at, parts) = number(bytes, 0, b'*')?;
     let mut is_counted = true;
     for part in 0..parts {
