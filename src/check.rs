@@ -6,6 +6,7 @@
 //! interrupted check is resumed by running it again. What cannot be put right (a tenant's record that is lost) is named.
 #![warn(missing_docs)]
 
+pub mod background;
 mod index;
 mod tenants;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::clock::Timestamp;
 use crate::crypto::envelope::DataKey;
@@ -133,6 +134,8 @@ pub struct Check {
     keyring: Arc<Keyring>,
     mode: Mode,
     now: Timestamp,
+    /// For how many times as long as a batch took it rests after it.
+    rest: u32,
     report: Mutex<Report>,
     /// Data keys of tenants, and none for those that have no record that opens.
     open: Mutex<BTreeMap<TenantId, Option<Arc<DataKey>>>>,
@@ -155,6 +158,7 @@ impl Check {
             keyring,
             mode,
             now,
+            rest: 0,
             report: Mutex::default(),
             open: Mutex::default(),
             told: Mutex::default(),
@@ -169,6 +173,16 @@ impl Check {
             done(at + 1, tenants.len());
         }
         self.check_entries().await?;
+        self.check_sum().await?;
+        Ok(self.into_report())
+    }
+
+    fn into_report(self) -> Report {
+        self.report.into_inner()
+    }
+
+    /// The count of all tenants together.
+    async fn check_sum(&self) -> Result<(), StoreError> {
         if self.store.repair().is_sum_wrong(self.mode).await? {
             self.tell(Finding {
                 entry: Entry::Counts,
@@ -180,7 +194,14 @@ impl Check {
                 outcome: self.outcome(),
             });
         }
-        Ok(self.report.into_inner())
+        Ok(())
+    }
+
+    /// Rests after a batch that was begun then.
+    async fn rest_since(&self, begun: Instant) {
+        if self.rest > 0 {
+            sleep(begun.elapsed() * self.rest).await;
+        }
     }
 
     async fn all_tenants(&self) -> Result<BTreeSet<TenantId>, StoreError> {

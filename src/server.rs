@@ -40,6 +40,7 @@ use opentelemetry::KeyValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::check::background::{Background, Pace};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, StoreConfig};
 use crate::telemetry::log_queue;
@@ -215,6 +216,7 @@ pub async fn run(
     if config.admin.is_some() {
         start_notes(&parts, &metrics, &ops_tasks, &ops_stop);
         start_rotations(&parts, &metrics, &tasks, &stop);
+        start_checks(&parts, &tasks, &stop);
     }
     let ops = ops::router(&health, &metrics, &parts.store, signing.as_ref());
     let ops = HttpService::new(ops);
@@ -292,6 +294,13 @@ fn start_rotations(
         },
     );
     tasks.spawn(parts.registry.clone().keep_rotating(stop.clone()));
+}
+
+/// Looks for damage that nobody reads.
+fn start_checks(parts: &Parts, tasks: &TaskTracker, stop: &CancellationToken) {
+    let (registry, keyring) = (parts.registry.clone(), Arc::clone(&parts.data));
+    let checks = Background::new(registry, keyring, Arc::new(SystemClock), Pace::default());
+    tasks.spawn(checks.run(stop.clone()));
 }
 
 /// Plain text beyond the machine is the operator's decision, and is said at each start.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 
 use super::{Check, CheckError, Entry, Finding, Outcome};
 use crate::crypto::envelope::DataKey;
@@ -29,6 +30,7 @@ impl Check {
         loop {
             let (ids, next) = self.store.repair().scan_index(cursor).await?;
             for ids in ids.chunks(AT_ONCE) {
+                let begun = Instant::now();
                 let entries = ids.iter().map(|id| self.store.repair().find_entry(*id));
                 let entries = try_join_all(entries).await?;
                 for (id, entry) in ids.iter().zip(entries) {
@@ -36,6 +38,7 @@ impl Check {
                         self.check_entry(*id, entry).await?;
                     }
                 }
+                self.rest_since(begun).await;
             }
             cursor = next;
             if cursor.is_none() {
@@ -44,7 +47,11 @@ impl Check {
         }
     }
 
-    async fn check_entry(&self, id: LookupId, entry: Found<IndexRow>) -> Result<(), CheckError> {
+    pub(super) async fn check_entry(
+        &self,
+        id: LookupId,
+        entry: Found<IndexRow>,
+    ) -> Result<(), CheckError> {
         self.report.lock().index_entries += 1;
         if self.told.lock().contains(&id) {
             return Ok(());

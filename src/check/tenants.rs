@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
+use tokio::time::Instant;
 
 use super::{Check, CheckError, Entry, Finding, Mode};
 use crate::crypto::envelope::DataKey;
@@ -154,8 +155,10 @@ impl Check {
     async fn check_keys(&self, id: &TenantId, data_key: &DataKey) -> Result<(), CheckError> {
         let mut after: Option<KeyId> = None;
         loop {
+            let begun = Instant::now();
             let page = self.store.keys(id, after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else {
+                self.rest_since(begun).await;
                 return Ok(());
             };
             after = Some(last.id.clone());
@@ -168,6 +171,7 @@ impl Check {
                 }
             }
             self.check_lookups(id, data_key.id(), &lookups).await?;
+            self.rest_since(begun).await;
         }
     }
 

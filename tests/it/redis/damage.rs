@@ -1,10 +1,15 @@
 //! Every entry that we keep in Redis is deleted, cut, altered, of another type, or somebody else's: no wrong key passes,
 //! every key can be revoked, and nobody else is held up.
 
+mod background;
+mod kinds;
+mod root;
 mod world;
 
 use ::redis::{Value, cmd};
 use futures_util::{StreamExt as _, stream};
+use keystile::domain::change::Actor;
+use keystile::domain::key::Key;
 use keystile::domain::name::TenantId;
 
 use world::{Tenant, World};
@@ -42,7 +47,8 @@ enum Then {
 /// An entry of one tenant: its name, the field that is harmed if it is not the whole, and what still works.
 type OfTenant = (&'static str, Option<&'static str>, Then);
 
-/// `T` is the tenant, `L` the lookup id of its live key, `K` that key.
+/// `T` is the tenant, `D` its data key, in hex `M`; `K` its live key and `L` the lookup id of that; `F` is when a window
+/// of its quotas begins.
 const OF_TENANT: &[OfTenant] = &[
     ("ks:t:{T}", None, Then::ByLookupId),
     ("ks:t:{T}", Some("v"), Then::ByLookupId),
@@ -70,8 +76,13 @@ const OF_TENANT: &[OfTenant] = &[
     ("ks:k:{T}:requests_due", None, Then::ById),
     ("ks:k:{T}:revoking", None, Then::ById),
     ("ks:k:{T}:revoking", Some("K"), Then::ById),
-    ("ks:n:{T}:rl:t", None, Then::ById),
-    ("ks:n:{T}:quota:t:day:0", None, Then::ById),
+    ("ks:k:{T}:leftovers:D", None, Then::ById),
+    ("ks:n:{T}:rl:t:M", None, Then::ById),
+    ("ks:n:{T}:rl:k:K", None, Then::ById),
+    ("ks:n:{T}:quota:t:M:day:F", None, Then::ById),
+    ("ks:n:{T}:quota:t:M:month:F", None, Then::ById),
+    ("ks:n:{T}:quota:k:K:day:F", None, Then::ById),
+    ("ks:n:{T}:quota:k:K:month:F", None, Then::ById),
 ];
 
 /// Entries of all tenants together, with the types that they have.
@@ -83,8 +94,11 @@ const OF_ALL: &[(&str, &str)] = &[
     ("ks:{ks:tenants}:live", "hash"),
     ("ks:{ks:tenants}:deleted", "zset"),
     ("ks:{ks:tenants}:lease:rotation", "string"),
+    ("ks:{ks:tenants}:lease:check", "string"),
+    ("ks:{ks:tenants}:store_id", "string"),
     ("ks:fleet:{fleet}:live", "zset"),
     ("ks:fleet:{fleet}:says", "hash"),
+    ("ks:fleet:{fleet}:probe", "string"),
     ("ks:n:{abuse}:blocks:00", "hash"),
 ];
 
@@ -97,6 +111,7 @@ const GARBAGE: &[u8] = b"\xff\xc1:no/thing\x00of ours";
 fn type_of(name: &str) -> &'static str {
     let of_all = OF_ALL.iter().find(|(known, _)| *known == name);
     match (of_all, name.rsplit(':').next().unwrap_or_default()) {
+        (None, _) if name.contains(":leftovers:") => "set",
         (Some((_, kind)), _) => kind,
         (None, "ids" | "requests_due") => "zset",
         (None, "audit") => "stream",
@@ -218,9 +233,16 @@ impl World {
 }
 
 fn named(pattern: &str, tenant: &Tenant) -> String {
-    pattern
-        .replace("{T}", &format!("{{{}}}", tenant.id))
-        .replace("{L}", &format!("{{{}}}", tenant.live.lookup))
+    let parts = pattern.split(':').map(|part| match part {
+        "{T}" => format!("{{{}}}", tenant.id),
+        "{L}" => format!("{{{}}}", tenant.live.lookup),
+        "K" => tenant.live.id.to_string(),
+        "D" => tenant.making.to_string(),
+        "M" => format!("{:x}", tenant.making),
+        "F" => world::WINDOW.0.to_string(),
+        part => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join(":")
 }
 
 fn field_of(field: &str, tenant: &Tenant) -> Vec<u8> {
@@ -266,6 +288,9 @@ async fn check(
     if then == Then::ById {
         world.until_healed(what, &marks[0]).await;
     }
+    for tenant in [harmed, other] {
+        assert!(world.spend(tenant).await, "{what}: limits of {}", tenant.id);
+    }
     let more = world.try_key(&other.id).await;
     assert!(more.is_ok(), "{what}: another tenant: {more:?}");
 }
@@ -291,6 +316,8 @@ async fn harm_one(world: &World, other: &Tenant, number: usize, row: &OfTenant, 
     let foreign = field_of(field.unwrap_or_default(), other);
     let foreign = (named(pattern, other), foreign);
     let before = world.dump(&name).await;
+    let is_always_there = !name.starts_with("ks:k:");
+    assert!(before.is_some() || !is_always_there, "{name} is not there");
     world
         .harm(&name, its_field.as_deref(), harm, (&foreign.0, &foreign.1))
         .await;
@@ -352,4 +379,28 @@ async fn many_damaged_tenants_do_not_keep_the_others_from_being_healed() {
             &format!("{repaired}/7/interrupted"),
         )
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_in_the_place_of_an_index_entry_holds_no_change_of_the_key_up() {
+    let world = World::new().await;
+    let tenant = world.tenant("acme").await;
+    let changed = world.key(&tenant.id).await;
+    for key in [&tenant.live, &changed] {
+        let name = format!("ks:i:{{{}}}", key.lookup);
+        let _: u64 = world.ask(cmd("DEL").arg(&name)).await;
+        let _: u64 = world
+            .ask(cmd("HSET").arg(&name).arg("c").arg("others"))
+            .await;
+        let _: u64 = world.ask(cmd("PEXPIRE").arg(&name).arg(600_000)).await;
+    }
+    let revoked = world.revoke(&tenant.id, &tenant.live.id).await;
+    assert_eq!(revoked, Ok(()));
+    let (actor, note) = (Actor::Operator, String::new());
+    let set = |key: &mut Key| key.networks = vec!["192.0.2.0/24".parse().unwrap()];
+    let update = (world.registry).update_key(&actor, &tenant.id, &changed.id, None, note, set);
+    update.await.unwrap();
+    let fresh = world.fresh();
+    assert!(!world.passes(&fresh, &tenant.live).await);
+    assert!(world.passes(&fresh, &changed).await);
 }

@@ -144,6 +144,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "admin",
             "authorizer",
             "cache",
+            "check",
             "clock",
             "config",
             "crypto",

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, cmd};
 use keystile::cache::{Cache, Settings};
+use keystile::check::background::{Background, Pace};
 use keystile::clock::{Clock, ManualClock, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
 use keystile::domain::key::LookupId;
+use keystile::domain::limit::LimitName;
 use keystile::domain::name::{Description, DisplayName, KeyId, Owner, TenantId};
 use keystile::domain::role::Role;
 use keystile::registry::{self, NewKey, NewTenant, Registry};
 use keystile::store::Store;
+use keystile::store::budgets::{BucketAsk, LeaseAsk, Settle, Settled, Terms};
 use keystile::store::redis::{RedisStore, Topology};
 use tokio::time::sleep;
 
@@ -31,8 +35,9 @@ pub(super) struct World {
     lookup: Arc<keystile::crypto::digest::LookupKey>,
     sidecar: Arc<dyn Store>,
     somebody: MultiplexedConnection,
+    messages: AtomicU64,
     _processes: [Process; 2],
-    _server: RedisServer,
+    pub(super) server: RedisServer,
 }
 
 #[derive(Clone, Debug)]
@@ -44,9 +49,14 @@ pub(super) struct Made {
 /// A tenant with a key that works and one that is revoked.
 pub(super) struct Tenant {
     pub(super) id: TenantId,
+    /// The id of its data key.
+    pub(super) making: u64,
     pub(super) live: Made,
     pub(super) revoked: Made,
 }
+
+/// A window of quotas that does not end while a test runs, in ms since the epoch.
+pub(super) const WINDOW: (i64, i64) = (1_000, 9_000_000_000_000);
 
 impl World {
     pub(super) async fn new() -> Self {
@@ -78,8 +88,9 @@ impl World {
             lookup,
             sidecar: Arc::<RedisStore>::clone(&sidecar.store),
             somebody: client.get_multiplexed_async_connection().await.unwrap(),
+            messages: AtomicU64::new(1),
             _processes: [control, sidecar],
-            _server: server,
+            server,
         }
     }
 
@@ -96,7 +107,44 @@ impl World {
         made.unwrap();
         let [live, revoked] = [self.key(&id).await, self.key(&id).await];
         self.revoke(&id, &revoked.id).await.unwrap();
-        Tenant { id, live, revoked }
+        let tenant = Tenant {
+            making: self.dek_id(&id).await.parse().unwrap(),
+            id,
+            live,
+            revoked,
+        };
+        assert!(self.spend(&tenant).await, "there is room for a request");
+        tenant
+    }
+
+    /// Charges a request of the live key to every limit that there can be. Whether it was charged.
+    pub(super) async fn spend(&self, tenant: &Tenant) -> bool {
+        let ask = |limit: LimitName| BucketAsk {
+            limit,
+            terms: Terms {
+                amount: u64::from(limit.window().is_none()),
+                period: 1_000,
+                burst: 1_000,
+                window: limit.window().map(|_| WINDOW),
+            },
+            shadow: false,
+            debt: 0,
+            lease: Some(LeaseAsk {
+                holder: "one".to_owned(),
+                sequence: self.messages.fetch_add(1, Ordering::Relaxed),
+                spent: 0,
+                target: 10,
+            }),
+        };
+        let call = Settle {
+            incarnation: tenant.making,
+            key: Some(tenant.live.id.to_string()),
+            cost: 1,
+            lease_ms: 60_000,
+            buckets: LimitName::ALL.map(ask).to_vec(),
+        };
+        let settled = self.sidecar.settle(&tenant.id, &call).await;
+        matches!(settled, Ok(Settled::Done { charged: true, .. }))
     }
 
     pub(super) async fn key(&self, tenant: &TenantId) -> Made {
@@ -129,6 +177,12 @@ impl World {
         let reason = Description::parse("").unwrap();
         let forbidden = self.registry.forbid(&Actor::Operator, lookup, &reason);
         forbidden.await.unwrap()
+    }
+
+    /// What a control plane does to find damage.
+    pub(super) fn background(&self, pace: Pace) -> Background {
+        let (registry, keyring) = (self.registry.clone(), Arc::clone(&self.keyring));
+        Background::new(registry, keyring, Arc::clone(&self.clock) as _, pace)
     }
 
     pub(super) async fn dump(&self, name: &str) -> Option<Vec<u8>> {
