@@ -3,24 +3,17 @@
 //! Everything is parsed and checked here, before a port is bound or a file is made, and every mistake is
 //! reported at once. Nothing else in the crate reads the environment.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::domain::governance::KeyRules;
-use crate::domain::limit::{Limits, Rate};
-use crate::domain::plan::Rotation;
-use crate::domain::san::SanPattern;
 use crate::file_access::Exposure;
 
 mod abuse;
-mod authz;
 mod choice;
-mod context;
 mod defaults;
 mod effective;
 mod env;
@@ -32,55 +25,32 @@ mod markdown;
 mod mistake;
 mod oidc;
 mod quantity;
-mod raw;
 mod redis;
 mod route;
 mod schema;
+mod section;
 mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tls;
-mod typed;
+mod url;
 mod validate;
 mod values;
 
-pub use abuse::AbuseConfig;
-pub use authz::{AuthzConfig, CredentialSource};
-pub use choice::{AdminAccessChoice, JwtAlgorithm};
-pub use context::{SignedContextConfig, TrustedHopConfig};
+pub use choice::JwtAlgorithm;
 pub use effective::{Effective, Source, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
-pub use oidc::{ClaimsConfig, JwksConfig, JwksSource, OidcConfig};
-pub use redis::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers, RedisTlsConfig};
-pub use route::RouteConfig;
-pub use text::PlanName;
+pub use quantity::{ByteSize, HumanDuration};
+pub use redis::is_plain_text_beyond_the_machine;
+pub use section::{
+    Abuse, Admin, Authz, ClientEntry, Config, Jwks, JwksSource, KeyringSource, Oidc, Ops, Plan,
+    Route, SignedContext, StorePlace, Tls, TrustedHop, UnixSocket,
+};
+pub use text::{FilePath, SocketMode};
 pub use values::{duration, environment, redis_at, redis_prefix, redis_user, variable};
-
-/// A configuration that holds no known mistake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    pub profile: Profile,
-    pub log: LogConfig,
-    /// `None` is a listener that is off; so for the next two.
-    pub authz: Option<AuthzConfig>,
-    pub admin: Option<AdminConfig>,
-    pub ops: Option<OpsConfig>,
-    pub store: StoreConfig,
-    pub keyring: KeyringConfig,
-    pub cache: CacheConfig,
-    pub failure_policy: FailurePolicy,
-    pub tokens: TokenConfig,
-    pub rate_mode: RateMode,
-    pub plans: BTreeMap<PlanName, Plan>,
-    /// How many keys an owner may have and how long they may live.
-    pub api_keys: KeyRules,
-    /// `None`: failures are not counted.
-    pub abuse: Option<AbuseConfig>,
-    pub shutdown: ShutdownConfig,
-}
 
 /// Words of the file that are types of the program as well.
 macro_rules! choice {
@@ -122,45 +92,14 @@ choice!(
         Cluster
     }
 );
-choice!(
-    RouteMode = Required {
-        Required,
-        Optional,
-        Off
-    }
-);
-choice!(
-    MethodOverride = Refuse {
-        Refuse,
-        Ignore,
-        Honour
-    }
-);
-choice!(PathOverride = Refuse { Refuse, Ignore });
 choice!(HopListeners = Marked { Marked, All });
 choice!(PathVariants = Ignore { Ignore, Refuse });
 choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
-choice!(LimiterOutage = Local { Local, Allow, Deny });
-choice!(
-    RateMode = Leased {
-        Strict,
-        Leased,
-        Local
-    }
-);
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(Delivery = Claim { Claim });
 choice!(
     ClientRole = TenantAdmin {
-        TenantAdmin,
-        GlobalAdmin
-    }
-);
-
-choice!(
-    JwtRole = User {
-        User,
         TenantAdmin,
         GlobalAdmin
     }
@@ -189,133 +128,10 @@ impl Profile {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    pub level: LogLevel,
-    pub format: LogFormat,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminConfig {
-    pub listen: Vec<ListenAddr>,
-    pub unix_socket: UnixSocketConfig,
-    pub tls: Option<TlsConfig>,
-    /// Whether plain text may leave the machine.
-    pub insecure: bool,
-    /// On all addresses together.
-    pub max_connections: usize,
-    /// After which a connection on which nothing is asked is closed.
-    pub idle_timeout: Duration,
-    /// How many wrong credentials an address may send where `abuse` does not block it.
-    pub guesses: Option<Rate>,
-    /// The first that names a client decides.
-    pub client_roles: Vec<ClientRoleConfig>,
-    /// `None`: no JWT is accepted.
-    pub oidc: Option<OidcConfig>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpsConfig {
-    pub listen: Vec<ListenAddr>,
-    pub unix_socket: UnixSocketConfig,
-    pub tls: Option<TlsConfig>,
-    /// Whether plain text may leave the machine.
-    pub insecure: bool,
-    /// On all addresses together.
-    pub max_connections: usize,
-    /// After which a connection on which nothing is asked is closed.
-    pub idle_timeout: Duration,
-}
-
-/// Names files; holds no key, so that this can be printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsConfig {
-    pub cert_file: PathBuf,
-    pub key_file: PathBuf,
-    /// `Some`: every client must have a certificate of these.
-    pub client_ca_file: Option<PathBuf>,
-    /// Empty: every name.
-    pub client_sans: Vec<SanPattern>,
-    pub min_version: TlsVersion,
-}
-
-/// What the holder of a certificate may do on the admin listener.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientRoleConfig {
-    pub san: SanPattern,
-    pub role: ClientRole,
-    /// `Some` exactly for a tenant admin.
-    pub tenant: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnixSocketConfig {
-    pub mode: u32,
-    /// Name or number.
-    pub group: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreConfig {
-    Embedded { path: PathBuf },
-    Redis(Box<RedisConfig>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyringConfig {
-    pub data: KeyringSource,
-    pub vault: Option<KeyringSource>,
-    pub signing: Option<KeyringSource>,
-}
-
-/// Where a keyring is found. Never the key itself, so that this can be printed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyringSource {
-    File(PathBuf),
-    /// Name of a variable; `variable` reads it.
-    Env(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheConfig {
-    pub ttl: Duration,
-    pub max_stale: Duration,
-    pub negative_ttl: Duration,
-    pub max_entries: usize,
-    /// The most memory that remembered keys take, in bytes.
-    pub max_bytes: usize,
-    pub max_negative_entries: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailurePolicy {
-    pub store_outage: OnOutage,
-    pub limiter_outage: LimiterOutage,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenConfig {
-    pub live_prefix: String,
-    pub test_prefix: String,
-    pub secret_retention: SecretRetention,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
-    pub features: BTreeSet<String>,
-    pub limits: Limits,
-    pub shadow: bool,
-    pub rotation: Option<Rotation>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShutdownConfig {
-    pub drain_timeout: Duration,
-}
-
 /// A configuration and how it came to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
+    /// It holds no known mistake.
     pub config: Config,
     pub effective: Effective,
     /// Who else than we and root may write the file.
@@ -357,6 +173,11 @@ impl Config {
         })
     }
 
+    /// How many keys an owner may have and how long they may live.
+    pub fn key_rules(&self) -> KeyRules {
+        self.api_keys.rules(self.profile)
+    }
+
     /// One line: what is switched on, where, and on which store.
     pub fn summary(&self) -> String {
         let listeners = [
@@ -368,9 +189,9 @@ impl Config {
             let addresses: Vec<String> = listen?.iter().map(ToString::to_string).collect();
             Some(format!("{name} on {}", addresses.join(" and ")))
         });
-        let store = match &self.store {
-            StoreConfig::Embedded { path } => format!("embedded store {}", path.display()),
-            StoreConfig::Redis(redis) => format!("Redis store {}", redis.servers),
+        let store = match self.store.place() {
+            StorePlace::Embedded { path } => format!("embedded store {}", path.display()),
+            StorePlace::Redis(redis) => format!("Redis store {}", redis.location()),
         };
         let on: Vec<String> = on.collect();
         format!(

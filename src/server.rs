@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::check::background::{Background, Pace};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Config, StoreConfig};
+use crate::config::{self, Config, StorePlace};
 use crate::telemetry::log_queue;
 use crate::telemetry::metrics::Metrics;
 use authz::{Gate, Workers};
@@ -206,7 +206,7 @@ pub async fn run(
             oidc.observe(&metrics);
             oidc.start(&metrics, &tasks, &stop)?;
         }
-        let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health)?;
+        let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health);
         let service = HttpService::new(router);
         serve_all(bound.admin, &service, places.admin.as_ref(), &tasks, &stop);
     }
@@ -243,7 +243,7 @@ pub async fn run(
         () = signals.stop_requested() => Ok(()),
         end = serving => end,
     };
-    let deadline = config.shutdown.drain_timeout;
+    let deadline = config.shutdown.drain_timeout.0;
     tracing::info!(?deadline, "stopping: finishing what is under way");
     health.drain();
     let drained = async {
@@ -320,11 +320,11 @@ fn say_plain_text(config: &Config) {
             );
         }
     }
-    if let StoreConfig::Redis(redis) = &config.store
-        && redis.is_plain_text_beyond_the_machine()
+    if let StorePlace::Redis(redis) = config.store.place()
+        && config::is_plain_text_beyond_the_machine(&redis)
     {
         tracing::warn!(
-            store = %redis.servers,
+            store = redis.location(),
             "INSECURE: the store is asked in plain text; whoever is on the way can read its password and change answers"
         );
     }

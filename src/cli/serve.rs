@@ -57,14 +57,14 @@ fn load(args: &ServeArgs) -> Result<(Config, Option<ConfigFollower>), ConfigErro
 
 pub(super) fn start_logs(config: &Config) -> std::io::Result<LogGuard> {
     use std::io::IsTerminal;
-    let level = match config.log.level {
+    let level = match config.telemetry.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let format = match config.log.format {
+    let format = match config.telemetry.log.format {
         LogFormat::Text => telemetry::LogFormat::Text,
         LogFormat::Json => telemetry::LogFormat::Json,
         LogFormat::Auto if std::io::stderr().is_terminal() => telemetry::LogFormat::Text,

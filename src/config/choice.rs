@@ -1,35 +1,64 @@
-//! Words of the file that are types of the program, where the words are not those of the type.
+//! Words of the file for types of other modules, which know nothing of the file.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::oidc;
-use crate::domain::role::AdminAccess;
+use crate::domain::request;
+use crate::domain::role::{AdminAccess, Role};
+use crate::ext_authz::routes::{MethodOverride, PathOverride};
+use crate::limiter;
 
-/// Whether keys open the admin API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum AdminAccessChoice {
-    None,
-    #[serde(rename = "self")]
-    Itself,
-    Role,
+/// The words of an enum.
+macro_rules! words {
+    ($type:ty { $($word:literal = $variant:ident),+ $(,)? }) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(source)?;
+                match &*word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(serde::de::Error::unknown_variant(&word, &[$($word),+])),
+                }
+            }
+        }
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, sink: S) -> Result<S::Ok, S::Error> {
+                sink.serialize_str(match self {
+                    $(Self::$variant => $word),+
+                })
+            }
+        }
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "enum": [$($word),+]})
+            }
+        }
+    };
 }
 
-impl From<AdminAccessChoice> for AdminAccess {
-    fn from(choice: AdminAccessChoice) -> Self {
-        match choice {
-            AdminAccessChoice::None => Self::None,
-            AdminAccessChoice::Itself => Self::Itself,
-            AdminAccessChoice::Role => Self::Role,
-        }
-    }
+words!(request::Mode { "required" = Required, "optional" = Optional, "off" = Off });
+words!(MethodOverride { "refuse" = Refuse, "ignore" = Ignore, "honour" = Honour });
+words!(PathOverride { "refuse" = Refuse, "ignore" = Ignore });
+words!(limiter::Mode { "strict" = Strict, "leased" = Leased, "local" = Local });
+words!(limiter::OnOutage { "local" = Local, "allow" = Allow, "deny" = Deny });
+words!(AdminAccess { "none" = None, "self" = Itself, "role" = Role });
+words!(Role { "user" = User, "tenant_admin" = TenantAdmin, "global_admin" = GlobalAdmin });
+
+/// Why an algorithm of JWTs is not to be had.
+fn refused_algorithms() -> serde_json::Value {
+    let secret = "is a shared secret: whoever can check such a JWT can make one; write `RS256`, `ES256` or `EdDSA`, as the issuer signs";
+    let none = "is no signature: anybody can make such a JWT; write `RS256`, `ES256` or `EdDSA`, as the issuer signs";
+    serde_json::json!({"HS256": secret, "HS384": secret, "HS512": secret, "none": none})
 }
 
 /// How JWTs may be signed: with keys that have a public half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline, extend("x-refused" = oidc::refused_algorithms()))]
+#[schemars(inline, extend("x-refused" = refused_algorithms()))]
 pub enum JwtAlgorithm {
     RS256,
     RS384,

@@ -1,20 +1,24 @@
 //! The value of every field that is not written, and what the profiles change.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
-use super::raw::{
-    RawAbuse, RawAdmin, RawApiKeys, RawAuthz, RawCache, RawClaims, RawCredential, RawEmbedded,
-    RawLimits, RawOps, RawRedis, RawRotation, RawRoute, RawShutdown, RawSignedContext, RawTokens,
-    RawTrustedHop, RawUnixSocket,
+use super::section::{
+    Abuse, Admin, ApiKeys, Authz, Cache, Claims, DefaultLimits, Embedded, Ops, Redis, Rotation,
+    Route, Shutdown, SignedContext, Tokens, TrustedHop, UnixSocket,
 };
-use super::{AdminAccessChoice, Delivery, JwtAlgorithm, Profile};
+use super::text::Text;
+use super::{Delivery, Profile};
+use crate::domain::request::Mode;
+use crate::domain::role::AdminAccess;
+use crate::ext_authz::credential::Source;
 
 /// Text that this crate wrote itself and a test parses.
-fn known<T: std::str::FromStr<Err = String>>(text: &str) -> T {
-    match text.parse() {
+pub(super) fn known<T: Text>(text: &str) -> T {
+    match T::read(text) {
         Ok(value) => value,
         Err(why) => unreachable!("the default {text} is valid: {why}"),
     }
@@ -28,28 +32,23 @@ fn loopback(port: u16) -> Vec<ListenAddr> {
 }
 
 fn seconds(count: u64) -> HumanDuration {
-    HumanDuration(Duration::from_secs(count))
+    HumanDuration::of_seconds(count)
 }
 
-impl Default for RawAuthz {
+impl Default for Authz {
     fn default() -> Self {
-        let header = RawCredential {
-            header: Some(known("x-api-key")),
-            ..RawCredential::default()
-        };
-        let bearer = RawCredential {
-            bearer: Some(known("authorization")),
-            ..RawCredential::default()
-        };
         Self {
             listen: loopback(9001),
-            unix_socket: RawUnixSocket::default(),
+            unix_socket: UnixSocket::default(),
             tls: None,
             insecure: false,
             max_connections: 4096,
             idle_timeout: seconds(900),
             workers: 0,
-            credentials: vec![header, bearer],
+            credentials: vec![
+                Source::Header("x-api-key".to_owned()),
+                Source::Bearer("authorization".to_owned()),
+            ],
             forward_key: false,
             tenant_header_prefix: known("x-tenant-"),
             key_header_prefix: known("x-api-key-"),
@@ -65,13 +64,13 @@ impl Default for RawAuthz {
     }
 }
 
-impl Default for RawRoute {
+impl Default for Route {
     fn default() -> Self {
         Self {
             methods: Vec::new(),
             host: None,
             path: None,
-            mode: super::RouteMode::Required,
+            mode: Mode::Required,
             features: Vec::new(),
             scopes: Vec::new(),
             cost: 1,
@@ -80,7 +79,7 @@ impl Default for RawRoute {
     }
 }
 
-impl Default for RawSignedContext {
+impl Default for SignedContext {
     fn default() -> Self {
         Self {
             issuer: known("keystile"),
@@ -91,7 +90,7 @@ impl Default for RawSignedContext {
     }
 }
 
-impl Default for RawTrustedHop {
+impl Default for TrustedHop {
     fn default() -> Self {
         Self {
             listeners: super::HopListeners::default(),
@@ -103,11 +102,11 @@ impl Default for RawTrustedHop {
     }
 }
 
-impl Default for RawAdmin {
+impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: loopback(9002),
-            unix_socket: RawUnixSocket::default(),
+            unix_socket: UnixSocket::default(),
             tls: None,
             insecure: false,
             max_connections: 512,
@@ -120,28 +119,7 @@ impl Default for RawAdmin {
     }
 }
 
-pub(super) fn jwt_algorithms() -> Vec<JwtAlgorithm> {
-    vec![
-        JwtAlgorithm::RS256,
-        JwtAlgorithm::PS256,
-        JwtAlgorithm::ES256,
-        JwtAlgorithm::EdDSA,
-    ]
-}
-
-pub(super) fn jwt_leeway() -> HumanDuration {
-    seconds(30)
-}
-
-pub(super) fn jwks_ttl() -> HumanDuration {
-    seconds(300)
-}
-
-pub(super) fn jwks_max_stale() -> HumanDuration {
-    seconds(86_400)
-}
-
-impl Default for RawClaims {
+impl Default for Claims {
     fn default() -> Self {
         Self {
             role: known("roles"),
@@ -152,11 +130,11 @@ impl Default for RawClaims {
     }
 }
 
-impl Default for RawOps {
+impl Default for Ops {
     fn default() -> Self {
         Self {
             listen: loopback(9003),
-            unix_socket: RawUnixSocket::default(),
+            unix_socket: UnixSocket::default(),
             tls: None,
             insecure: false,
             max_connections: 128,
@@ -165,7 +143,7 @@ impl Default for RawOps {
     }
 }
 
-impl Default for RawUnixSocket {
+impl Default for UnixSocket {
     fn default() -> Self {
         Self {
             mode: known("0660"),
@@ -174,7 +152,7 @@ impl Default for RawUnixSocket {
     }
 }
 
-impl Default for RawEmbedded {
+impl Default for Embedded {
     fn default() -> Self {
         Self {
             path: known("keystile.redb"),
@@ -182,7 +160,7 @@ impl Default for RawEmbedded {
     }
 }
 
-impl Default for RawRedis {
+impl Default for Redis {
     fn default() -> Self {
         Self {
             mode: super::RedisMode::Standalone,
@@ -204,7 +182,7 @@ impl Default for RawRedis {
     }
 }
 
-impl Default for RawCache {
+impl Default for Cache {
     fn default() -> Self {
         Self {
             ttl: seconds(60),
@@ -217,7 +195,7 @@ impl Default for RawCache {
     }
 }
 
-impl Default for RawTokens {
+impl Default for Tokens {
     fn default() -> Self {
         Self {
             live_prefix: known("ks_live"),
@@ -227,7 +205,7 @@ impl Default for RawTokens {
     }
 }
 
-impl Default for RawAbuse {
+impl Default for Abuse {
     fn default() -> Self {
         Self {
             max_failures: 20,
@@ -242,7 +220,7 @@ impl Default for RawAbuse {
     }
 }
 
-impl Default for RawShutdown {
+impl Default for Shutdown {
     fn default() -> Self {
         Self {
             drain_timeout: seconds(10),
@@ -250,13 +228,13 @@ impl Default for RawShutdown {
     }
 }
 
-impl Default for RawLimits {
+impl Default for DefaultLimits {
     fn default() -> Self {
-        RawApiKeys::default().default_limits
+        ApiKeys::default().default_limits
     }
 }
 
-impl Default for RawApiKeys {
+impl Default for ApiKeys {
     fn default() -> Self {
         api_keys(Profile::Default)
     }
@@ -271,10 +249,10 @@ pub(super) fn path_variants(profile: Profile) -> super::PathVariants {
 }
 
 /// The governance block of a profile.
-pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
+pub(super) fn api_keys(profile: Profile) -> ApiKeys {
     let default_admin_access = match profile {
-        Profile::Default | Profile::Development => AdminAccessChoice::Role,
-        Profile::Production => AdminAccessChoice::None,
+        Profile::Default | Profile::Development => AdminAccess::Role,
+        Profile::Production => AdminAccess::None,
     };
     let (limits, max_expiry_days, allow_tenant_override, enforce_expiry) = match profile {
         Profile::Default => ([10, 25, 100], 365, true, false),
@@ -286,9 +264,9 @@ pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
         max_keys_per_tenant_admin,
         max_keys_per_global_admin,
     ] = limits;
-    RawApiKeys {
+    ApiKeys {
         enabled: true,
-        default_limits: RawLimits {
+        default_limits: DefaultLimits {
             max_keys_per_user,
             max_keys_per_tenant_admin,
             max_keys_per_global_admin,
@@ -301,10 +279,11 @@ pub(super) fn api_keys(profile: Profile) -> RawApiKeys {
         min_expiry_days: 1,
         enforce_expiry,
         default_admin_access,
+        origins: BTreeMap::new(),
     }
 }
 
-impl Default for RawRotation {
+impl Default for Rotation {
     fn default() -> Self {
         Self {
             every: known("90d"),

@@ -6,7 +6,7 @@ use std::os::unix::net::SocketAddr as UnixAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::text::{not_allowed, shown, text_serde};
+use super::text::{not_allowed, shown, text};
 
 /// `host:port` or `unix:/absolute/path`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,4 +116,10 @@ fn hosts_collide(one: IpAddr, two: IpAddr) -> bool {
     one == two || covers(one, two) || covers(two, one)
 }
 
-text_serde!(ListenAddr, "listen-address", "^(unix:/.+|.+:[0-9]{1,5})$");
+text!(
+    ListenAddr,
+    "listen-address",
+    "^(unix:/.+|.+:[0-9]{1,5})$",
+    "an address such as \"127.0.0.1:9001\"",
+    str::parse
+);

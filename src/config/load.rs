@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::effective::{self, Effective, Origins};
 use super::env::{self, Override};
 use super::mistake::{Mistake, is_within};
-use super::{Loaded, Profile, defaults, raw, schema, shape, typed, validate};
+use super::{Config, Loaded, Profile, defaults, schema, shape, validate};
 
 pub(super) fn load(
     mut root: Value,
@@ -23,13 +23,13 @@ pub(super) fn load(
     }
     let mut profiled = root.clone();
     apply_profile(&mut profiled);
-    let raw = raw::RawConfig::deserialize(&profiled)
-        .map_err(|wrong| not_understood(&mistakes, &wrong))?;
+    let mut config =
+        Config::deserialize(&profiled).map_err(|wrong| not_understood(&mistakes, &wrong))?;
 
     let by_path = |mistake: &Mistake, set: &Override| is_within(&mistake.path, &set.path);
     attribute(&mut mistakes, &overrides, by_path);
     // What contradicts a field that is wrong by itself says nothing new.
-    let mut news = validate::check(&raw);
+    let mut news = validate::check(&config);
     news.retain(|found| {
         !mistakes
             .iter()
@@ -45,15 +45,13 @@ pub(super) fn load(
         return Err(mistakes);
     }
 
-    let value = serde_json::to_value(&raw).map_err(|wrong| not_understood(&mistakes, &wrong))?;
+    let value = serde_json::to_value(&config).map_err(|wrong| not_understood(&mistakes, &wrong))?;
     let origins = Origins {
         written: &root,
         profiled: &profiled,
         overrides: &overrides,
     };
     let effective = Effective::new(value, &origins);
-    let mut config =
-        typed::config(raw).ok_or_else(|| vec![Mistake::new("keyring.data", "is missing")])?;
     config.api_keys.origins = effective.key_rule_origins();
     Ok(Loaded {
         config,

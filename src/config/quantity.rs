@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::text::{not_allowed, text_serde};
+use super::text::{Text, not_allowed, text};
 
 /// A length of time: a whole number and a unit, without sign or blanks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct HumanDuration(pub Duration);
+pub struct HumanDuration(pub Duration);
+
+impl HumanDuration {
+    pub(super) fn of_seconds(count: u64) -> Self {
+        Self(Duration::from_secs(count))
+    }
+}
 
 /// Units by length, longest first: `Display` picks the first that divides evenly.
 const TIME_UNITS: &[(&str, u64)] = &[
@@ -46,11 +52,17 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-text_serde!(HumanDuration, "duration", "^[0-9]+(ms|s|m|h|d)$");
+text!(
+    HumanDuration,
+    "duration",
+    "^[0-9]+(ms|s|m|h|d)$",
+    "a duration such as `30s`",
+    str::parse
+);
 
 /// A number of bytes: `65536`, `64KiB`, `4MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ByteSize(pub usize);
+pub struct ByteSize(pub usize);
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
@@ -79,6 +91,16 @@ impl fmt::Display for ByteSize {
             Some((unit, scale)) if *scale > 1 => write!(out, "{}{unit}", bytes / scale),
             _ => write!(out, "{bytes}"),
         }
+    }
+}
+
+impl Text for ByteSize {
+    const FORMAT: &'static str = "byte-size";
+    const PATTERN: &'static str = "^[0-9]+(B|KiB|MiB|GiB)?$";
+    const EXAMPLE: &'static str = "a size such as `4MiB`";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -112,7 +134,7 @@ impl schemars::JsonSchema for ByteSize {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": ["integer", "string"], "format": "byte-size", "pattern": "^[0-9]+(B|KiB|MiB|GiB)?$"
+            "type": ["integer", "string"], "format": Self::FORMAT, "pattern": Self::PATTERN
         })
     }
 }

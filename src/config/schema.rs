@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::raw::RawConfig;
+use super::section::Config;
 use super::{Profile, defaults};
 
 /// Inlined throughout, so that a reader can walk it beside a value.
@@ -16,7 +16,7 @@ fn build() -> Value {
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings
         .into_generator()
-        .into_root_schema_for::<RawConfig>()
+        .into_root_schema_for::<Config>()
         .to_value();
     tidy(&mut schema);
     if let Some(map) = schema.as_object_mut() {

@@ -1,8 +1,19 @@
 //! What an operator sees: a file in, a configuration or a list of mistakes out.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::defaults::known;
+use super::section::{
+    ApiKeys, Cache, Embedded, FailurePolicy, Keyrings, Log, RateLimits, Redis, Shutdown, Store,
+    StoreKind, Telemetry, Tokens,
+};
 use super::*;
 use crate::domain::governance::{GlobalOverride, KeyLimits, PerRole};
-use crate::domain::name::TenantId;
+use crate::domain::limit::Rate;
+use crate::domain::name::{Feature, TenantId};
+use crate::ext_authz::credential;
+use crate::limiter;
 
 mod contradictions;
 mod environment;
@@ -60,33 +71,36 @@ fn without_origins(mut config: Config) -> Config {
 
 #[test]
 fn what_is_not_written_has_the_documented_default() {
-    let socket = UnixSocketConfig {
-        mode: 0o660,
+    let socket = UnixSocket {
+        mode: SocketMode(0o660),
         group: None,
     };
+    let seconds = |count| HumanDuration(Duration::from_secs(count));
     let expected = Config {
         profile: Profile::Default,
-        log: LogConfig {
-            level: LogLevel::Info,
-            format: LogFormat::Auto,
+        telemetry: Telemetry {
+            log: Log {
+                level: LogLevel::Info,
+                format: LogFormat::Auto,
+            },
         },
-        authz: Some(AuthzConfig {
+        authz: Some(Authz {
             listen: vec![tcp("127.0.0.1:9001")],
             unix_socket: socket.clone(),
             tls: None,
             insecure: false,
             max_connections: 4096,
-            idle_timeout: Duration::from_secs(900),
+            idle_timeout: seconds(900),
             workers: 0,
             credentials: vec![
-                CredentialSource::Header("x-api-key".to_owned()),
-                CredentialSource::Bearer("authorization".to_owned()),
+                credential::Source::Header("x-api-key".to_owned()),
+                credential::Source::Bearer("authorization".to_owned()),
             ],
             forward_key: false,
-            tenant_header_prefix: "x-tenant-".to_owned(),
-            key_header_prefix: "x-api-key-".to_owned(),
-            max_message_bytes: 4 * 1024 * 1024,
-            store_timeout: Duration::from_millis(40),
+            tenant_header_prefix: known("x-tenant-"),
+            key_header_prefix: known("x-api-key-"),
+            max_message_bytes: ByteSize(4 * 1024 * 1024),
+            store_timeout: HumanDuration(Duration::from_millis(40)),
             routes: Vec::new(),
             method_override: None,
             path_override: None,
@@ -94,56 +108,63 @@ fn what_is_not_written_has_the_documented_default() {
             signed_context: None,
             trusted_hop: None,
         }),
-        admin: Some(AdminConfig {
+        admin: Some(Admin {
             listen: vec![tcp("127.0.0.1:9002")],
             unix_socket: socket.clone(),
             tls: None,
             insecure: false,
             max_connections: 512,
-            idle_timeout: Duration::from_secs(300),
-            guesses: Rate::parse("1/s burst 100").ok(),
+            idle_timeout: seconds(300),
+            strict_api_key_mode: true,
+            guesses: Rate::parse("1/s burst 100").unwrap(),
             client_roles: Vec::new(),
             oidc: None,
         }),
-        ops: Some(OpsConfig {
+        ops: Some(Ops {
             listen: vec![tcp("127.0.0.1:9003")],
             unix_socket: socket,
             tls: None,
             insecure: false,
             max_connections: 128,
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: seconds(60),
         }),
-        store: StoreConfig::Embedded {
-            path: "keystile.redb".into(),
+        store: Store {
+            kind: StoreKind::Embedded,
+            embedded: Embedded {
+                path: known("keystile.redb"),
+            },
+            redis: Redis::default(),
         },
-        keyring: KeyringConfig {
-            data: KeyringSource::File("data.keyring".into()),
+        keyring: Keyrings {
+            data: Some(KeyringSource::File("data.keyring".into())),
             vault: Some(KeyringSource::Env("VAULT_KEK".to_owned())),
             signing: None,
         },
-        cache: CacheConfig {
-            ttl: Duration::from_secs(60),
-            max_stale: Duration::from_secs(3600),
-            negative_ttl: Duration::from_secs(10),
+        cache: Cache {
+            ttl: seconds(60),
+            max_stale: seconds(3600),
+            negative_ttl: seconds(10),
             max_entries: 1_000_000,
-            max_bytes: 256 << 20,
+            max_bytes: ByteSize(256 << 20),
             max_negative_entries: 100_000,
         },
         failure_policy: FailurePolicy {
             store_outage: OnOutage::Deny,
-            limiter_outage: LimiterOutage::Local,
+            limiter_outage: limiter::OnOutage::Local,
         },
-        tokens: TokenConfig {
-            live_prefix: "ks_live".to_owned(),
-            test_prefix: "ks_test".to_owned(),
+        tokens: Tokens {
+            live_prefix: known("ks_live"),
+            test_prefix: known("ks_test"),
             secret_retention: SecretRetention::Sealed,
         },
-        rate_mode: RateMode::Leased,
+        rate_limits: RateLimits {
+            mode: limiter::Mode::Leased,
+        },
         plans: BTreeMap::new(),
-        api_keys: KeyRules::default(),
+        api_keys: ApiKeys::default(),
         abuse: None,
-        shutdown: ShutdownConfig {
-            drain_timeout: Duration::from_secs(10),
+        shutdown: Shutdown {
+            drain_timeout: seconds(10),
         },
     };
     let yaml = "
@@ -152,7 +173,9 @@ admin: {}
 ops: {}
 keyring: {data: {file: data.keyring}, vault: {env: VAULT_KEK}}
 ";
-    assert_eq!(without_origins(load(yaml, &[]).config), expected);
+    let config = without_origins(load(yaml, &[]).config);
+    assert_eq!(config.key_rules(), KeyRules::default());
+    assert_eq!(config, expected);
 }
 
 #[test]
@@ -191,30 +214,30 @@ shutdown: {drain_timeout: 0s}
         authz.listen,
         [tcp("127.0.0.1:7000"), tcp("[::1]:7000"), unix]
     );
-    assert_eq!(authz.unix_socket.mode, 0o660);
+    assert_eq!(authz.unix_socket.mode, SocketMode(0o660));
     assert_eq!(authz.unix_socket.group.as_deref(), Some("envoy"));
     assert_eq!(authz.workers, 4);
     assert_eq!(
         authz.credentials,
         [
-            CredentialSource::Query("api_key".to_owned()),
-            CredentialSource::Cookie("key".to_owned()),
-            CredentialSource::Header("x-key".to_owned()),
-            CredentialSource::Bearer("authorization".to_owned()),
+            credential::Source::Query("api_key".to_owned()),
+            credential::Source::Cookie("key".to_owned()),
+            credential::Source::Header("x-key".to_owned()),
+            credential::Source::Bearer("authorization".to_owned()),
         ]
     );
-    assert_eq!(authz.max_message_bytes, 65536);
-    assert_eq!(authz.store_timeout, Duration::from_secs(1));
+    assert_eq!(authz.max_message_bytes, ByteSize(65536));
+    assert_eq!(authz.store_timeout.0, Duration::from_secs(1));
     assert_eq!(
-        config.keyring.data,
-        KeyringSource::Env("KEYSTILE_KEK".to_owned())
+        config.keyring.data(),
+        &KeyringSource::Env("KEYSTILE_KEK".to_owned())
     );
     assert_eq!(
         authz.signed_context,
-        Some(SignedContextConfig {
-            issuer: "https://keys.example".to_owned(),
-            audience: vec!["orders".to_owned(), "billing".to_owned()],
-            ttl: Duration::from_secs(30),
+        Some(SignedContext {
+            issuer: known("https://keys.example"),
+            audience: vec![known("orders"), known("billing")],
+            ttl: HumanDuration(Duration::from_secs(30)),
             key_ref: false,
         })
     );
@@ -222,27 +245,30 @@ shutdown: {drain_timeout: 0s}
         config.keyring.signing,
         Some(KeyringSource::File("keys/signing.keyring".into()))
     );
-    let pro: Vec<&String> = config.plans["pro"].features.iter().collect();
-    assert_eq!(pro, ["export", "images"]);
+    let pro = config.plans["pro"].features.iter().map(Feature::as_str);
+    assert_eq!(pro.collect::<Vec<_>>(), ["export", "images"]);
     assert_eq!(config.failure_policy.store_outage, OnOutage::Defer);
-    assert_eq!(config.failure_policy.limiter_outage, LimiterOutage::Deny);
-    assert_eq!(config.rate_mode, RateMode::Strict);
-    let limits = config.plans["pro"].limits;
+    assert_eq!(
+        config.failure_policy.limiter_outage,
+        limiter::OnOutage::Deny
+    );
+    assert_eq!(config.rate_limits.mode, limiter::Mode::Strict);
+    let limits = config.plans["pro"].limits();
     assert_eq!(limits.rate.unwrap().to_string(), "100/s burst 200");
     assert_eq!(limits.quota.unwrap().to_string(), "1000/day, 20000/month");
     assert!(config.plans["pro"].shadow);
     let days = |plan: &str| {
-        let rotation = config.plans[plan].rotation?;
-        let of = |time: Duration| time.as_secs() / 86_400;
+        let rotation = config.plans[plan].rotation.as_ref()?;
+        let of = |time: HumanDuration| time.0.as_secs() / 86_400;
         Some((of(rotation.every), of(rotation.grace)))
     };
     assert_eq!(days("pro"), None);
     assert_eq!((days("new"), days("old")), (Some((30, 2)), Some((90, 7))));
     assert_eq!(
-        (config.log.level, config.log.format),
+        (config.telemetry.log.level, config.telemetry.log.format),
         (LogLevel::Trace, LogFormat::Json)
     );
-    assert_eq!(config.shutdown.drain_timeout, Duration::ZERO);
+    assert_eq!(config.shutdown.drain_timeout.0, Duration::ZERO);
 }
 
 #[test]
@@ -275,7 +301,10 @@ api_keys:
         }),
         ..KeyRules::default()
     };
-    assert_eq!(without_origins(load(yaml, &[]).config).api_keys, expected);
+    assert_eq!(
+        without_origins(load(yaml, &[]).config).key_rules(),
+        expected
+    );
 }
 
 #[test]
@@ -287,9 +316,9 @@ fn a_profile_sets_what_the_file_does_not() {
     ] {
         let yaml = format!("profile: {profile}\nauthz: {{}}\nkeyring: {{data: {{file: k}}}}");
         let config = load(&yaml, &[]).config;
+        let api_keys = config.key_rules();
         let refuses = config.authz.unwrap().path_variants == PathVariants::Refuse;
         assert_eq!(refuses, profile == "production");
-        let api_keys = config.api_keys;
         assert_eq!(api_keys.defaults, default_limits, "{profile}");
         assert_eq!(api_keys.expiry.max_days, max_days, "{profile}");
         assert_eq!(api_keys.allow_tenant_override, tenant_override, "{profile}");
@@ -309,6 +338,7 @@ keyring: {data: {file: k}}
 api_keys: {default_limits: {max_keys_per_user: 7}, enforce_expiry: false}
 ";
     let config = load(yaml, &[]).config;
+    let api_keys = config.key_rules();
     assert_eq!(config.authz.unwrap().path_variants, PathVariants::Ignore);
     let control_plane =
         "{profile: production, admin: {}, keyring: {data: {file: k}, vault: {file: v}}}";
@@ -316,7 +346,6 @@ api_keys: {default_limits: {max_keys_per_user: 7}, enforce_expiry: false}
         load(control_plane, &[]).config.authz.is_none(),
         "a profile switches no listener on"
     );
-    let api_keys = config.api_keys;
     assert_eq!(api_keys.defaults, limits(7, 15, 50));
     assert!(!api_keys.expiry.enforce);
     assert_eq!(api_keys.expiry.max_days, 730);
@@ -328,7 +357,7 @@ fn null_is_no_override_and_each_field_of_an_override_is_optional() {
         let yaml = format!(
             "{{authz: {{}}, keyring: {{data: {{file: k}}}}, api_keys: {{global_limits_override: {value}}}}}"
         );
-        load(&yaml, &[]).config.api_keys.global_override
+        load(&yaml, &[]).config.key_rules().global_override
     };
     assert_eq!(with("null"), None);
     assert_eq!(with("{}"), Some(GlobalOverride::default()));

@@ -4,12 +4,13 @@
 //! editor and the reader of the documentation see one rule.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::domain::limit::{Quota, Rate};
+use crate::domain::name::{Feature, PlanName, Scope, TenantId};
 use crate::domain::route::{HostPattern, PathTemplate};
-use crate::domain::san::SanPattern;
+use crate::domain::san::{InvalidPattern, SanPattern};
 use crate::domain::text::{is_printable, is_visible};
 
 /// Longest piece of a wrong value that a message repeats.
@@ -31,23 +32,46 @@ pub(super) fn not_allowed(text: &str, allowed: &str) -> String {
     format!("{} is not {allowed}", shown(text))
 }
 
-/// Serde and schema of a type that is text with a `FromStr` and a `Display`.
-macro_rules! text_serde {
-    ($name:ident, $format:literal, $pattern:literal) => {
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(source)?;
-                text.parse().map_err(serde::de::Error::custom)
+/// A value that is written as text under a rule of its own. It is read once, here, and kept as what it means.
+pub(super) trait Text: Sized {
+    /// The rule's name in the schema.
+    const FORMAT: &'static str;
+    /// The rule as an editor may check it.
+    const PATTERN: &'static str;
+    /// What to write, for a value of the wrong type.
+    const EXAMPLE: &'static str;
+
+    /// Reads it, or says what it must be.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// Makes a type with a `Display` text of the configuration. A type of another module has its words here, and none there.
+macro_rules! text {
+    ($type:ty, $format:literal, $pattern:literal, $example:literal, $read:expr) => {
+        impl $crate::config::text::Text for $type {
+            const FORMAT: &'static str = $format;
+            const PATTERN: &'static str = $pattern;
+            const EXAMPLE: &'static str = $example;
+
+            fn read(text: &str) -> Result<Self, String> {
+                let read: fn(&str) -> Result<Self, String> = $read;
+                read(text)
             }
         }
-        impl serde::Serialize for $name {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(source)?;
+                <Self as $crate::config::text::Text>::read(&text).map_err(serde::de::Error::custom)
+            }
+        }
+        impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, sink: S) -> Result<S::Ok, S::Error> {
                 sink.collect_str(self)
             }
         }
-        impl schemars::JsonSchema for $name {
+        impl schemars::JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
+                stringify!($type).into()
             }
             fn inline_schema() -> bool {
                 true
@@ -58,14 +82,14 @@ macro_rules! text_serde {
         }
     };
 }
-pub(super) use text_serde;
+pub(super) use text;
 
-/// A checked text: only `parse` makes one.
+/// Texts that mean themselves: only `read` makes one.
 macro_rules! checked_text {
-    ($(#[$doc:meta])* $vis:vis $name:ident, $format:literal, $pattern:literal, $parse:expr) => {
+    ($(#[$doc:meta])* $name:ident, $format:literal, $pattern:literal, $example:literal, $read:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-        $vis struct $name(String);
+        pub struct $name(String);
 
         impl std::ops::Deref for $name {
             type Target = str;
@@ -73,11 +97,9 @@ macro_rules! checked_text {
                 &self.0
             }
         }
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, String> {
-                let parse: fn(&str) -> Result<String, String> = $parse;
-                parse(text).map(Self)
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
             }
         }
         impl fmt::Display for $name {
@@ -85,216 +107,224 @@ macro_rules! checked_text {
                 out.write_str(&self.0)
             }
         }
-        impl std::borrow::Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-        text_serde!($name, $format, $pattern);
+        text!($name, $format, $pattern, $example, |text| {
+            let read: fn(&str) -> Result<String, String> = $read;
+            read(text).map(Self)
+        });
     };
 }
 
 checked_text!(
     /// Name of a request header, in lower case.
-    pub(super) HeaderName, "header-name", "^[A-Za-z0-9_-]{1,64}$", parse_header_name
+    HeaderName, "header-name", "^[A-Za-z0-9_-]{1,64}$", "a header name such as `x-api-key`", parse_header_name
 );
 checked_text!(
     /// Beginning of the names of headers that only Keystile may set.
-    pub(super) HeaderPrefix, "header-prefix", "^[a-z][a-z0-9-]{0,30}-$", parse_header_prefix
+    HeaderPrefix, "header-prefix", "^[a-z][a-z0-9-]{0,30}-$", "a header prefix such as `x-tenant-`", parse_header_prefix
 );
 checked_text!(
     /// Name of a query parameter, after percent-decoding.
-    pub(super) QueryName, "query-name", "^[A-Za-z0-9._~-]{1,64}$",
+    QueryName, "query-name", "^[A-Za-z0-9._~-]{1,64}$", "a query parameter name such as `api_key`",
     |text| keep(text, 64, "a query parameter name (1 to 64 of A-Z a-z 0-9 . _ ~ -)", |c| {
         c.is_ascii_alphanumeric() || "._~-".contains(c)
     })
 );
 checked_text!(
     /// Name of a cookie (an RFC 6265 token).
-    pub(super) CookieName, "cookie-name", "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$",
+    CookieName, "cookie-name", "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie name such as `api_key`",
     |text| keep(text, 64, "a cookie name (1 to 64 of A-Z a-z 0-9 ! # $ % & ' * + . ^ _ ` | ~ -)", |c| {
         c.is_ascii_alphanumeric() || "!#$%&'*+.^_`|~-".contains(c)
     })
 );
 checked_text!(
     /// Beginning of the tokens of one kind of key.
-    pub(super) TokenPrefix, "token-prefix", "^[a-z0-9]+(_[a-z0-9]+)*$", parse_token_prefix
+    TokenPrefix, "token-prefix", "^[a-z0-9]+(_[a-z0-9]+)*$", "a token prefix such as `ks_live`", parse_token_prefix
 );
 checked_text!(
     /// Who makes or reads a token.
-    pub(super) TokenParty, "token-party", "^[!-~]{1,255}$",
+    TokenParty, "token-party", "^[!-~]{1,255}$", "a name or URL such as `keystile`",
     |text| keep(text, 255, "a name or URL (1 to 255 visible ASCII characters)", |c| c.is_ascii_graphic())
 );
 checked_text!(
     /// Where in a JWT a value is.
-    pub(super) ClaimName, "claim-name", "^[^\\s\\u0000-\\u001f]{1,255}$", parse_claim_name
+    ClaimName, "claim-name", "^[^\\s\\u0000-\\u001f]{1,255}$", "a claim such as `roles` or `realm_access.roles`", parse_claim_name
 );
 checked_text!(
     /// A value of a claim.
-    pub(super) ClaimValue, "claim-value", "^.{1,255}$",
+    ClaimValue, "claim-value", "^.{1,255}$", "a value of a claim, such as `keystile-admin`",
     |text| match (1..=255).contains(&text.len()) && is_visible(text) {
         true => Ok(text.to_owned()),
         false => Err(not_allowed(text, "a value of a claim (1 to 255 bytes, without control or invisible characters)")),
     }
 );
 checked_text!(
-    /// Where a key set is published.
-    pub(super) JwksUrl, "jwks-url", "^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%!$&'()*+,;=:@/?-]*)?$", super::oidc::parse_url
-);
-checked_text!(
     /// Name of an environment variable.
-    pub(super) VariableName, "variable-name", "^[A-Za-z_][A-Za-z0-9_]{0,59}$", parse_variable_name
+    VariableName, "variable-name", "^[A-Za-z_][A-Za-z0-9_]{0,59}$", "the name of an environment variable", parse_variable_name
 );
 checked_text!(
     /// A system group: its name or its number.
-    pub(super) Group, "group", "^[A-Za-z0-9_.-]{1,64}$",
+    Group, "group", "^[A-Za-z0-9_.-]{1,64}$", "a group name or number",
     |text| keep(text, 64, "a group (its name or its number)", |c| {
         c.is_ascii_alphanumeric() || "_.-".contains(c)
     })
 );
-checked_text!(
-    /// Name of a feature that routes can ask for.
-    pub(super) FeatureName, "feature-name", "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$", parse_feature
+text!(
+    Feature,
+    "feature-name",
+    "^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$",
+    "a feature name such as `images`",
+    |text| Feature::parse(text).map_err(|_| not_allowed(
+        text,
+        "a feature name (1 to 64 of A-Z a-z 0-9 . _ : -, a letter or digit first)"
+    ))
 );
-checked_text!(
-    /// Name of a scope that routes can ask for.
-    pub(super) ScopeName, "scope-name", "^[!#-+.-\\[\\]-~-]{1,64}$",
-    |text| keep(text, 64, "a scope (1 to 64 visible ASCII characters, none of \" \\ ,)", |c| {
-        c.is_ascii_graphic() && !"\"\\,".contains(c)
-    })
+text!(
+    Scope,
+    "scope-name",
+    "^[!#-+.-\\[\\]-~-]{1,64}$",
+    "a scope such as `read`",
+    |text| Scope::parse(text).map_err(|_| not_allowed(
+        text,
+        "a scope (1 to 64 visible ASCII characters, none of \" \\ ,)"
+    ))
 );
 checked_text!(
     /// Method of requests, as they send it.
-    pub(super) Method, "method", "^[A-Z][A-Z_-]{0,31}$", parse_method
+    Method, "method", "^[A-Z][A-Z_-]{0,31}$", "a method such as `GET`", parse_method
 );
-checked_text!(
-    /// Host of requests, or all hosts under one.
-    pub(super) RouteHost, "route-host", "^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$",
-    |text| match text.parse::<HostPattern>() {
-        Ok(host) => Ok(host.to_string()),
-        Err(why) => Err(format!("{} {why}", shown(text))),
+text!(
+    HostPattern,
+    "route-host",
+    "^(\\*\\.)?[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$",
+    "a host such as \"api.example.com\" or \"*.example.com\"",
+    shown_with
+);
+text!(
+    PathTemplate,
+    "route-path",
+    "^/.*$",
+    "a path such as \"/v1/images/{id}\" or \"/v1/{*rest}\"",
+    shown_with
+);
+text!(
+    Rate,
+    "rate",
+    "^[0-9]+/[smh]( burst [0-9]+)?( shadow)?$",
+    "a rate such as `100/s` or `100/s burst 200`",
+    |text| Rate::parse(text).map_err(|_| not_allowed(text, Rate::RULE))
+);
+text!(
+    Quota,
+    "quota",
+    "^[0-9]+/(day|month)( shadow)?(, ?[0-9]+/(day|month)( shadow)?)?$",
+    "a quota such as `1000000/month` or `1000/day, 20000/month`",
+    |text| Quota::parse(text).map_err(|_| not_allowed(text, Quota::RULE))
+);
+text!(
+    PlanName,
+    "plan-name",
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "a plan name such as `pro`",
+    |text| PlanName::parse(text).map_err(|_| not_allowed(
+        text,
+        "a plan name (1 to 63 of a-z 0-9 -, a letter or digit first and last)"
+    ))
+);
+text!(
+    TenantId,
+    "tenant-id",
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "a tenant id such as `acme`",
+    |text| TenantId::parse(text).map_err(|_| not_allowed(
+        text,
+        "a tenant id (1 to 63 of a-z 0-9 -, a letter or digit first and last)"
+    ))
+);
+/// Path of a file; a relative one starts at the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath(PathBuf);
+
+impl std::ops::Deref for FilePath {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
     }
-);
-checked_text!(
-    /// Path of requests, with places left open.
-    pub(super) RoutePath, "route-path", "^/.*$",
-    |text| match text.parse::<PathTemplate>() {
-        Ok(path) => Ok(path.to_string()),
-        Err(why) => Err(format!("{} {why}", shown(text))),
+}
+impl From<FilePath> for PathBuf {
+    fn from(path: FilePath) -> Self {
+        path.0
     }
-);
-checked_text!(
-    /// How fast somebody may ask.
-    pub(super) RateText, "rate", "^[0-9]+/[smh]( burst [0-9]+)?( shadow)?$",
-    |text| match Rate::parse(text) {
-        Ok(rate) => Ok(rate.to_string()),
-        Err(_) => Err(not_allowed(text, Rate::RULE)),
+}
+#[cfg(test)]
+impl From<&Path> for FilePath {
+    fn from(path: &Path) -> Self {
+        Self(path.to_owned())
     }
-);
-checked_text!(
-    /// How much somebody may ask.
-    pub(super) QuotaText, "quota", "^[0-9]+/(day|month)( shadow)?(, ?[0-9]+/(day|month)( shadow)?)?$",
-    |text| match Quota::parse(text) {
-        Ok(quota) => Ok(quota.to_string()),
-        Err(_) => Err(not_allowed(text, Quota::RULE)),
+}
+impl fmt::Display for FilePath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(out)
     }
-);
-checked_text!(
-    /// Name of a plan.
-    pub PlanName, "plan-name", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-    |text| label(text, "a plan name (1 to 63 of a-z 0-9 -, a letter or digit first and last)")
-);
-checked_text!(
-    /// Id of a tenant.
-    pub(super) TenantName, "tenant-id", "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-    |text| label(text, "a tenant id (1 to 63 of a-z 0-9 -, a letter or digit first and last)")
-);
-checked_text!(
-    /// Path of a file; a relative one starts at the working directory.
-    pub(super) FilePath, "file-path", "^.+$",
+}
+text!(
+    FilePath,
+    "file-path",
+    "^.+$",
+    "a file path",
     |text| match text.is_empty() || text.contains('\0') {
         true => Err(not_allowed(text, "a file path")),
-        false => Ok(text.to_owned()),
+        false => Ok(Self(text.into())),
     }
 );
 checked_text!(
     /// A user of Redis.
-    pub(super) RedisUser, "redis-user", "^[!-~]{1,128}$",
+    RedisUser, "redis-user", "^[!-~]{1,128}$", "a user's name",
     |text| keep(text, 128, "a user's name (1 to 128 visible ASCII characters)", |c| c.is_ascii_graphic())
 );
 checked_text!(
     /// What sentinels call a primary.
-    pub(super) ServiceName, "service-name", "^[A-Za-z0-9._-]{1,128}$",
+    ServiceName, "service-name", "^[A-Za-z0-9._-]{1,128}$", "a name such as `mymaster`",
     |text| keep(text, 128, "a name that sentinels allow (1 to 128 of A-Z a-z 0-9 . _ -)", |c| {
         c.is_ascii_alphanumeric() || "._-".contains(c)
     })
 );
 checked_text!(
     /// Beginning of every name in Redis. Without what patterns, hash tags and ACL rules give a meaning to.
-    pub(super) RedisPrefix, "redis-prefix", "^[A-Za-z0-9!#$%&+,./:;<=>@_`|~-]{1,32}$",
+    RedisPrefix, "redis-prefix", "^[A-Za-z0-9!#$%&+,./:;<=>@_`|~-]{1,32}$", "a prefix such as \"ks:\"",
     |text| keep(text, 32, "a prefix (1 to 32 visible ASCII characters, none of { } ( ) * ? [ ] ^ \\ \" ')", |c| {
         c.is_ascii_graphic() && !"{}()*?[]^\\\"'".contains(c)
     })
 );
-checked_text!(
-    /// Names of client certificates.
-    pub(super) SanText, "certificate-name", "^(dns:[A-Za-z0-9._*-]+|uri:[^:/*]+://[^/*]+(/.*)?)$",
-    |text| match text.parse::<SanPattern>() {
-        Ok(pattern) => Ok(pattern.to_string()),
-        Err(why) if text.is_empty() => Err(why.to_string()),
-        Err(why) => Err(format!("{} {why}", shown(text))),
+text!(
+    SanPattern,
+    "certificate-name",
+    "^(dns:[A-Za-z0-9._*-]+|uri:[^:/*]+://[^/*]+(/.*)?)$",
+    "a name such as `dns:envoy.mesh`",
+    |text| match text.is_empty() {
+        true => text.parse().map_err(|why: InvalidPattern| why.to_string()),
+        false => shown_with(text),
     }
 );
-checked_text!(
-    /// Permission bits of a socket, as octal text.
-    pub(super) SocketMode, "socket-mode", "^0?[0-7]{3}$", parse_socket_mode
+/// Permission bits of a socket, as octal text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:04o}", self.0)
+    }
+}
+text!(
+    SocketMode,
+    "socket-mode",
+    "^0?[0-7]{3}$",
+    "octal text in quotes such as \"0660\"",
+    parse_socket_mode
 );
 
-impl SanText {
-    /// The pattern; none only for what `FromStr` refuses.
-    pub(super) fn to_pattern(&self) -> Option<SanPattern> {
-        self.0.parse().ok()
-    }
-}
-
-impl RateText {
-    /// The rate; none only for what `FromStr` refuses.
-    pub(super) fn to_rate(&self) -> Option<Rate> {
-        Rate::parse(&self.0).ok()
-    }
-}
-
-impl QuotaText {
-    /// The quota; none only for what `FromStr` refuses.
-    pub(super) fn to_quota(&self) -> Option<Quota> {
-        Quota::parse(&self.0).ok()
-    }
-}
-
-impl RouteHost {
-    /// The pattern; none only for what `FromStr` refuses.
-    pub(super) fn to_pattern(&self) -> Option<HostPattern> {
-        self.0.parse().ok()
-    }
-}
-
-impl RoutePath {
-    /// The template; none only for what `FromStr` refuses.
-    pub(super) fn to_template(&self) -> Option<PathTemplate> {
-        self.0.parse().ok()
-    }
-}
-
-impl FilePath {
-    pub(super) fn to_path(&self) -> PathBuf {
-        PathBuf::from(&self.0)
-    }
-}
-
-impl SocketMode {
-    pub(super) fn bits(&self) -> u32 {
-        u32::from_str_radix(&self.0, 8).unwrap_or_default()
-    }
+/// For types whose error says what is wrong with the text, after the text.
+fn shown_with<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|why| format!("{} {why}", shown(text)))
 }
 
 fn keep(
@@ -318,16 +348,6 @@ fn parse_claim_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_feature(text: &str) -> Result<String, String> {
-    let allowed = "a feature name (1 to 64 of A-Z a-z 0-9 . _ : -, a letter or digit first)";
-    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        return Err(not_allowed(text, allowed));
-    }
-    keep(text, 64, allowed, |c| {
-        c.is_ascii_alphanumeric() || "._:-".contains(c)
-    })
-}
-
 fn parse_method(text: &str) -> Result<String, String> {
     let allowed =
         "a method as requests send it (1 to 32 of A-Z _ -, a letter first), such as `GET`";
@@ -336,16 +356,6 @@ fn parse_method(text: &str) -> Result<String, String> {
     }
     keep(text, 32, allowed, |c| {
         c.is_ascii_uppercase() || "_-".contains(c)
-    })
-}
-
-/// An RFC 1123 label.
-fn label(text: &str, allowed: &str) -> Result<String, String> {
-    if text.starts_with('-') || text.ends_with('-') {
-        return Err(not_allowed(text, allowed));
-    }
-    keep(text, 63, allowed, |c| {
-        c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
     })
 }
 
@@ -460,7 +470,7 @@ fn parse_variable_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn parse_socket_mode(text: &str) -> Result<String, String> {
+fn parse_socket_mode(text: &str) -> Result<SocketMode, String> {
     let digits = text.strip_prefix('0').unwrap_or(text);
     let octal = digits.len() == 3 && digits.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     // Without both bits the owner, which is this process, could not serve its own socket's clients.
@@ -470,5 +480,7 @@ fn parse_socket_mode(text: &str) -> Result<String, String> {
             "a socket mode (octal text with read and write for the owner, such as \"0660\")",
         ));
     }
-    Ok(format!("0{digits}"))
+    u32::from_str_radix(digits, 8)
+        .map(SocketMode)
+        .map_err(|why| why.to_string())
 }

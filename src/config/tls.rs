@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use super::ClientRole;
 use super::listen::ListenAddr;
 use super::mistake::Mistake;
-use super::raw::{RawAdmin, RawClientRole, RawConfig, RawTls};
+use super::section::{Admin, ClientEntry, Config, Tls};
 
 /// The part of a listener's section that decides how its bytes travel.
 struct Section<'a> {
     name: &'static str,
     listen: &'a [ListenAddr],
-    tls: Option<&'a RawTls>,
+    tls: Option<&'a Tls>,
     insecure: bool,
 }
 
-pub(super) fn check(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+pub(super) fn check(raw: &Config, mistakes: &mut Vec<Mistake>) {
     for section in sections(raw) {
         check_plain_text(&section, mistakes);
         if let Some(tls) = section.tls {
@@ -27,7 +27,7 @@ pub(super) fn check(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn sections(raw: &RawConfig) -> Vec<Section<'_>> {
+fn sections(raw: &Config) -> Vec<Section<'_>> {
     let mut all = Vec::new();
     macro_rules! add {
         ($name:ident) => {
@@ -73,7 +73,7 @@ fn check_plain_text(section: &Section<'_>, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_clients(name: &str, tls: &RawTls, mistakes: &mut Vec<Mistake>) {
+fn check_clients(name: &str, tls: &Tls, mistakes: &mut Vec<Mistake>) {
     if !tls.client_sans.is_empty() && tls.client_ca_file.is_none() {
         let message =
             "needs client_ca_file beside it: without that no client is asked for a certificate";
@@ -82,8 +82,8 @@ fn check_clients(name: &str, tls: &RawTls, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_admin(admin: &RawAdmin, mistakes: &mut Vec<Mistake>) {
-    let asks = |tls: &RawTls| tls.client_ca_file.is_some();
+fn check_admin(admin: &Admin, mistakes: &mut Vec<Mistake>) {
+    let asks = |tls: &Tls| tls.client_ca_file.is_some();
     if !admin.client_roles.is_empty() && !admin.tls.as_ref().is_some_and(asks) {
         let message =
             "needs admin.tls.client_ca_file: without that no client is asked for a certificate";
@@ -92,10 +92,10 @@ fn check_admin(admin: &RawAdmin, mistakes: &mut Vec<Mistake>) {
     let mut seen = BTreeMap::new();
     for (index, entry) in admin.client_roles.iter().enumerate() {
         let path = format!("admin.client_roles[{index}]");
-        if let Some(first) = seen.insert(&*entry.san, index) {
+        if let Some(first) = seen.insert(entry.san.to_string(), index) {
             let message = format!(
                 "`{}` has a role in admin.client_roles[{first}] already; keep one",
-                &*entry.san
+                entry.san
             );
             mistakes.push(Mistake::new(format!("{path}.san"), message));
         }
@@ -103,7 +103,7 @@ fn check_admin(admin: &RawAdmin, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn wrong_tenant(entry: &RawClientRole, path: &str) -> Option<Mistake> {
+fn wrong_tenant(entry: &ClientEntry, path: &str) -> Option<Mistake> {
     match (entry.role, &entry.tenant) {
         (ClientRole::TenantAdmin, None) => {
             let message = "is missing: a tenant_admin administers one tenant; write `tenant: acme`";

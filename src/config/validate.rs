@@ -1,24 +1,23 @@
 //! Holds fields against each other, once each is right by itself, and finds every contradiction.
 
 use std::collections::BTreeMap;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::SecretRetention;
 use super::listen::ListenAddr;
 use super::mistake::Mistake;
-use super::raw::{RawApiKeys, RawAuthz, RawConfig, RawCredential, RawKeyringSource, RawStoreKind};
-use super::text::FilePath;
+use super::section::{ApiKeys, Authz, Config, KeyringSource, StoreKind};
 use super::{abuse, oidc, redis, route, tls};
-use crate::domain::limit::Rate;
+use crate::ext_authz::credential::Source;
 
-pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
+pub(super) fn check(raw: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     check_listeners(raw, &mut mistakes);
     tls::check(raw, &mut mistakes);
     check_keyring(raw, &mut mistakes);
     check_signing(raw, &mut mistakes);
     check_files(raw, &mut mistakes);
-    if raw.store.kind == RawStoreKind::Redis {
+    if raw.store.kind == StoreKind::Redis {
         redis::check(&raw.store.redis, &mut mistakes);
     }
     if let Some(authz) = &raw.authz {
@@ -30,7 +29,7 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
         abuse::check(section, &mut mistakes);
     }
     if let Some(admin) = &raw.admin {
-        if admin.guesses.to_rate().is_some_and(Rate::is_shadow) {
+        if admin.guesses.is_shadow() {
             let message = "has no `shadow`: whoever guesses is refused";
             mistakes.push(Mistake::new("admin.guesses", message));
         }
@@ -43,7 +42,7 @@ pub(super) fn check(raw: &RawConfig) -> Vec<Mistake> {
     mistakes
 }
 
-fn check_listeners(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_listeners(raw: &Config, mistakes: &mut Vec<Mistake>) {
     if raw.authz.is_none() && raw.admin.is_none() {
         let message = "nothing to serve: neither `authz` nor `admin` is there; `authz: {}` switches a listener on with defaults";
         mistakes.push(Mistake::new("authz", message).with("admin"));
@@ -63,7 +62,7 @@ fn check_listeners(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn listen_addresses(raw: &RawConfig) -> Vec<(String, &ListenAddr)> {
+fn listen_addresses(raw: &Config) -> Vec<(String, &ListenAddr)> {
     let sections = [
         ("authz", raw.authz.as_ref().map(|authz| &authz.listen)),
         ("admin", raw.admin.as_ref().map(|admin| &admin.listen)),
@@ -78,7 +77,7 @@ fn listen_addresses(raw: &RawConfig) -> Vec<(String, &ListenAddr)> {
     addresses
 }
 
-fn check_keyring(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_keyring(raw: &Config, mistakes: &mut Vec<Mistake>) {
     let serves = raw.authz.is_some() || raw.admin.is_some();
     if serves && raw.keyring.data.is_none() {
         let message = "is missing: `authz` and `admin` need it to open keys; `keystile keyring init` makes one, then write `keyring: {data: {file: keys/data.keyring}}`";
@@ -90,14 +89,14 @@ fn check_keyring(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
         mistakes.push(Mistake::new("keyring.vault", message).with("tokens.secret_retention"));
     }
     if let (Some(data), Some(vault)) = (&raw.keyring.data, &raw.keyring.vault)
-        && data.env.is_some()
-        && data.env == vault.env
+        && matches!(data, KeyringSource::Env(_))
+        && data == vault
     {
         mistakes.push(vault_is_data("keyring.vault.env", "keyring.data.env"));
     }
 }
 
-fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_signing(raw: &Config, mistakes: &mut Vec<Mistake>) {
     check_trusted_hop(raw, mistakes);
     let Some(signing) = &raw.keyring.signing else {
         let wanted = raw
@@ -112,7 +111,8 @@ fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     };
     let others = [("data", &raw.keyring.data), ("vault", &raw.keyring.vault)];
     for (name, other) in others {
-        let same = |other: &RawKeyringSource| signing.env.is_some() && signing.env == other.env;
+        let same =
+            |other: &KeyringSource| matches!(other, KeyringSource::Env(_)) && signing == other;
         if other.as_ref().is_some_and(same) {
             let other = format!("keyring.{name}.env");
             mistakes.push(signing_seals("keyring.signing.env", &other));
@@ -120,7 +120,7 @@ fn check_signing(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_trusted_hop(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_trusted_hop(raw: &Config, mistakes: &mut Vec<Mistake>) {
     let hop = raw
         .authz
         .as_ref()
@@ -151,13 +151,13 @@ fn vault_is_data(vault: &str, data: &str) -> Mistake {
 }
 
 /// No two uses for one file: the second would overwrite the first.
-fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
-    let file = |source: &Option<RawKeyringSource>| {
-        let path = source.as_ref().and_then(|source| source.file.as_ref());
-        path.map(plain_path)
+fn check_files(raw: &Config, mistakes: &mut Vec<Mistake>) {
+    let file = |source: &Option<KeyringSource>| match source {
+        Some(KeyringSource::File(path)) => Some(plain_path(path)),
+        Some(KeyringSource::Env(_)) | None => None,
     };
     let (store, data, vault, signing) = (
-        (raw.store.kind == RawStoreKind::Embedded).then(|| plain_path(&raw.store.embedded.path)),
+        (raw.store.kind == StoreKind::Embedded).then(|| plain_path(&raw.store.embedded.path)),
         file(&raw.keyring.data),
         file(&raw.keyring.vault),
         file(&raw.keyring.signing),
@@ -185,18 +185,15 @@ fn check_files(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
 }
 
 /// `./keys/a` and `keys/a` are one file.
-fn plain_path(path: &FilePath) -> PathBuf {
-    let path = path.to_path();
+fn plain_path(path: &Path) -> PathBuf {
     let parts = path.components();
     parts.filter(|part| *part != Component::CurDir).collect()
 }
 
-fn check_credentials(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
+fn check_credentials(authz: &Authz, mistakes: &mut Vec<Mistake>) {
     let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for (index, credential) in authz.credentials.iter().enumerate() {
-        let Some(place) = place(credential) else {
-            continue;
-        };
+        let place = place(credential);
         if let Some(first) = seen.get(&place) {
             let path = format!("authz.credentials[{index}]");
             let message = format!(
@@ -211,20 +208,15 @@ fn check_credentials(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
 }
 
 /// Where a credential is read. A bearer is read from a header too: one header has one meaning.
-fn place(credential: &RawCredential) -> Option<(&str, &str)> {
-    let header = credential.header.as_ref().or(credential.bearer.as_ref());
-    header
-        .map(|name| ("header", &**name))
-        .or_else(|| {
-            credential
-                .query
-                .as_ref()
-                .map(|name| ("query parameter", &**name))
-        })
-        .or_else(|| credential.cookie.as_ref().map(|name| ("cookie", &**name)))
+fn place(credential: &Source) -> (&str, &str) {
+    match credential {
+        Source::Header(name) | Source::Bearer(name) => ("header", name),
+        Source::Query(name) => ("query parameter", name),
+        Source::Cookie(name) => ("cookie", name),
+    }
 }
 
-fn check_prefixes(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
+fn check_prefixes(authz: &Authz, mistakes: &mut Vec<Mistake>) {
     let (tenant, key) = (&*authz.tenant_header_prefix, &*authz.key_header_prefix);
     if tenant.starts_with(key) || key.starts_with(tenant) {
         let message = format!(
@@ -235,7 +227,7 @@ fn check_prefixes(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
         );
     }
     for (index, credential) in authz.credentials.iter().enumerate() {
-        let Some(("header", header)) = place(credential) else {
+        let ("header", header) = place(credential) else {
             continue;
         };
         for (field, prefix) in [("tenant_header_prefix", tenant), ("key_header_prefix", key)] {
@@ -251,7 +243,7 @@ fn check_prefixes(authz: &RawAuthz, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_cache(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_cache(raw: &Config, mistakes: &mut Vec<Mistake>) {
     let (ttl, max_stale) = (raw.cache.ttl, raw.cache.max_stale);
     if max_stale < ttl {
         let message =
@@ -260,7 +252,7 @@ fn check_cache(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_rotations(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_rotations(raw: &Config, mistakes: &mut Vec<Mistake>) {
     let not_kept = raw.admin.is_some() && raw.tokens.secret_retention == SecretRetention::None;
     for (name, plan) in &raw.plans {
         let Some(rotation) = &plan.rotation else {
@@ -281,7 +273,7 @@ fn check_rotations(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_tokens(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
+fn check_tokens(raw: &Config, mistakes: &mut Vec<Mistake>) {
     if raw.tokens.live_prefix == raw.tokens.test_prefix {
         let message = format!(
             "`{}` is tokens.live_prefix too; the two must differ",
@@ -291,7 +283,7 @@ fn check_tokens(raw: &RawConfig, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn check_api_keys(api_keys: &RawApiKeys, mistakes: &mut Vec<Mistake>) {
+fn check_api_keys(api_keys: &ApiKeys, mistakes: &mut Vec<Mistake>) {
     let (min, max) = (api_keys.min_expiry_days, api_keys.max_expiry_days);
     if max != 0 && min > max {
         let message = format!(
@@ -304,7 +296,7 @@ fn check_api_keys(api_keys: &RawApiKeys, mistakes: &mut Vec<Mistake>) {
     let mut seen = BTreeMap::new();
     for (index, limits) in api_keys.tenant_limits.iter().enumerate() {
         let path = format!("api_keys.tenant_limits[{index}]");
-        let tenant = &*limits.tenant_id;
+        let tenant = &limits.tenant_id;
         if let Some(first) = seen.insert(tenant, index) {
             let message = format!(
                 "tenant `{tenant}` has limits in api_keys.tenant_limits[{first}] already; keep one"

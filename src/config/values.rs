@@ -2,38 +2,40 @@
 
 use std::time::Duration;
 
-use super::{RedisConfig, quantity, raw, redis, text};
+use super::quantity::HumanDuration;
+use super::redis;
+use super::section::Redis;
+use super::text::{RedisPrefix, RedisUser, Text as _};
+use super::url::RedisUrl;
+use crate::store::redis::Settings;
 
 /// A duration as people write it: `30s`, `5m`, `30d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<quantity::HumanDuration>()
-        .map(|parsed| parsed.0)
+    HumanDuration::read(text).map(|parsed| parsed.0)
 }
 
 /// A name of an ACL user of Redis.
 pub fn redis_user(text: &str) -> Result<String, String> {
-    text.parse::<text::RedisUser>()
-        .map(|parsed| parsed.to_string())
+    RedisUser::read(text).map(String::from)
 }
 
 /// The Redis store at a value of `store.redis.url`, with defaults for all else. An error never repeats the text.
-pub fn redis_at(url: &str) -> Result<RedisConfig, String> {
-    let raw = raw::RawRedis {
-        url: Some(url.parse()?),
-        ..raw::RawRedis::default()
+pub fn redis_at(url: &str) -> Result<Settings, String> {
+    let section = Redis {
+        url: Some(RedisUrl::read(url)?),
+        ..Redis::default()
     };
     let mut mistakes = Vec::new();
-    redis::check(&raw, &mut mistakes);
+    redis::check(&section, &mut mistakes);
     match mistakes.pop() {
         Some(mistake) => Err(mistake.message),
-        None => redis::config(&raw).ok_or_else(|| "names no server".to_owned()),
+        None => Ok(section.settings()),
     }
 }
 
 /// A value of `store.redis.prefix`.
 pub fn redis_prefix(text: &str) -> Result<String, String> {
-    text.parse::<text::RedisPrefix>()
-        .map(|parsed| parsed.to_string())
+    RedisPrefix::read(text).map(String::from)
 }
 
 /// The environment of the process, for `Config::load`.

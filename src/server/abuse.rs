@@ -17,9 +17,9 @@ pub(super) fn settings(config: &Config) -> Settings {
     };
     Settings {
         max_failures: abuse.max_failures,
-        window: abuse.window,
-        block: abuse.block,
-        block_max: abuse.block_max,
+        window: abuse.window.0,
+        block: abuse.block.0,
+        block_max: abuse.block_max.0,
         known_keys_pass: abuse.known_keys == KnownKeys::Pass,
         max_sources: abuse.max_sources,
     }

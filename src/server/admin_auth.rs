@@ -12,7 +12,7 @@ use crate::admin::caller::{
 use crate::authorizer::Authorizer;
 use crate::cache::Found;
 use crate::clock::{Clock as _, SteadyClock};
-use crate::config::{ClientRole, ClientRoleConfig};
+use crate::config::{ClientEntry, ClientRole};
 use crate::domain::block::Presenter;
 use crate::domain::decision::{Denial, DenyReason};
 use crate::domain::name::{KeyId, Owner, TenantId};
@@ -133,16 +133,15 @@ impl Callers {
     }
 }
 
-fn certificate_role(entry: &ClientRoleConfig) -> anyhow::Result<CertificateRole> {
-    let tenant = entry.tenant.as_deref().map(TenantId::parse).transpose()?;
-    Ok(CertificateRole {
+fn certificate_role(entry: &ClientEntry) -> CertificateRole {
+    CertificateRole {
         san: entry.san.clone(),
         role: match entry.role {
             ClientRole::TenantAdmin => Role::TenantAdmin,
             ClientRole::GlobalAdmin => Role::GlobalAdmin,
         },
-        tenant,
-    })
+        tenant: entry.tenant.clone(),
+    }
 }
 
 fn identity(found: &Found) -> Result<Identity, AuthFailure> {
@@ -231,17 +230,14 @@ fn failure(denial: &Denial) -> AuthFailure {
 /// Everything that the admin listener serves.
 pub(super) fn router(
     parts: &Parts,
-    roles: &[ClientRoleConfig],
+    roles: &[ClientEntry],
     oidc: Option<Arc<Oidc>>,
     health: HealthServer<impl HealthApi>,
-) -> anyhow::Result<Router> {
+) -> Router {
     let auth = Arc::new(Callers {
         authorizer: Arc::clone(&parts.authorizer),
         registry: parts.registry.clone(),
-        roles: roles
-            .iter()
-            .map(certificate_role)
-            .collect::<Result<_, _>>()?,
+        roles: roles.iter().map(certificate_role).collect(),
         oidc,
         outages: Throttle::default(),
     });
@@ -252,5 +248,5 @@ pub(super) fn router(
         Arc::new(SteadyClock),
         &parts.page_token_key(),
     );
-    Ok(admin::router(routes.add_service(health)))
+    admin::router(routes.add_service(health))
 }

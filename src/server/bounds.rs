@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::admin;
-use crate::config::{AdminConfig, AuthzConfig, OpsConfig};
+use crate::config::{Admin, Authz, Ops};
 use crate::ext_authz::service::Overloaded;
 
 const KIB: usize = 1 << 10;
@@ -40,12 +40,12 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn authz(config: &AuthzConfig) -> Self {
-        let message = config.max_message_bytes;
+    pub(super) fn authz(config: &Authz) -> Self {
+        let message = config.max_message_bytes.0;
         Self {
             listener: "authz",
             connections: config.max_connections,
-            idle_timeout: config.idle_timeout,
+            idle_timeout: config.idle_timeout.0,
             // Envoy's own: each costs a handshake, so they give way only when they seem forgotten.
             gives_way_after: Duration::from_secs(30),
             // As Envoy's own default; more wait in Envoy.
@@ -58,11 +58,11 @@ impl Bounds {
         }
     }
 
-    pub(super) fn admin(config: &AdminConfig) -> Self {
+    pub(super) fn admin(config: &Admin) -> Self {
         Self {
             listener: "admin",
             connections: config.max_connections,
-            idle_timeout: config.idle_timeout,
+            idle_timeout: config.idle_timeout.0,
             gives_way_after: Duration::ZERO,
             streams: 64,
             windows: (1 << 18, 1 << 20),
@@ -73,11 +73,11 @@ impl Bounds {
         }
     }
 
-    pub(super) fn ops(config: &OpsConfig) -> Self {
+    pub(super) fn ops(config: &Ops) -> Self {
         Self {
             listener: "ops",
             connections: config.max_connections,
-            idle_timeout: config.idle_timeout,
+            idle_timeout: config.idle_timeout.0,
             gives_way_after: Duration::ZERO,
             streams: 8,
             windows: (1 << 16, 1 << 16),
@@ -90,7 +90,7 @@ impl Bounds {
 }
 
 /// The bound for all listeners together.
-pub(super) fn process_bytes(authz: Option<&AuthzConfig>) -> usize {
-    let message = authz.map_or(0, |authz| authz.max_message_bytes);
+pub(super) fn process_bytes(authz: Option<&Authz>) -> usize {
+    let message = authz.map_or(0, |authz| authz.max_message_bytes.0);
     PROCESS_BYTES.max(6 * message)
 }

@@ -9,11 +9,11 @@ use crate::telemetry::metrics::Metrics;
 
 pub(super) fn settings(config: &Config) -> Settings {
     Settings {
-        ttl: config.cache.ttl,
-        max_stale: config.cache.max_stale,
-        negative_ttl: config.cache.negative_ttl,
+        ttl: config.cache.ttl.0,
+        max_stale: config.cache.max_stale.0,
+        negative_ttl: config.cache.negative_ttl.0,
         max_entries: config.cache.max_entries,
-        max_bytes: config.cache.max_bytes,
+        max_bytes: config.cache.max_bytes.0,
         max_negative_entries: config.cache.max_negative_entries,
     }
 }

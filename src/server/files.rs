@@ -1,7 +1,7 @@
 //! Every file that a configuration names, read as a start would read it. Nothing is bound and nothing is written.
 
 use crate::clock::Timestamp;
-use crate::config::{Config, KeyringSource, SecretRetention, StoreConfig};
+use crate::config::{Config, KeyringSource, SecretRetention, StorePlace};
 use crate::crypto::keyring::Ring;
 use crate::keyfile;
 use crate::server::tls::Listeners;
@@ -17,7 +17,7 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
             all.push(format!("{section}: {}", chain(&error)));
         }
     };
-    check("keyring.data", &keyring.data, Ring::Data);
+    check("keyring.data", keyring.data(), Ring::Data);
     if let Some(vault) = &keyring.vault
         && config.tokens.secret_retention == SecretRetention::Sealed
     {
@@ -39,8 +39,8 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
     if let Some(jwks) = hop.and_then(|hop| hop.jwks.as_ref()) {
         all.extend(oidc::mistakes("authz.trusted_hop.jwks", jwks));
     }
-    if let StoreConfig::Redis(redis) = &config.store {
-        all.extend(redis::file_mistakes(redis));
+    if let StorePlace::Redis(redis) = config.store.place() {
+        all.extend(redis::file_mistakes(&redis));
     }
     all
 }

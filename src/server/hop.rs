@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Timestamp;
-use crate::config::{Config, JwksConfig, TrustedHopConfig};
+use crate::config::{self, Config, HopListeners};
 use crate::crypto::signing::ContextKeys;
 use crate::ext_authz::hop::{HopSettings, PublicKeys, TrustedHop};
 use crate::server::oidc::Keys;
@@ -70,16 +70,16 @@ impl Hop {
     }
 }
 
-fn open(config: &JwksConfig) -> anyhow::Result<Published> {
+fn open(config: &config::Jwks) -> anyhow::Result<Published> {
     Ok(Published(Arc::new(Keys::open(config)?)))
 }
 
-fn settings(config: &TrustedHopConfig) -> HopSettings {
+fn settings(section: &config::TrustedHop) -> HopSettings {
     HopSettings {
-        all_listeners: config.all_listeners,
-        issuer: config.issuer.clone(),
-        audience: config.audience.clone(),
-        max_age: config.max_age,
+        all_listeners: section.listeners == HopListeners::All,
+        issuer: section.issuer.to_string(),
+        audience: section.audience.iter().map(ToString::to_string).collect(),
+        max_age: section.max_age.0,
     }
 }
 

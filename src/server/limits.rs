@@ -7,23 +7,15 @@ use opentelemetry::KeyValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, LimiterOutage, RateMode};
+use crate::config::Config;
 use crate::domain::limit::LimitName;
-use crate::limiter::{Counters, Limiter, Mode, OnOutage, Settings};
+use crate::limiter::{Counters, Limiter, Settings};
 use crate::telemetry::metrics::Metrics;
 
 pub(super) fn settings(config: &Config) -> Settings {
     Settings {
-        mode: match config.rate_mode {
-            RateMode::Strict => Mode::Strict,
-            RateMode::Leased => Mode::Leased,
-            RateMode::Local => Mode::Local,
-        },
-        on_outage: match config.failure_policy.limiter_outage {
-            LimiterOutage::Local => OnOutage::Local,
-            LimiterOutage::Allow => OnOutage::Allow,
-            LimiterOutage::Deny => OnOutage::Deny,
-        },
+        mode: config.rate_limits.mode,
+        on_outage: config.failure_policy.limiter_outage,
     }
 }
 

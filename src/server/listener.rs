@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use nix::unistd::{Gid, Group, chown};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixSocket, UnixStream};
 
-use crate::config::{ListenAddr, UnixSocketConfig};
+use crate::config::{self, ListenAddr};
 use crate::server::places::Peer;
 use crate::server::tls::Tls;
 
@@ -83,7 +83,7 @@ impl Listener {
 pub(super) async fn bind_all(
     name: &str,
     addresses: &[ListenAddr],
-    unix: &UnixSocketConfig,
+    unix: &config::UnixSocket,
     tls: Option<&Arc<Tls>>,
 ) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::with_capacity(addresses.len());
@@ -105,7 +105,7 @@ pub(super) async fn bind_all(
     Ok(listeners)
 }
 
-async fn bind_unix(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<Listener> {
+async fn bind_unix(path: &Path, unix: &config::UnixSocket) -> anyhow::Result<Listener> {
     remove_stale(path).await?;
     let socket = UnixSocket::new_stream().context("cannot make a socket")?;
     socket
@@ -147,7 +147,7 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn set_access(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<()> {
+fn set_access(path: &Path, unix: &config::UnixSocket) -> anyhow::Result<()> {
     if let Some(group) = &unix.group {
         let gid = match group.parse() {
             Ok(number) => Gid::from_raw(number),
@@ -160,7 +160,7 @@ fn set_access(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<()> {
         chown(path, None, Some(gid))
             .with_context(|| format!("cannot give the socket to group `{group}`"))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(unix.mode))
+    fs::set_permissions(path, fs::Permissions::from_mode(unix.mode.0))
         .context("cannot set the socket's mode")
 }
 
@@ -168,8 +168,8 @@ fn set_access(path: &Path, unix: &UnixSocketConfig) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    const ACCESS: UnixSocketConfig = UnixSocketConfig {
-        mode: 0o660,
+    const ACCESS: config::UnixSocket = config::UnixSocket {
+        mode: config::SocketMode(0o660),
         group: None,
     };
 
@@ -228,8 +228,8 @@ mod tests {
                 open
             }
         });
-        let private = UnixSocketConfig {
-            mode: 0o600,
+        let private = config::UnixSocket {
+            mode: config::SocketMode(0o600),
             group: None,
         };
         for _ in 0..300 {

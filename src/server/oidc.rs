@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock as _, SteadyClock};
-use crate::config::{Config, JwtRole, OidcConfig};
-use crate::domain::name::{Issuer, TenantId};
-use crate::domain::role::Role;
+use crate::config::{self, Config};
+use crate::domain::name::Issuer;
 use crate::oidc::{ClaimPath, Holder, KeySet, Mapping, Refusal, Settings, Verifier};
 use crate::server::signal;
 use crate::telemetry::metrics::Metrics;
@@ -137,37 +136,31 @@ impl Oidc {
     }
 }
 
-fn settings(config: &OidcConfig) -> anyhow::Result<Settings> {
-    let algorithms = config.algorithms.iter();
+fn settings(section: &config::Oidc) -> anyhow::Result<Settings> {
+    let algorithms = section.algorithms.iter();
     // Debug prints a variant's name, and those are the names of RFC 7518.
     let algorithms = algorithms.map(|algorithm| format!("{algorithm:?}").parse());
-    let role = |role: JwtRole| match role {
-        JwtRole::User => Role::User,
-        JwtRole::TenantAdmin => Role::TenantAdmin,
-        JwtRole::GlobalAdmin => Role::GlobalAdmin,
-    };
-    let tenant = |(value, tenant): &(String, String)| -> anyhow::Result<_> {
-        Ok((value.clone(), TenantId::parse(tenant)?))
-    };
-    let tenants = config.tenants.as_ref();
-    let tenants = tenants.map(|all| all.iter().map(tenant).collect::<Result<_, _>>());
-    let claims = &config.claims;
+    let roles = section.roles.iter();
+    let tenants = section.tenants.as_ref().map(|all| {
+        let all = all.iter();
+        all.map(|entry| (entry.value.to_string(), entry.tenant.clone()))
+            .collect()
+    });
+    let claims = &section.claims;
     Ok(Settings {
-        issuer: Issuer::parse(&config.issuer)?,
-        audience: config.audience.clone(),
+        issuer: Issuer::parse(&section.issuer)?,
+        audience: section.audience.iter().map(ToString::to_string).collect(),
         algorithms: algorithms.collect::<Result<_, _>>()?,
-        leeway: config.leeway,
+        leeway: section.leeway.0,
         mapping: Mapping {
             role: ClaimPath::parse(&claims.role),
             tenant: ClaimPath::parse(&claims.tenant),
             owner: ClaimPath::parse(&claims.owner),
             scopes: claims.scopes.as_deref().map(ClaimPath::parse),
-            roles: config
-                .roles
-                .iter()
-                .map(|(value, given)| (value.clone(), role(*given)))
+            roles: roles
+                .map(|entry| (entry.value.to_string(), entry.role))
                 .collect(),
-            tenants: tenants.transpose()?,
+            tenants,
         },
     })
 }

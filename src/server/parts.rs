@@ -10,17 +10,13 @@ use crate::authorizer::Authorizer;
 use crate::cache::Cache;
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{
-    self, AuthzConfig, Config, CredentialSource, OnOutage, PathVariants, RedisConfig, RouteConfig,
-    RouteMode, SecretRetention, SignedContextConfig, StoreConfig,
+    self, Authz, Config, OnOutage, PathVariants, Route, SecretRetention, StorePlace,
 };
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::crypto::token::TokenPrefixes;
-use crate::domain::name::{Feature, PlanName};
-use crate::domain::plan::{Plan, Plans};
-use crate::domain::request::Mode;
-use crate::ext_authz::credential::Source;
+use crate::domain::plan::{Plan, Plans, Rotation};
 use crate::ext_authz::reserved::ReservedHeaders;
-use crate::ext_authz::routes::{MethodOverride, PathOverride, RouteRule, RouteSettings};
+use crate::ext_authz::routes::{RouteRule, RouteSettings};
 use crate::ext_authz::signed::SignedContext;
 use crate::ext_authz::{self, CheckService};
 use crate::keyfile::{self, KeyfileError};
@@ -32,7 +28,7 @@ use crate::server::redis::{Running, is_away};
 use crate::server::signing::SigningKeys;
 use crate::server::{abuse, cache, damage, fleet, limits};
 use crate::store::redb::{EmbeddedStore, Facts};
-use crate::store::redis::Access;
+use crate::store::redis::{Access, Settings};
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
@@ -70,7 +66,7 @@ struct Keyrings {
 
 impl Keyrings {
     fn load(config: &Config) -> Result<Self, KeyfileError> {
-        let data = Arc::new(keyfile::load(&config.keyring.data, Ring::Data)?);
+        let data = Arc::new(keyfile::load(config.keyring.data(), Ring::Data)?);
         let vault = match &config.keyring.vault {
             Some(source) if config.tokens.secret_retention == SecretRetention::Sealed => {
                 Some(Arc::new(keyfile::load(source, Ring::Vault)?))
@@ -85,13 +81,13 @@ impl Parts {
     /// Opens what the configuration names, to write. Writes nothing itself but a new store's first facts.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let keyrings = Keyrings::load(config)?;
-        match &config.store {
-            StoreConfig::Embedded { path } => Self::open_embedded(config, path, keyrings).await,
-            StoreConfig::Redis(redis) => {
+        match config.store.place() {
+            StorePlace::Embedded { path } => Self::open_embedded(config, &path, keyrings).await,
+            StorePlace::Redis(redis) => {
                 let (parts, connected) =
-                    Self::start_redis(config, redis, keyrings, Access::Write).await?;
+                    Self::start_redis(config, &redis, keyrings, Access::Write).await?;
                 connected
-                    .with_context(|| format!("cannot use the Redis store {}", redis.servers))?;
+                    .with_context(|| format!("cannot use the Redis store {}", redis.location()))?;
                 parts.check().await?;
                 Ok(parts)
             }
@@ -101,7 +97,7 @@ impl Parts {
     /// The same for a server, which writes when it has `admin`, and for which Redis may be away: see
     /// [`Self::usable`].
     pub async fn open_to_serve(config: &Config) -> anyhow::Result<Self> {
-        let StoreConfig::Redis(redis) = &config.store else {
+        let StorePlace::Redis(redis) = config.store.place() else {
             return Self::open(config).await;
         };
         let access = match config.admin {
@@ -109,7 +105,7 @@ impl Parts {
             None => Access::Read,
         };
         let keyrings = Keyrings::load(config)?;
-        let (parts, connected) = Self::start_redis(config, redis, keyrings, access).await?;
+        let (parts, connected) = Self::start_redis(config, &redis, keyrings, access).await?;
         if connected.is_ok() {
             match parts.check().await {
                 Err(error) if is_away(&error) => {}
@@ -135,7 +131,7 @@ impl Parts {
     /// With the store's work begun, and how the first attempt to connect went.
     async fn start_redis(
         config: &Config,
-        redis: &RedisConfig,
+        redis: &Settings,
         Keyrings { data, vault }: Keyrings,
         access: Access,
     ) -> anyhow::Result<(Self, Result<(), StoreError>)> {
@@ -231,8 +227,8 @@ impl Parts {
         // What decides; the registry writes down when something was done.
         let clock: Arc<dyn Clock> = Arc::new(SteadyClock);
         let prefixes = TokenPrefixes {
-            live: config.tokens.live_prefix.clone(),
-            test: config.tokens.test_prefix.clone(),
+            live: config.tokens.live_prefix.to_string(),
+            test: config.tokens.test_prefix.to_string(),
         };
         let settings = registry::Settings {
             prefixes: prefixes.clone(),
@@ -245,14 +241,14 @@ impl Parts {
             Arc::new(SystemClock),
             settings,
         );
-        let plans = plans(config)?;
+        let plans = plans(config);
         registry.set_plans(plans.clone());
-        registry.set_key_rules(config.api_keys.clone());
+        registry.set_key_rules(config.key_rules());
         let cache = Cache::new(&store, Arc::clone(&data), plans, cache::settings(config));
         let store_timeout = config
             .authz
             .as_ref()
-            .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout);
+            .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout.0);
         let limiter = Limiter::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -265,7 +261,7 @@ impl Parts {
         if config.abuse.is_some() {
             authorizer = authorizer.with_blocks(Arc::clone(&blocks));
         }
-        if let Some(rate) = config.admin.as_ref().and_then(|admin| admin.guesses) {
+        if let Some(rate) = config.admin.as_ref().map(|admin| admin.guesses) {
             authorizer = authorizer.with_guesses(rate);
         }
         let page_token_key = *page_tokens.as_bytes();
@@ -342,11 +338,11 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Puts a configuration to work, as far as it can change without a restart: all of it or, with an error, nothing.
-    pub(super) fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let plans = plans(config)?;
+    /// Puts a configuration to work, as far as it can change without a restart.
+    pub(super) fn apply(&self, config: &Config) {
+        let plans = plans(config);
         self.registry.set_plans(plans.clone());
-        self.registry.set_key_rules(config.api_keys.clone());
+        self.registry.set_key_rules(config.key_rules());
         self.cache.set_plans(plans);
         self.limiter.configure(limits::settings(config));
         if let Some((check, authz)) = self.check.as_ref().zip(config.authz.as_ref()) {
@@ -355,7 +351,6 @@ impl Live {
         if config.abuse.is_some() {
             self.blocks.set(abuse::settings(config));
         }
-        Ok(())
     }
 }
 
@@ -388,27 +383,20 @@ pub(super) fn check_keyrings(
     Ok(())
 }
 
-fn plans(config: &Config) -> anyhow::Result<Plans> {
-    let plan =
-        |(name, plan): (&crate::config::PlanName, &crate::config::Plan)| -> anyhow::Result<_> {
-            let features = plan
-                .features
-                .iter()
-                .map(|feature| Feature::parse(feature))
-                .collect::<Result<_, _>>()?;
-            let limits = plan.limits;
-            let shadow = plan.shadow;
-            Ok((
-                PlanName::parse(name)?,
-                Plan {
-                    features,
-                    limits,
-                    shadow,
-                    rotation: plan.rotation,
-                },
-            ))
-        };
-    config.plans.iter().map(plan).collect()
+fn plans(config: &Config) -> Plans {
+    let plan = |plan: &config::Plan| Plan {
+        features: plan.features.iter().cloned().collect(),
+        limits: plan.limits(),
+        shadow: plan.shadow,
+        rotation: plan.rotation.as_ref().map(|rotation| Rotation {
+            every: rotation.every.0,
+            grace: rotation.grace.0,
+        }),
+    };
+    let plans = config.plans.iter();
+    plans
+        .map(|(name, section)| (name.clone(), plan(section)))
+        .collect()
 }
 
 fn ext_authz_settings(
@@ -423,17 +411,11 @@ fn ext_authz_settings(
             ..ext_authz::Settings::default()
         };
     };
-    let source = |source: &CredentialSource| match source.clone() {
-        CredentialSource::Header(name) => Source::Header(name),
-        CredentialSource::Bearer(name) => Source::Bearer(name),
-        CredentialSource::Query(name) => Source::Query(name),
-        CredentialSource::Cookie(name) => Source::Cookie(name),
-    };
     ext_authz::Settings {
-        credentials: authz.credentials.iter().map(source).collect(),
+        credentials: authz.credentials.clone(),
         forward_key: authz.forward_key,
         headers: ReservedHeaders::new(&authz.tenant_header_prefix, &authz.key_header_prefix),
-        max_message_bytes: authz.max_message_bytes,
+        max_message_bytes: authz.max_message_bytes.0,
         defer_on_outage,
         trusted_hops: config.abuse.as_ref().map_or(0, |abuse| abuse.trusted_hops),
         nat64_prefixes: abuse::nat64_prefixes(config),
@@ -447,45 +429,36 @@ fn ext_authz_settings(
     }
 }
 
-fn route_settings(authz: &AuthzConfig) -> RouteSettings {
-    let method_override = authz.method_override.map(|policy| match policy {
-        config::MethodOverride::Refuse => MethodOverride::Refuse,
-        config::MethodOverride::Ignore => MethodOverride::Ignore,
-        config::MethodOverride::Honour => MethodOverride::Honour,
-    });
-    let path_override = authz.path_override.map(|policy| match policy {
-        config::PathOverride::Refuse => PathOverride::Refuse,
-        config::PathOverride::Ignore => PathOverride::Ignore,
-    });
+fn route_settings(authz: &Authz) -> RouteSettings {
     RouteSettings {
         rules: authz.routes.iter().map(route_rule).collect(),
-        method_override,
-        path_override,
+        method_override: authz.method_override,
+        path_override: authz.path_override,
         refuse_variants: authz.path_variants == PathVariants::Refuse,
     }
 }
 
-fn route_rule(config: &RouteConfig) -> RouteRule {
+fn route_rule(section: &Route) -> RouteRule {
+    fn joined(names: &[impl ToString]) -> String {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.join(",")
+    }
     RouteRule {
-        pattern: config.pattern.clone(),
-        mode: match config.mode {
-            RouteMode::Required => Mode::Required,
-            RouteMode::Optional => Mode::Optional,
-            RouteMode::Off => Mode::Off,
-        },
-        features: config.features.join(","),
-        scopes: config.scopes.join(","),
-        cost: config.cost,
-        shadow: config.shadow,
+        pattern: section.pattern(),
+        mode: section.mode,
+        features: joined(&section.features),
+        scopes: joined(&section.scopes),
+        cost: section.cost,
+        shadow: section.shadow,
     }
 }
 
-fn signed_context((config, signing): (&SignedContextConfig, &SigningKeys)) -> SignedContext {
+fn signed_context((section, signing): (&config::SignedContext, &SigningKeys)) -> SignedContext {
     SignedContext {
         keys: signing.keys(),
-        issuer: config.issuer.clone(),
-        audience: config.audience.clone(),
-        ttl: config.ttl,
-        key_ref: config.key_ref,
+        issuer: section.issuer.to_string(),
+        audience: section.audience.iter().map(ToString::to_string).collect(),
+        ttl: section.ttl.0,
+        key_ref: section.key_ref,
     }
 }

@@ -8,12 +8,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::config::{RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers};
 use crate::crypto::keyring::Keyring;
 use crate::domain::name::TenantId;
 use crate::keyfile::{self, KeyfileError};
 use crate::server::health::Health;
-use crate::store::redis::{Access, Address, Login, RedisStore, RootError, Settings, Tls, Topology};
+use crate::store::redis::{Access, RedisStore, RootError, Settings};
 use crate::store::{Store as _, StoreError};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
@@ -36,7 +35,7 @@ pub(super) struct Running {
 impl Running {
     /// Tries to connect, and starts the work, whether or not it could.
     pub(super) async fn start(
-        config: &RedisConfig,
+        settings: &Settings,
         access: Access,
         data: &Keyring,
     ) -> (Self, Result<(), StoreError>) {
@@ -44,7 +43,7 @@ impl Running {
         rustls::crypto::ring::default_provider()
             .install_default()
             .ok();
-        let store = RedisStore::new(settings(config), access);
+        let store = RedisStore::new(settings.clone(), access);
         store.belongs_to(data.id());
         let connected = store.connect().await;
         let ended = CancellationToken::new();
@@ -195,53 +194,9 @@ pub(super) fn is_away(error: &anyhow::Error) -> bool {
 }
 
 /// What is wrong with the files that the section names, each with its path.
-pub(super) fn file_mistakes(config: &RedisConfig) -> Vec<String> {
-    let mistakes = settings(config).unusable_files().into_iter();
+pub(super) fn file_mistakes(settings: &Settings) -> Vec<String> {
+    let mistakes = settings.unusable_files().into_iter();
     mistakes
         .map(|(field, problem)| format!("store.redis.{field}: {problem}"))
         .collect()
-}
-
-fn settings(config: &RedisConfig) -> Settings {
-    let tcp = |node: &RedisNode| Address::Tcp {
-        host: node.host.clone(),
-        port: node.port,
-    };
-    let topology = match &config.servers {
-        RedisServers::Standalone(RedisAddress::Tcp(node)) => Topology::Standalone(tcp(node)),
-        RedisServers::Standalone(RedisAddress::Unix(path)) => {
-            Topology::Standalone(Address::Unix(path.clone()))
-        }
-        RedisServers::Sentinel {
-            sentinels,
-            service,
-            login: of_sentinels,
-        } => Topology::Sentinel {
-            sentinels: sentinels.iter().map(tcp).collect(),
-            service: service.clone(),
-            login: login(of_sentinels),
-        },
-        RedisServers::Cluster { nodes } => Topology::Cluster {
-            nodes: nodes.iter().map(tcp).collect(),
-        },
-    };
-    Settings {
-        topology,
-        database: config.database.into(),
-        login: login(&config.login),
-        tls: config.tls.as_ref().map(|tls| Tls {
-            ca_file: tls.ca_file.clone(),
-            client: tls.client.clone(),
-        }),
-        prefix: config.prefix.clone(),
-        connect_timeout: config.connect_timeout,
-        response_timeout: config.response_timeout,
-    }
-}
-
-fn login(config: &RedisLogin) -> Login {
-    Login {
-        username: config.username.clone(),
-        password_file: config.password_file.clone(),
-    }
 }

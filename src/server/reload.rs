@@ -89,16 +89,12 @@ impl ConfigFollower {
         if !self.files.is_due(forced) {
             return;
         }
-        let applied = Config::load(Some(&self.path), config::environment())
-            .map_err(|error| error.to_string())
-            .and_then(|loaded| {
-                self.exposure = loaded.exposure;
-                self.warn_of_writers();
-                match live.apply(&loaded.config) {
-                    Ok(()) => Ok(loaded.effective.value),
-                    Err(error) => Err(format!("{error:#}")),
-                }
-            });
+        let applied = Config::load(Some(&self.path), config::environment()).map(|loaded| {
+            self.exposure = loaded.exposure;
+            self.warn_of_writers();
+            live.apply(&loaded.config);
+            loaded.effective.value
+        });
         self.stale.store(applied.is_err(), Ordering::Relaxed);
         match applied {
             Ok(value) => self.report(value),

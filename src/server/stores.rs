@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::config::{RedisConfig, StoreConfig};
+use crate::config::StorePlace;
 use crate::crypto::keyring::Keyring;
 use crate::keyfile;
 use crate::server::parts::check_keyrings;
 use crate::server::redis::Running;
 use crate::store::Store;
 use crate::store::redb::{EmbeddedStore, OpenError};
-use crate::store::redis::Access;
+use crate::store::redis::{Access, Settings};
 
 /// A store that was compared with the keyring. Its connections end when this is dropped.
 #[derive(Debug)]
@@ -38,13 +38,13 @@ impl Opened {
     }
 
     /// Opens a store that is there, and writes nothing to it.
-    pub async fn to_read(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
-        match config {
-            StoreConfig::Embedded { path } => {
+    pub async fn to_read(place: &StorePlace, data: &Keyring) -> anyhow::Result<Self> {
+        match place {
+            StorePlace::Embedded { path } => {
                 anyhow::ensure!(path.exists(), "there is no store at {}", path.display());
                 Self::embedded_to_read(path, data)
             }
-            StoreConfig::Redis(redis) => {
+            StorePlace::Redis(redis) => {
                 let running = connect(redis, Access::Read, data).await?;
                 running.check(data, None).await?;
                 Ok(Self::redis(running))
@@ -53,11 +53,11 @@ impl Opened {
     }
 
     /// The same for a destination that is only looked at: an empty store stands in for one that is not there yet.
-    pub async fn to_try(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
-        match config {
-            StoreConfig::Embedded { path } if path.exists() => Self::embedded_to_read(path, data),
-            StoreConfig::Embedded { .. } => Ok(Self::embedded(EmbeddedStore::in_memory()?)),
-            StoreConfig::Redis(redis) => {
+    pub async fn to_try(place: &StorePlace, data: &Keyring) -> anyhow::Result<Self> {
+        match place {
+            StorePlace::Embedded { path } if path.exists() => Self::embedded_to_read(path, data),
+            StorePlace::Embedded { .. } => Ok(Self::embedded(EmbeddedStore::in_memory()?)),
+            StorePlace::Redis(redis) => {
                 let running = connect(redis, Access::Read, data).await?;
                 if running.store.is_empty().await? {
                     return Ok(Self::embedded(EmbeddedStore::in_memory()?));
@@ -69,9 +69,9 @@ impl Opened {
     }
 
     /// Opens a store, or makes it, and lets it remember the keyring if it has none.
-    pub async fn to_write(config: &StoreConfig, data: &Keyring) -> anyhow::Result<Self> {
-        match config {
-            StoreConfig::Embedded { path } => {
+    pub async fn to_write(place: &StorePlace, data: &Keyring) -> anyhow::Result<Self> {
+        match place {
+            StorePlace::Embedded { path } => {
                 let store = EmbeddedStore::open_if(path, |facts| -> anyhow::Result<()> {
                     check_keyrings(&path.display().to_string(), facts, data, None)?;
                     Ok(())
@@ -80,7 +80,7 @@ impl Opened {
                 keyfile::check_belongs(&path.display().to_string(), &remembered, data)?;
                 Ok(Self::embedded(store))
             }
-            StoreConfig::Redis(redis) => {
+            StorePlace::Redis(redis) => {
                 let running = connect(redis, Access::Write, data).await?;
                 running.check(data, None).await?;
                 Ok(Self::redis(running))
@@ -103,8 +103,8 @@ impl Opened {
     }
 }
 
-async fn connect(redis: &RedisConfig, access: Access, data: &Keyring) -> anyhow::Result<Running> {
+async fn connect(redis: &Settings, access: Access, data: &Keyring) -> anyhow::Result<Running> {
     let (running, connected) = Running::start(redis, access, data).await;
-    connected.with_context(|| format!("cannot use the Redis store {}", redis.servers))?;
+    connected.with_context(|| format!("cannot use the Redis store {}", redis.location()))?;
     Ok(running)
 }

@@ -20,7 +20,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::clock::Timestamp;
-use crate::config::{Config, TlsConfig, TlsVersion};
+use crate::config::{self, Config, TlsVersion};
 use crate::server::file_watch::WatchedFiles;
 use crate::telemetry::chain;
 pub use files::TlsFileError;
@@ -32,7 +32,7 @@ pub(super) use reload::{Reloader, observe};
 pub(super) struct Tls {
     /// Which listener: its name in the configuration.
     listener: &'static str,
-    files: TlsConfig,
+    files: config::Tls,
     protocols: &'static [&'static [u8]],
     current: ArcSwap<Served>,
     handshakes: Handshakes,
@@ -80,7 +80,7 @@ impl Listeners {
     /// Reads every file, before anything is bound.
     pub(super) fn load(config: &Config, now: Timestamp) -> Result<Self, TlsMistakes> {
         let mut mistakes = Vec::new();
-        let mut load = |name, files: Option<&TlsConfig>, protocols| {
+        let mut load = |name, files: Option<&config::Tls>, protocols| {
             let files = files?;
             match Tls::load(name, files.clone(), protocols, now) {
                 Ok(loaded) => Some(Arc::new(loaded)),
@@ -116,13 +116,19 @@ impl Listeners {
 impl Tls {
     fn load(
         listener: &'static str,
-        files: TlsConfig,
+        files: config::Tls,
         protocols: &'static [&'static [u8]],
         now: Timestamp,
     ) -> Result<Self, TlsFileError> {
         let client_ca = files.client_ca_file.as_ref();
         let paths = [Some(&files.cert_file), Some(&files.key_file), client_ca];
-        let watched = WatchedFiles::new(paths.into_iter().flatten().cloned().collect());
+        let watched = WatchedFiles::new(
+            paths
+                .into_iter()
+                .flatten()
+                .map(|path| path.to_path_buf())
+                .collect(),
+        );
         let served = read(&files, protocols, now)?;
         Ok(Self {
             listener,
@@ -146,20 +152,20 @@ impl Tls {
     }
 }
 
-fn read(files: &TlsConfig, protocols: &[&[u8]], now: Timestamp) -> Result<Served, TlsFileError> {
+fn read(files: &config::Tls, protocols: &[&[u8]], now: Timestamp) -> Result<Served, TlsFileError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = files::read_chain(&files.cert_file, now)?;
     let key = files::read_key(&files.key_file)?;
     let loaded = provider.key_provider.load_private_key(key);
     let key = loaded.map_err(|source| TlsFileError::BadKey {
-        path: files.key_file.clone(),
+        path: files.key_file.to_path_buf(),
         source,
     })?;
     let pair = CertifiedKey::new(chain.certificates, key);
     check_pair(&pair, files)?;
     let clients = clients(files, &provider, now)?;
     let unusable = |source| TlsFileError::Unusable {
-        path: files.cert_file.clone(),
+        path: files.cert_file.to_path_buf(),
         source,
     };
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -179,23 +185,23 @@ fn read(files: &TlsConfig, protocols: &[&[u8]], now: Timestamp) -> Result<Served
     })
 }
 
-fn check_pair(pair: &CertifiedKey, files: &TlsConfig) -> Result<(), TlsFileError> {
+fn check_pair(pair: &CertifiedKey, files: &config::Tls) -> Result<(), TlsFileError> {
     use rustls::{Error, InconsistentKeys};
     match pair.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
         Err(Error::InconsistentKeys(_)) => Err(TlsFileError::Mismatch {
-            key: files.key_file.clone(),
-            cert: files.cert_file.clone(),
+            key: files.key_file.to_path_buf(),
+            cert: files.cert_file.to_path_buf(),
         }),
         Err(source) => Err(TlsFileError::Unusable {
-            path: files.cert_file.clone(),
+            path: files.cert_file.to_path_buf(),
             source,
         }),
     }
 }
 
 fn clients(
-    files: &TlsConfig,
+    files: &config::Tls,
     provider: &Arc<CryptoProvider>,
     now: Timestamp,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsFileError> {
@@ -206,7 +212,7 @@ fn clients(
     let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|source| TlsFileError::BadCa {
-            path: path.clone(),
+            path: path.to_path_buf(),
             source: source.into(),
         })?;
     Ok(Arc::new(client::AllowList {

@@ -18,11 +18,12 @@ const GAP: usize = 2;
 
 /// Prints the configuration with its sources and what follows from it.
 pub(super) fn show(loaded: &Loaded, form: Form, out: &mut impl Write) -> io::Result<()> {
-    let rows = rows(&loaded.config.api_keys);
+    let rules = loaded.config.key_rules();
+    let rows = rows(&rules);
     match form {
         Form::Yaml => {
             write!(out, "{}", loaded.effective.to_yaml(true))?;
-            write!(out, "{}", comment(&loaded.config.api_keys, &rows))
+            write!(out, "{}", comment(&rules, &rows))
         }
         Form::Json => {
             let mut all = with_sources(loaded);

@@ -50,7 +50,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
     let loaded = Config::load(args.config.as_deref(), config::environment());
     let config = loaded.map_err(Failure::config)?.config;
-    let data = keyfile::load(&config.keyring.data, Ring::Data).map_err(Failure::config)?;
+    let data = keyfile::load(config.keyring.data(), Ring::Data).map_err(Failure::config)?;
     let mode = match args.repair {
         true => Mode::Repair,
         false => Mode::Check,
@@ -79,14 +79,14 @@ async fn check(config: &Config, data: Arc<Keyring>, mode: Mode) -> Result<Report
         .lookup_key()
         .ok_or_else(|| Failure::config(anyhow!("the data keyring has no lookup key")))?;
     let opened = match mode {
-        Mode::Check => Opened::to_read(&config.store, &data).await,
-        Mode::Repair => Opened::to_write(&config.store, &data).await,
+        Mode::Check => Opened::to_read(&config.store.place(), &data).await,
+        Mode::Repair => Opened::to_write(&config.store.place(), &data).await,
     };
     let opened = opened.map_err(bad_start)?;
     let settings = registry::Settings {
         prefixes: TokenPrefixes {
-            live: config.tokens.live_prefix.clone(),
-            test: config.tokens.test_prefix.clone(),
+            live: config.tokens.live_prefix.to_string(),
+            test: config.tokens.test_prefix.to_string(),
         },
     };
     // No token is made or shown: the vault is not needed.

@@ -13,11 +13,12 @@ use super::place;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::progress::Progress;
 use crate::cli::{Failure, bad_start, block_on, load_config, tell_hint};
-use crate::config::{self, StoreConfig};
+use crate::config::StorePlace;
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::keyfile;
 use crate::migrate::{Census, Copied, Findings, Migration, Mode};
 use crate::server::stores::Opened;
+use crate::store::redis::Settings;
 
 /// How long a destination may take to complete what an interrupted run has begun there.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
@@ -67,37 +68,31 @@ pub(super) fn run(args: &MigrateArgs, out: &mut Out) -> Result<(), Failure> {
         return Err(Failure::usage("--from and --to name the same store"));
     }
     let keyring = &load_config(args.config.as_deref())?.keyring;
-    let data = keyfile::load(&keyring.data, Ring::Data).map_err(Failure::config)?;
+    let data = keyfile::load(keyring.data(), Ring::Data).map_err(Failure::config)?;
     let mode = if args.dry_run { Mode::Try } else { Mode::Write };
     let outcome = block_on(migrate(&from, &to, Arc::new(data), mode))?;
     outcome.show(args.output, out)?;
     outcome.check()
 }
 
-fn is_same(from: &StoreConfig, to: &StoreConfig) -> bool {
+fn is_same(from: &StorePlace, to: &StorePlace) -> bool {
     match (from, to) {
-        (StoreConfig::Embedded { path: from }, StoreConfig::Embedded { path: to }) => {
+        (StorePlace::Embedded { path: from }, StorePlace::Embedded { path: to }) => {
             let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
             real(from) == real(to)
         }
-        (StoreConfig::Redis(from), StoreConfig::Redis(to)) => {
-            let which = |redis: &config::RedisConfig| {
-                (
-                    redis.servers.to_string(),
-                    redis.database,
-                    redis.prefix.clone(),
-                )
-            };
+        (StorePlace::Redis(from), StorePlace::Redis(to)) => {
+            let which = |redis: &Settings| (redis.location(), redis.database, redis.prefix.clone());
             which(from) == which(to)
         }
-        (StoreConfig::Embedded { .. }, StoreConfig::Redis(_))
-        | (StoreConfig::Redis(_), StoreConfig::Embedded { .. }) => false,
+        (StorePlace::Embedded { .. }, StorePlace::Redis(_))
+        | (StorePlace::Redis(_), StorePlace::Embedded { .. }) => false,
     }
 }
 
 async fn migrate(
-    from: &StoreConfig,
-    to: &StoreConfig,
+    from: &StorePlace,
+    to: &StorePlace,
     data: Arc<Keyring>,
     mode: Mode,
 ) -> Result<Outcome, Failure> {

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::config::{self, Config, StoreConfig};
+use crate::config::{self, Config, StorePlace};
 
 /// `embedded:PATH`, a Redis URL, or a config file whose `store` counts. The environment does not: it would change
 /// both sides of a copy alike.
-pub(super) fn parse(option: &str, text: &str) -> Result<StoreConfig, Failure> {
+pub(super) fn parse(option: &str, text: &str) -> Result<StorePlace, Failure> {
     if let Some(path) = text.strip_prefix("embedded:") {
         if path.is_empty() {
             return Err(Failure::usage(format!(
@@ -15,7 +15,7 @@ pub(super) fn parse(option: &str, text: &str) -> Result<StoreConfig, Failure> {
             )));
         }
         let path = PathBuf::from(path);
-        return Ok(StoreConfig::Embedded { path });
+        return Ok(StorePlace::Embedded { path });
     }
     let schemes = ["redis:", "rediss:", "unix:"];
     if schemes.iter().any(|scheme| text.starts_with(scheme)) {
@@ -24,7 +24,7 @@ pub(super) fn parse(option: &str, text: &str) -> Result<StoreConfig, Failure> {
                 "{option}: the URL {wrong}\nhint: what a URL cannot say is said in a config file; name that instead"
             ))
         })?;
-        return Ok(StoreConfig::Redis(Box::new(redis)));
+        return Ok(StorePlace::Redis(Box::new(redis)));
     }
     let loaded = Config::load(Some(Path::new(text)), std::iter::empty());
     let loaded = loaded.map_err(|error| {
@@ -33,13 +33,13 @@ pub(super) fn parse(option: &str, text: &str) -> Result<StoreConfig, Failure> {
         );
         Failure::config(error).context(read_as)
     })?;
-    Ok(loaded.config.store)
+    Ok(loaded.config.store.place())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RedisServers;
+    use crate::store::redis::Topology;
 
     fn why(text: &str) -> String {
         parse("--from", text).unwrap_err().to_string()
@@ -49,17 +49,17 @@ mod tests {
     fn each_form_names_a_store() {
         let embedded = parse("--from", "embedded:a b/s.redb").unwrap();
         let path = PathBuf::from("a b/s.redb");
-        assert_eq!(embedded, StoreConfig::Embedded { path });
+        assert_eq!(embedded, StorePlace::Embedded { path });
         for (url, is_tls, database) in [
             ("redis://h:1", false, 0),
             ("rediss://h:1/3", true, 3),
             ("unix:/run/redis.sock", false, 0),
         ] {
-            let StoreConfig::Redis(redis) = parse("--to", url).unwrap() else {
+            let StorePlace::Redis(redis) = parse("--to", url).unwrap() else {
                 panic!("{url}");
             };
             assert_eq!((redis.tls.is_some(), redis.database), (is_tls, database));
-            assert!(matches!(redis.servers, RedisServers::Standalone(_)));
+            assert!(matches!(redis.topology, Topology::Standalone(_)));
         }
     }
 

@@ -1,7 +1,8 @@
 //! Overrides by environment variable.
 
 use super::{load, mistakes, tcp};
-use crate::config::{CredentialSource, ListenAddr, LogLevel};
+use crate::config::{ListenAddr, LogLevel};
+use crate::ext_authz::credential::Source;
 
 const SIDECAR: &str = super::SIDECAR;
 
@@ -33,24 +34,22 @@ fn the_environment_alone_is_enough() {
         ),
     ];
     let config = load("", &environment).config;
+    let key_rules = config.key_rules();
     let authz = config.authz.unwrap();
     assert_eq!(
         authz.listen,
         [tcp("127.0.0.1:1"), ListenAddr::Unix("/run/a.sock".into())]
     );
-    assert_eq!(
-        authz.credentials,
-        [CredentialSource::Query("key".to_owned())]
-    );
+    assert_eq!(authz.credentials, [Source::Query("key".to_owned())]);
     assert!(authz.forward_key);
-    assert_eq!(authz.unix_socket.mode, 0o600);
-    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(authz.unix_socket.mode.0, 0o600);
+    assert_eq!(config.telemetry.log.level, LogLevel::Debug);
     assert!(
-        config.api_keys.expiry.enforce,
+        key_rules.expiry.enforce,
         "the profile of the environment holds"
     );
     assert_eq!(config.plans["pro"].features.len(), 2);
-    let overridden = config.api_keys.global_override.unwrap();
+    let overridden = key_rules.global_override.unwrap();
     assert_eq!(overridden.max_total, Some(9));
 }
 
@@ -61,7 +60,10 @@ fn a_field_has_the_last_word_over_its_section() {
         ("KEYSTILE__CACHE", "{ttl: 30s, max_stale: 2h}"),
     ];
     let cache = load(SIDECAR, &environment).config.cache;
-    assert_eq!((cache.ttl.as_secs(), cache.max_stale.as_secs()), (5, 7200));
+    assert_eq!(
+        (cache.ttl.0.as_secs(), cache.max_stale.0.as_secs()),
+        (5, 7200)
+    );
 }
 
 #[test]

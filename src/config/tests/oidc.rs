@@ -1,10 +1,14 @@
 //! Whose JWTs are accepted.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::mistakes::file_with;
 use super::{load, mistakes};
-use crate::config::{ClaimsConfig, JwksConfig, JwksSource, JwtAlgorithm, JwtRole, OidcConfig};
+use crate::config::defaults::known;
+use crate::config::section::{Claims, JwtRole, JwtTenant};
+use crate::config::{HumanDuration, Jwks, JwksSource, JwtAlgorithm, Oidc};
+use crate::domain::role::Role;
 
 const REST: &str = "tokens: {secret_retention: none}\nadmin: {strict_api_key_mode: false, oidc: ";
 const ROLES: &str = "roles: [{value: admins, role: tenant_admin}]";
@@ -14,18 +18,31 @@ fn file(fields: &str) -> String {
     file_with(&format!("{REST}{{{fields}}}}}"))
 }
 
+fn seconds(count: u64) -> HumanDuration {
+    HumanDuration(Duration::from_secs(count))
+}
+
+fn role(value: &str, role: Role) -> JwtRole {
+    JwtRole {
+        value: known(value),
+        role,
+    }
+}
+
 #[test]
 fn what_is_written_arrives_and_the_rest_has_its_default() {
     let least = file(&format!(
         "issuer: \"https://id.example.com\", audience: [keystile], jwks: {{file: keys.json}}, {ROLES}"
     ));
-    let expected = OidcConfig {
-        issuer: "https://id.example.com".to_owned(),
-        audience: vec!["keystile".to_owned()],
-        jwks: JwksConfig {
-            source: JwksSource::File("keys.json".into()),
-            ttl: Duration::from_secs(300),
-            max_stale: Duration::from_secs(86_400),
+    let expected = Oidc {
+        issuer: known("https://id.example.com"),
+        audience: vec![known("keystile")],
+        jwks: Jwks {
+            file: Some(known("keys.json")),
+            url: None,
+            ca_file: None,
+            ttl: seconds(300),
+            max_stale: seconds(86_400),
         },
         algorithms: vec![
             JwtAlgorithm::RS256,
@@ -33,18 +50,20 @@ fn what_is_written_arrives_and_the_rest_has_its_default() {
             JwtAlgorithm::ES256,
             JwtAlgorithm::EdDSA,
         ],
-        leeway: Duration::from_secs(30),
-        claims: ClaimsConfig {
-            role: "roles".to_owned(),
-            tenant: "tenant".to_owned(),
-            owner: "sub".to_owned(),
+        leeway: seconds(30),
+        claims: Claims {
+            role: known("roles"),
+            tenant: known("tenant"),
+            owner: known("sub"),
             scopes: None,
         },
-        roles: vec![("admins".to_owned(), JwtRole::TenantAdmin)],
+        roles: vec![role("admins", Role::TenantAdmin)],
         tenants: None,
     };
-    let found = load(&least, &[]).config.admin.unwrap().oidc;
-    assert_eq!(found, Some(expected.clone()));
+    let found = load(&least, &[]).config.admin.unwrap().oidc.unwrap();
+    let path = Path::new("keys.json");
+    assert_eq!(found.jwks.source(), JwksSource::File(path));
+    assert_eq!(found, expected);
 
     let most = file(
         "issuer: \"https://id.example.com\", audience: [a, b], algorithms: [ES384], leeway: 0s, \
@@ -53,33 +72,40 @@ fn what_is_written_arrives_and_the_rest_has_its_default() {
          roles: [{value: Platform Admins, role: global_admin}, {value: \"*\", role: user}], \
          tenants: [{value: /customers/Acme, tenant: acme}]",
     );
-    let expected = OidcConfig {
-        audience: vec!["a".to_owned(), "b".to_owned()],
-        jwks: JwksConfig {
-            source: JwksSource::Url {
-                url: "https://id.example.com:8443/certs?x=1".to_owned(),
-                ca_file: Some("ca.crt".into()),
-            },
-            ttl: Duration::from_secs(60),
-            max_stale: Duration::from_secs(60),
+    let expected = Oidc {
+        audience: vec![known("a"), known("b")],
+        jwks: Jwks {
+            file: None,
+            url: Some(known("https://id.example.com:8443/certs?x=1")),
+            ca_file: Some(known("ca.crt")),
+            ttl: seconds(60),
+            max_stale: seconds(60),
         },
         algorithms: vec![JwtAlgorithm::ES384],
-        leeway: Duration::ZERO,
-        claims: ClaimsConfig {
-            role: "realm_access.roles".to_owned(),
-            tenant: "https://example.com/t".to_owned(),
-            owner: "email".to_owned(),
-            scopes: Some("scope".to_owned()),
+        leeway: seconds(0),
+        claims: Claims {
+            role: known("realm_access.roles"),
+            tenant: known("https://example.com/t"),
+            owner: known("email"),
+            scopes: Some(known("scope")),
         },
         roles: vec![
-            ("Platform Admins".to_owned(), JwtRole::GlobalAdmin),
-            ("*".to_owned(), JwtRole::User),
+            role("Platform Admins", Role::GlobalAdmin),
+            role("*", Role::User),
         ],
-        tenants: Some(vec![("/customers/Acme".to_owned(), "acme".to_owned())]),
+        tenants: Some(vec![JwtTenant {
+            value: known("/customers/Acme"),
+            tenant: known("acme"),
+        }]),
         ..expected
     };
-    let found = load(&most, &[]).config.admin.unwrap().oidc;
-    assert_eq!(found, Some(expected));
+    let source = JwksSource::Url {
+        url: "https://id.example.com:8443/certs?x=1",
+        ca_file: Some(Path::new("ca.crt")),
+    };
+    let found = load(&most, &[]).config.admin.unwrap().oidc.unwrap();
+    assert_eq!(found.jwks.source(), source);
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -4,41 +4,40 @@ use std::time::Duration;
 
 use super::mistakes::file_with;
 use super::{load, mistakes};
-use crate::config::{
-    RedisAddress, RedisConfig, RedisLogin, RedisNode, RedisServers, RedisTlsConfig, StoreConfig,
-};
+use crate::config::{StorePlace, is_plain_text_beyond_the_machine};
+use crate::store::redis::{Address, Login, Settings, Tls, Topology};
 
 fn store_of(fields: &str) -> String {
     file_with(&format!("store: {{kind: redis, redis: {{{fields}}}}}"))
 }
 
 #[track_caller]
-fn parsed(fields: &str) -> RedisConfig {
-    match load(&store_of(fields), &[]).config.store {
-        StoreConfig::Redis(redis) => *redis,
-        StoreConfig::Embedded { .. } => panic!("{fields}"),
+fn parsed(fields: &str) -> Settings {
+    match load(&store_of(fields), &[]).config.store.place() {
+        StorePlace::Redis(redis) => *redis,
+        StorePlace::Embedded { .. } => panic!("{fields}"),
     }
 }
 
-fn node(host: &str, port: u16) -> RedisNode {
-    RedisNode {
+fn node(host: &str, port: u16) -> Address {
+    Address::Tcp {
         host: host.to_owned(),
         port,
     }
 }
 
-fn login(user: Option<&str>, file: &str) -> RedisLogin {
-    RedisLogin {
+fn login(user: Option<&str>, file: &str) -> Login {
+    Login {
         username: user.map(str::to_owned),
         password_file: Some(file.into()),
     }
 }
 
-fn local() -> RedisConfig {
-    RedisConfig {
-        servers: RedisServers::Standalone(RedisAddress::Tcp(node("127.0.0.1", 6379))),
+fn local() -> Settings {
+    Settings {
+        topology: Topology::Standalone(node("127.0.0.1", 6379)),
         database: 0,
-        login: RedisLogin::default(),
+        login: Login::default(),
         tls: None,
         prefix: "ks:".to_owned(),
         connect_timeout: Duration::from_secs(2),
@@ -48,21 +47,21 @@ fn local() -> RedisConfig {
 
 #[test]
 fn a_url_is_enough() {
-    let tls = Some(RedisTlsConfig {
+    let tls = Some(Tls {
         ca_file: None,
         client: None,
     });
-    let tcp = |host: &str, port| RedisServers::Standalone(RedisAddress::Tcp(node(host, port)));
-    let unix = RedisServers::Standalone(RedisAddress::Unix("/run/redis.sock".into()));
-    for (url, servers, database, tls) in [
+    let tcp = |host: &str, port| Topology::Standalone(node(host, port));
+    let unix = Topology::Standalone(Address::Unix("/run/redis.sock".into()));
+    for (url, topology, database, tls) in [
         ("redis://127.0.0.1", tcp("127.0.0.1", 6379), 0, None),
         ("redis://redis.svc:7000/", tcp("redis.svc", 7000), 0, None),
         ("redis://[::1]:7000/12", tcp("::1", 7000), 12, None),
         ("rediss://cache.example", tcp("cache.example", 6379), 0, tls),
         ("unix:/run/redis.sock", unix, 0, None),
     ] {
-        let expected = RedisConfig {
-            servers,
+        let expected = Settings {
+            topology,
             database,
             tls,
             ..local()
@@ -80,7 +79,7 @@ fn what_is_written_arrives() {
     let mine = parsed(
         "url: \"redis://127.0.0.1\", password_file: p, prefix: \"eu/ks:\", connect_timeout: 1s, response_timeout: 500ms",
     );
-    let expected = RedisConfig {
+    let expected = Settings {
         login: login(None, "p"),
         prefix: "eu/ks:".to_owned(),
         connect_timeout: Duration::from_secs(1),
@@ -93,15 +92,15 @@ fn what_is_written_arrives() {
         "mode: sentinel, url: \"rediss://ks@s1/2\", nodes: [\"s2:5000\"], service: main, \
          password_file: p, sentinel_username: w, sentinel_password_file: q, ca_file: ca, cert_file: c, key_file: k",
     );
-    let expected = RedisConfig {
-        servers: RedisServers::Sentinel {
+    let expected = Settings {
+        topology: Topology::Sentinel {
             sentinels: vec![node("s1", 26379), node("s2", 5000)],
             service: "main".to_owned(),
             login: login(Some("w"), "q"),
         },
         database: 2,
         login: login(Some("ks"), "p"),
-        tls: Some(RedisTlsConfig {
+        tls: Some(Tls {
             ca_file: Some("ca".into()),
             client: Some(("c".into(), "k".into())),
         }),
@@ -111,7 +110,7 @@ fn what_is_written_arrives() {
 
     let cluster = parsed("mode: cluster, nodes: [\"a:1\", \"[::1]:2\"], tls: true");
     let nodes = vec![node("a", 1), node("::1", 2)];
-    assert_eq!(cluster.servers, RedisServers::Cluster { nodes });
+    assert_eq!(cluster.topology, Topology::Cluster { nodes });
     assert!(cluster.tls.is_some());
 }
 
@@ -305,6 +304,6 @@ fn plain_text_beyond_the_machine_is_known() {
         ("mode: cluster, nodes: [\"127.0.0.1:1\", \"a:2\"]", true),
     ] {
         let redis = parsed(fields);
-        assert_eq!(redis.is_plain_text_beyond_the_machine(), leaves, "{fields}");
+        assert_eq!(is_plain_text_beyond_the_machine(&redis), leaves, "{fields}");
     }
 }

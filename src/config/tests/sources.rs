@@ -39,7 +39,7 @@ fn each_value_says_where_it_came_from() {
 #[test]
 fn the_governance_block_takes_its_sources_along() {
     let variable = [("KEYSTILE__API_KEYS__MIN_EXPIRY_DAYS", "2")];
-    let rules = load(YAML, &variable).config.api_keys;
+    let rules = load(YAML, &variable).config.key_rules();
     for (path, expected) in [
         ("max_expiry_days", Origin::File),
         ("min_expiry_days", Origin::Environment),
@@ -50,7 +50,10 @@ fn the_governance_block_takes_its_sources_along() {
         assert_eq!(*rules.origin(path), expected, "{path}");
     }
     assert_eq!(
-        *load(super::SIDECAR, &[]).config.api_keys.origin("enabled"),
+        *load(super::SIDECAR, &[])
+            .config
+            .key_rules()
+            .origin("enabled"),
         Origin::Default
     );
 }

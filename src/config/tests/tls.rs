@@ -2,7 +2,9 @@
 
 use super::mistakes::file_with;
 use super::{Config, load, mistakes};
-use crate::config::{ClientRole, ClientRoleConfig, TlsConfig, TlsVersion};
+use crate::config::defaults::known;
+use crate::config::{ClientEntry, ClientRole, Tls, TlsVersion};
+use crate::domain::name::TenantId;
 
 fn parsed(snippet: &str) -> Config {
     load(&file_with(snippet), &[]).config
@@ -11,9 +13,9 @@ fn parsed(snippet: &str) -> Config {
 #[test]
 fn what_is_written_arrives_and_the_rest_has_its_default() {
     let least = parsed("ops: {tls: {cert_file: a.crt, key_file: a.key}}");
-    let expected = TlsConfig {
-        cert_file: "a.crt".into(),
-        key_file: "a.key".into(),
+    let expected = Tls {
+        cert_file: known("a.crt"),
+        key_file: known("a.key"),
         client_ca_file: None,
         client_sans: Vec::new(),
         min_version: TlsVersion::V1_2,
@@ -24,8 +26,8 @@ fn what_is_written_arrives_and_the_rest_has_its_default() {
          client_sans: [\"dns:Envoy.mesh\", \"uri:spiffe://mesh/ns/*/sa/envoy\"], min_version: \"1.3\"}}",
     );
     let sans = ["dns:envoy.mesh", "uri:spiffe://mesh/ns/*/sa/envoy"];
-    let expected = TlsConfig {
-        client_ca_file: Some("ca.crt".into()),
+    let expected = Tls {
+        client_ca_file: Some(known("ca.crt")),
         client_sans: sans.map(|text| text.parse().unwrap()).into(),
         min_version: TlsVersion::V1_3,
         ..expected
@@ -41,10 +43,10 @@ fn certificates_are_given_roles() {
          {san: \"uri:spiffe://mesh/acme\", role: tenant_admin, tenant: acme}]}\n\
          tokens: {secret_retention: none}",
     );
-    let role = |san: &str, role, tenant: Option<&str>| ClientRoleConfig {
+    let role = |san: &str, role, tenant: Option<&str>| ClientEntry {
         san: san.parse().unwrap(),
         role,
-        tenant: tenant.map(str::to_owned),
+        tenant: tenant.map(|tenant| TenantId::parse(tenant).unwrap()),
     };
     let expected = [
         role("dns:ops.mesh", ClientRole::GlobalAdmin, None),

@@ -154,19 +154,19 @@ pub(super) async fn watch(activity: Arc<Activity>, bounds: Bounds) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OpsConfig;
+    use crate::config::{HumanDuration, Ops, SocketMode};
 
     fn bounds(idle_timeout: Duration) -> Bounds {
-        let config = OpsConfig {
+        let config = Ops {
             listen: Vec::new(),
-            unix_socket: crate::config::UnixSocketConfig {
-                mode: 0o600,
+            unix_socket: crate::config::UnixSocket {
+                mode: SocketMode(0o600),
                 group: None,
             },
             tls: None,
             insecure: false,
             max_connections: 1,
-            idle_timeout,
+            idle_timeout: HumanDuration(idle_timeout),
         };
         Bounds::ops(&config)
     }

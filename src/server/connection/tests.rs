@@ -4,22 +4,22 @@ use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::config::{OpsConfig, UnixSocketConfig};
+use crate::config::{HumanDuration, Ops, SocketMode, UnixSocket};
 use crate::server::budget::Budget;
 use crate::server::descriptors::Descriptors;
 use crate::server::places::Peer;
 
 fn place() -> Place {
-    let config = OpsConfig {
+    let config = Ops {
         listen: Vec::new(),
-        unix_socket: UnixSocketConfig {
-            mode: 0o600,
+        unix_socket: UnixSocket {
+            mode: SocketMode(0o600),
             group: None,
         },
         tls: None,
         insecure: false,
         max_connections: 8,
-        idle_timeout: Duration::from_secs(3600),
+        idle_timeout: HumanDuration(Duration::from_secs(3600)),
     };
     let process = Arc::new(Budget::new(1 << 20, None));
     let descriptors = Arc::new(Descriptors::with_room(100));

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{FetchError, Fetcher};
-use crate::config::{JwksConfig, JwksSource};
+use crate::config::{Jwks, JwksSource};
 use crate::file_access::{self, Exposure, Readers, Refusal};
 use crate::oidc::{KEY_SET_BYTES_MAX, KeySet, KeySetError};
 use crate::server::file_watch::{POLL_EVERY, Reloads, WatchedFiles};
@@ -56,16 +56,18 @@ pub(in crate::server) enum ReadError {
 }
 
 /// What is wrong with the files that a section names; `path` is where that is in the configuration.
-pub(in crate::server) fn mistakes(path: &str, config: &JwksConfig) -> Vec<String> {
-    match &config.source {
+pub(in crate::server) fn mistakes(path: &str, section: &Jwks) -> Vec<String> {
+    match section.source() {
         JwksSource::File(file) => match read_file(file) {
             Ok(_) => Vec::new(),
             Err(error) => vec![format!("{path}.file: {}", chain(&error))],
         },
-        JwksSource::Url { url, ca_file } => match Fetcher::new(url, ca_file.clone()).check() {
-            Ok(()) => Vec::new(),
-            Err(error) => vec![format!("{path}: {}", chain(&error))],
-        },
+        JwksSource::Url { url, ca_file } => {
+            match Fetcher::new(url, ca_file.map(Path::to_owned)).check() {
+                Ok(()) => Vec::new(),
+                Err(error) => vec![format!("{path}: {}", chain(&error))],
+            }
+        }
     }
 }
 
@@ -100,26 +102,26 @@ pub(in crate::server) struct Keys {
 
 impl Keys {
     /// With the file's keys, if they are in a file.
-    pub(in crate::server) fn open(config: &JwksConfig) -> Result<Self, ReadError> {
+    pub(in crate::server) fn open(section: &Jwks) -> Result<Self, ReadError> {
         let mut current = None;
-        let (source, every) = match &config.source {
+        let (source, every) = match section.source() {
             JwksSource::File(path) => {
-                let files = Mutex::new(WatchedFiles::new(vec![path.clone()]));
+                let files = Mutex::new(WatchedFiles::new(vec![path.to_owned()]));
                 let set = Arc::new(read_file(path)?);
                 let at = Instant::now();
                 current = Some(Arc::new(Current { set, at }));
-                let path = path.clone();
+                let path = path.to_owned();
                 (Source::File { path, files }, POLL_EVERY)
             }
             JwksSource::Url { url, ca_file } => {
-                let fetcher = Arc::new(Fetcher::new(url, ca_file.clone()));
-                (Source::Url(fetcher), config.ttl)
+                let fetcher = Arc::new(Fetcher::new(url, ca_file.map(Path::to_owned)));
+                (Source::Url(fetcher), section.ttl.0)
             }
         };
         Ok(Self {
             source,
             every,
-            max_stale: config.max_stale,
+            max_stale: section.max_stale.0,
             good: Mutex::new(current.is_some()),
             current: ArcSwapOption::new(current),
             asked: Notify::new(),
@@ -334,15 +336,18 @@ fn key_set(place: &str, document: &[u8]) -> Result<KeySet, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HumanDuration;
 
     const KEY: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}"#;
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn open(path: &std::path::Path) -> Result<Keys, ReadError> {
-        Keys::open(&JwksConfig {
-            source: JwksSource::File(path.to_owned()),
-            ttl: HOUR,
-            max_stale: HOUR,
+        Keys::open(&Jwks {
+            file: Some(path.into()),
+            url: None,
+            ca_file: None,
+            ttl: HumanDuration(HOUR),
+            max_stale: HumanDuration(HOUR),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::config::{OpsConfig, UnixSocketConfig};
+use crate::config::{HumanDuration, Ops, SocketMode, UnixSocket};
 
 const MAX: usize = 16;
 
@@ -16,17 +16,17 @@ fn places(room: usize) -> Arc<Places> {
 }
 
 fn places_where_idle_ones_give_way_after(room: usize, gives_way_after: Duration) -> Arc<Places> {
-    let unix_socket = UnixSocketConfig {
-        mode: 0o600,
+    let unix_socket = UnixSocket {
+        mode: SocketMode(0o600),
         group: None,
     };
-    let config = OpsConfig {
+    let config = Ops {
         listen: Vec::new(),
         unix_socket,
         tls: None,
         insecure: false,
         max_connections: MAX,
-        idle_timeout: Duration::from_secs(60),
+        idle_timeout: HumanDuration(Duration::from_secs(60)),
     };
     let bounds = Bounds {
         gives_way_after,

@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::config::TlsConfig;
+use crate::config::Tls;
 use crate::file_access::{self, Exposure, Readers, Refusal};
 use crate::server::tls::certificate;
 
@@ -95,7 +95,7 @@ pub(super) struct Chain {
 }
 
 /// What is wrong with each file for itself, so that all of it can be said at once.
-pub(super) fn mistakes(files: &TlsConfig, now: Timestamp) -> Vec<TlsFileError> {
+pub(super) fn mistakes(files: &Tls, now: Timestamp) -> Vec<TlsFileError> {
     let ca = files.client_ca_file.as_deref();
     let all = [
         read_chain(&files.cert_file, now).err(),

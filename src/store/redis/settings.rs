@@ -70,7 +70,7 @@ pub struct Tls {
 }
 
 /// Everything about the Redis store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Which servers.
     pub topology: Topology,
@@ -114,7 +114,7 @@ impl Settings {
     pub fn location(&self) -> String {
         let list = |all: &[Address]| {
             let all: Vec<_> = all.iter().map(ToString::to_string).collect();
-            all.join(",")
+            all.join(", ")
         };
         match &self.topology {
             Topology::Standalone(address) => address.to_string(),

@@ -6,24 +6,6 @@ use super::tree::{Source, find_word, is_name};
 
 /// Circles that are not opened yet, each by the files in it.
 const KNOWN: &[&[&str]] = &[
-    &[
-        "config/defaults",
-        "config/listen",
-        "config/oidc",
-        "config/quantity",
-        "config/raw",
-        "config/raw/abuse",
-        "config/raw/api_keys",
-        "config/raw/context",
-        "config/raw/credential",
-        "config/raw/limits",
-        "config/raw/oidc",
-        "config/raw/redis",
-        "config/raw/route",
-        "config/raw/transport",
-        "config/redis",
-        "config/text",
-    ],
     &["store/damage", "store/records"],
     &[
         "store/redb/budgets",

@@ -131,7 +131,11 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(&["redb"]),
     ),
     // wiring
-    ("config", &["domain", "file_access"], AllBut(STORES)),
+    (
+        "config",
+        &["domain", "ext_authz", "file_access", "limiter", "store"],
+        AllBut(STORES),
+    ),
     (
         "keyfile",
         &["clock", "config", "crypto", "file_access"],

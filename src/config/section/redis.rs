@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RedisMode;
 use crate::config::quantity::HumanDuration;
-use crate::config::redis::{RedisNode, RedisUrl};
 use crate::config::text::{FilePath, RedisPrefix, RedisUser, ServiceName};
+use crate::config::url::{RedisNode, RedisUrl};
 
 section! {
     #[serde(default)]
-    RawRedis {
+    Redis {
         /// One server; servers that sentinels watch; or a Redis Cluster.
         pub mode: RedisMode,
         /// The server: `redis://host:port`, `rediss://host:port` for TLS, or `unix:/absolute/path`. A user may be in

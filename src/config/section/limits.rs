@@ -3,38 +3,40 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Delivery;
 use crate::config::quantity::HumanDuration;
-use crate::config::text::{FeatureName, QuotaText, RateText};
-use crate::config::{Delivery, RateMode};
+use crate::domain::limit::{Limits, Quota, Rate};
+use crate::domain::name::Feature;
+use crate::limiter;
 
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawPlan {
+    Plan {
         /// How fast each tenant of this plan may ask, all its keys together: `100/s`, `6000/m`, `1000/h`, with ` burst 200`
         /// behind it if more or fewer may come at once. Absent: no limit.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub rate: Option<RateText>,
+        pub rate: Option<Rate>,
         /// How much it may ask in a calendar day or month of UTC: `20/day`, `1000000/month`, or both with a comma
         /// between. Absent: no limit.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub quota: Option<QuotaText>,
+        pub quota: Option<Quota>,
         /// Features that tenants of this plan have.
         #[schemars(length(max = 256), extend("uniqueItems" = true))]
-        pub features: Vec<FeatureName>,
+        pub features: Vec<Feature>,
         /// Whether the plan is only tried out: what its limits and missing features would refuse is counted and
         /// reported, and passes.
         pub shadow: bool,
         /// Gives the keys of its tenants another token by schedule. Keys of global admins, and those that are bound to
         /// networks, are left alone. Needs kept tokens (`tokens.secret_retention: sealed`). Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub rotation: Option<RawRotation>,
+        pub rotation: Option<Rotation>,
     }
 }
 
 section! {
     #[serde(default)]
-    RawRotation {
+    Rotation {
         /// How old a token becomes.
         #[schemars(extend("x-minimum" = "1s", "x-maximum" = "3650d"))]
         pub every: HumanDuration,
@@ -50,9 +52,19 @@ section! {
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawRateLimits {
+    RateLimits {
         /// `strict`: in the store, at each request (docs/LIMITS.md). `leased`: each sidecar takes small parts of what is left ahead of need
         /// and spends them in memory; never more than the limit passes. `local`: by each sidecar for itself.
-        pub mode: RateMode,
+        pub mode: limiter::Mode,
+    }
+}
+
+impl Plan {
+    /// The limits of its tenants.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            rate: self.rate,
+            quota: self.quota,
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::block::nat64::Nat64Prefix;
 
 section! {
     #[serde(default)]
-    RawAbuse {
+    Abuse {
         /// So many answers `invalid_api_key` within `window` lead to a block.
         #[schemars(range(min = 1, max = 1_000_000))]
         pub max_failures: u32,

@@ -1,47 +1,52 @@
 //! The section `admin.oidc`, as written.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::config::JwtAlgorithm;
 use crate::config::quantity::HumanDuration;
-use crate::config::text::{ClaimName, ClaimValue, FilePath, JwksUrl, TenantName, TokenParty};
-use crate::config::{JwtAlgorithm, JwtRole};
+use crate::config::text::{ClaimName, ClaimValue, FilePath, TokenParty};
+use crate::config::url::JwksUrl;
+use crate::domain::name::TenantId;
+use crate::domain::role::Role;
 
 section! {
-    RawOidc {
+    Oidc {
         /// Exactly what the claim `iss` of a JWT must be.
         pub issuer: TokenParty,
         /// The claim `aud` must name one of these: this API, not the issuer's other services.
         #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
         pub audience: Vec<TokenParty>,
         /// Where the issuer's public keys are.
-        pub jwks: RawJwks,
+        pub jwks: Jwks,
         /// How a JWT may be signed. Shared secrets (`HS256`) and `none` are never accepted.
-        #[serde(default = "crate::config::defaults::jwt_algorithms")]
+        #[serde(default = "jwt_algorithms")]
         #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
         pub algorithms: Vec<JwtAlgorithm>,
         /// How far the issuer's clock may be from ours.
-        #[serde(default = "crate::config::defaults::jwt_leeway")]
+        #[serde(default = "jwt_leeway")]
         #[schemars(extend("x-minimum" = "0s", "x-maximum" = "5m"))]
         pub leeway: HumanDuration,
         /// Which claims are read.
         #[serde(default)]
-        pub claims: RawClaims,
+        pub claims: Claims,
         /// What the values of the claim `claims.role` give. The first entry whose value a JWT has decides; without one it is
         /// refused.
         #[schemars(length(min = 1, max = 1024))]
-        pub roles: Vec<RawJwtRole>,
+        pub roles: Vec<JwtRole>,
         /// Tenants by what the issuer calls them. Absent: the claim `claims.tenant` is the tenant's id itself. With it,
         /// a JWT whose tenant is not listed is refused.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(max = 20_000))]
-        pub tenants: Option<Vec<RawJwtTenant>>,
+        pub tenants: Option<Vec<JwtTenant>>,
     }
 }
 
 section! {
-    RawJwks {
+    Jwks {
         /// A file with the key set. Read again when it changes, and on SIGHUP. Either this or `url`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub file: Option<FilePath>,
@@ -53,11 +58,11 @@ section! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub ca_file: Option<FilePath>,
         /// How often `url` is read. A JWT signed by a key that is not known has it read sooner, at most every 10 s.
-        #[serde(default = "crate::config::defaults::jwks_ttl")]
+        #[serde(default = "jwks_ttl")]
         #[schemars(extend("x-minimum" = "10s", "x-maximum" = "1d"))]
         pub ttl: HumanDuration,
         /// How long the last key set is used while a new one cannot be read; at least `ttl`. Then no JWT is accepted.
-        #[serde(default = "crate::config::defaults::jwks_max_stale")]
+        #[serde(default = "jwks_max_stale")]
         #[schemars(extend("x-minimum" = "1m", "x-maximum" = "30d"))]
         pub max_stale: HumanDuration,
     }
@@ -65,7 +70,7 @@ section! {
 
 section! {
     #[serde(default)]
-    RawClaims {
+    Claims {
         /// Where the roles are: a claim, or a path such as `realm_access.roles`. A name with `://` in it is one claim, dots
         /// and all. A text, or a list of texts; a text may hold several between spaces.
         pub role: ClaimName,
@@ -80,22 +85,69 @@ section! {
 }
 
 section! {
-    RawJwtRole {
+    JwtRole {
         /// A value of the claim, exactly.
         pub value: ClaimValue,
         /// What its holder may do.
         #[schemars(extend("x-refused" = json!({
             "admin": "is not a role; write `tenant_admin` for the keys of one tenant, or `global_admin` for everything"
         })))]
-        pub role: JwtRole,
+        pub role: Role,
     }
 }
 
 section! {
-    RawJwtTenant {
+    JwtTenant {
         /// A value of the claim, exactly.
         pub value: ClaimValue,
         /// The tenant's id.
-        pub tenant: TenantName,
+        pub tenant: TenantId,
+    }
+}
+
+fn jwt_algorithms() -> Vec<JwtAlgorithm> {
+    vec![
+        JwtAlgorithm::RS256,
+        JwtAlgorithm::PS256,
+        JwtAlgorithm::ES256,
+        JwtAlgorithm::EdDSA,
+    ]
+}
+
+fn jwt_leeway() -> HumanDuration {
+    HumanDuration::of_seconds(30)
+}
+
+fn jwks_ttl() -> HumanDuration {
+    HumanDuration::of_seconds(300)
+}
+
+fn jwks_max_stale() -> HumanDuration {
+    HumanDuration::of_seconds(86_400)
+}
+
+/// Where a key set is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JwksSource<'a> {
+    File(&'a Path),
+    Url {
+        /// `https`, or `http` on loopback.
+        url: &'a str,
+        /// `None`: the CAs of the system.
+        ca_file: Option<&'a Path>,
+    },
+}
+
+impl Jwks {
+    /// Where the keys are.
+    pub fn source(&self) -> JwksSource<'_> {
+        let url = || JwksSource::Url {
+            url: self
+                .url
+                .as_deref()
+                .expect("a key set that is nowhere is refused when it is loaded"),
+            ca_file: self.ca_file.as_deref(),
+        };
+        self.file.as_deref().map_or_else(url, JwksSource::File)
     }
 }

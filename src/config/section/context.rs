@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::oidc::Jwks;
 use crate::config::HopListeners;
 use crate::config::quantity::HumanDuration;
-use crate::config::raw::RawJwks;
 use crate::config::text::TokenParty;
 
 section! {
     #[serde(default)]
-    RawSignedContext {
+    SignedContext {
         /// The `iss` claim. Give each installation its own.
         pub issuer: TokenParty,
         /// The `aud` claim. Empty: the host of the request, without its port.
@@ -27,7 +27,7 @@ section! {
 
 section! {
     #[serde(default)]
-    RawTrustedHop {
+    TrustedHop {
         /// Where a context is believed: `marked`, on routes whose context extensions say `keystile.trusted_hop: "true"` or
         /// `"rewritten"`; `all`, wherever they do not say `"false"`. `all` is for processes that no client reaches but through
         /// the first hop.
@@ -40,7 +40,7 @@ section! {
         /// Where the first hop's public keys are, such as its `https://…/.well-known/jwks.json`. Absent: the keys of
         /// `keyring.signing`, when both hops have the same.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub jwks: Option<RawJwks>,
+        pub jwks: Option<Jwks>,
         /// How long after it was made a context is believed, if it does not expire sooner.
         #[schemars(extend("x-minimum" = "1s", "x-maximum" = "5m"))]
         pub max_age: HumanDuration,

@@ -1,9 +1,10 @@
-//! What may be written, as written. The one source of the JSON Schema, of docs/CONFIGURATION.md, of the
+//! What may be written, as it is used. The one source of the JSON Schema, of docs/CONFIGURATION.md, of the
 //! checks on shape and of the types of environment overrides.
 //!
 //! A doc comment here is a description there: write it for the operator.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,19 +12,69 @@ use serde_json::json;
 
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
-use super::text::{FilePath, HeaderPrefix, PlanName, RateText, TokenPrefix, VariableName};
-use super::{
-    LimiterOutage, LogFormat, LogLevel, MethodOverride, OnOutage, PathOverride, PathVariants,
-    Profile, SecretRetention,
-};
+use super::text::{FilePath, HeaderPrefix, TokenPrefix, VariableName};
+use super::{LogFormat, LogLevel, OnOutage, PathVariants, Profile, SecretRetention};
+use crate::domain::limit::Rate;
+use crate::domain::name::PlanName;
+use crate::ext_authz::credential::Source;
+use crate::ext_authz::routes::{MethodOverride, PathOverride};
+use crate::limiter;
+use crate::store::redis::Settings;
 
 /// Declares a section: every field optional unless it says otherwise, unknown fields refused.
 macro_rules! section {
     ($(#[$attr:meta])* $name:ident { $($body:tt)* }) => {
-        #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         $(#[$attr])*
-        pub(in crate::config) struct $name { $($body)* }
+        pub struct $name { $($body)* }
+    };
+}
+
+/// Declares a section in which exactly one field is written: an enum that says which.
+macro_rules! one_of {
+    ($type:ty { $(#[doc = $doc:literal] $field:literal = $variant:ident($value:ty)),+ $(,)? }) => {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+                use serde::de::Error as _;
+                let fields: std::collections::BTreeMap<String, String> =
+                    serde::Deserialize::deserialize(source)?;
+                match fields.into_iter().next() {
+                    $(Some((name, text)) if name == $field => {
+                        let value = <$value as crate::config::text::Text>::read(&text);
+                        value.map(|value| Self::$variant(value.into())).map_err(D::Error::custom)
+                    })+
+                    Some(_) | None => Err(D::Error::custom("has none of its fields")),
+                }
+            }
+        }
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, sink: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$variant(value) => sink.collect_map([($field, value)]),)+
+                }
+            }
+        }
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let mut properties = serde_json::Map::new();
+                $(
+                    let mut property = generator.subschema_for::<$value>();
+                    property.insert("description".to_owned(), $doc.trim().into());
+                    properties.insert($field.to_owned(), property.into());
+                )+
+                schemars::json_schema!({
+                    "type": "object", "properties": properties, "additionalProperties": false,
+                    "minProperties": 1, "maxProperties": 1
+                })
+            }
+        }
     };
 }
 
@@ -36,74 +87,77 @@ mod oidc;
 mod redis;
 mod route;
 mod transport;
-pub(super) use abuse::RawAbuse;
-pub(super) use api_keys::{RawApiKeys, RawLimits, RawLimitsOverride, RawTenantLimits};
-pub(super) use context::{RawSignedContext, RawTrustedHop};
-pub(super) use credential::RawCredential;
-pub(super) use limits::{RawPlan, RawRateLimits, RawRotation};
-pub(super) use oidc::{RawClaims, RawJwks, RawJwtTenant, RawOidc};
-pub(super) use redis::RawRedis;
-pub(super) use route::RawRoute;
-pub(super) use transport::{RawClientRole, RawTls, RawUnixSocket};
+pub use abuse::Abuse;
+pub(super) use api_keys::{ApiKeys, DefaultLimits};
+pub use context::{SignedContext, TrustedHop};
+pub use limits::Plan;
+pub(super) use limits::{RateLimits, Rotation};
+pub(super) use oidc::Claims;
+pub use oidc::{Jwks, JwksSource, Oidc};
+#[cfg(test)]
+pub(super) use oidc::{JwtRole, JwtTenant};
+pub(super) use redis::Redis;
+pub use route::Route;
+pub use transport::{ClientEntry, Tls, UnixSocket};
 
 section! {
     /// The configuration of one Keystile process. A listener runs when its section is there: `authz: {}`
     /// switches it on with defaults.
     #[derive(Default)]
     #[serde(default)]
-    RawConfig {
+    Config {
         /// Where the defaults of `api_keys` and of `authz.path_variants` come from. Values in this file win over the profile.
         pub profile: Profile,
         /// What the process says about itself.
-        pub telemetry: RawTelemetry,
+        pub telemetry: Telemetry,
         /// The ext_authz listener that Envoy asks. Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub authz: Option<RawAuthz>,
+        pub authz: Option<Authz>,
         /// The admin API (gRPC). Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub admin: Option<RawAdmin>,
+        pub admin: Option<Admin>,
         /// `/healthz`, `/readyz`, `/metrics` and, with `keyring.signing`, `/.well-known/jwks.json`. Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub ops: Option<RawOps>,
+        pub ops: Option<Ops>,
         /// Where tenants and keys are kept.
-        pub store: RawStore,
+        pub store: Store,
         /// The key-encryption keys that open what the store holds.
-        pub keyring: RawKeyring,
+        pub keyring: Keyrings,
         /// What a sidecar remembers of the store.
-        pub cache: RawCache,
+        pub cache: Cache,
         /// What Envoy hears when no decision can be made.
-        pub failure_policy: RawFailurePolicy,
+        pub failure_policy: FailurePolicy,
         /// The form of API keys and whether they can be shown again.
-        pub tokens: RawTokens,
+        pub tokens: Tokens,
         /// How the limits of tenants and keys are counted.
-        pub rate_limits: RawRateLimits,
+        pub rate_limits: RateLimits,
         /// Plans by name. A tenant names its plan, has the plan's features beside its own, and the plan's limits where
         /// it has none of its own.
         #[schemars(extend("propertyNames" = json!({"format": "plan-name"})))]
-        pub plans: BTreeMap<PlanName, RawPlan>,
+        pub plans: BTreeMap<PlanName, Plan>,
         /// How many keys an owner may have and how long they may live (docs/GOVERNANCE.md).
-        pub api_keys: RawApiKeys,
+        pub api_keys: ApiKeys,
         /// Blocks sources that guess keys (docs/SECURITY.md). Absent: off; `abuse: {}` switches it on with defaults.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub abuse: Option<RawAbuse>,
+        pub abuse: Option<Abuse>,
         /// How the process stops.
-        pub shutdown: RawShutdown,
+        pub shutdown: Shutdown,
     }
 }
 
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawTelemetry {
+    Telemetry {
         /// The log on stderr.
-        pub log: RawLog,
+        pub log: Log,
     }
 }
 
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawLog {
+    Log {
         /// The least important level that is written.
         pub level: LogLevel,
         /// `auto` is `text` on a terminal and `json` elsewhere.
@@ -113,15 +167,15 @@ section! {
 
 section! {
     #[serde(default)]
-    RawAuthz {
+    Authz {
         /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
         #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: RawUnixSocket,
+        pub unix_socket: UnixSocket,
         /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<RawTls>,
+        pub tls: Option<Tls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once. An Envoy opens one for each of
@@ -136,7 +190,7 @@ section! {
         pub workers: usize,
         /// Where a key may be, in order. Each entry has one of `header`, `bearer`, `query`, `cookie`.
         #[schemars(length(min = 1, max = 8))]
-        pub credentials: Vec<RawCredential>,
+        pub credentials: Vec<Source>,
         /// Whether the key goes on to the upstream.
         pub forward_key: bool,
         /// Headers that begin so are set by Keystile alone and say who the tenant is.
@@ -153,7 +207,7 @@ section! {
         /// matches decides; without one a valid key is enough. What a route says of its own replaces the same field of the
         /// rule, and nothing else.
         #[schemars(length(max = 1000))]
-        pub routes: Vec<RawRoute>,
+        pub routes: Vec<Route>,
         /// A request that asks for another method than its own by `x-http-method-override`, `x-method-override`,
         /// `x-http-method` or the query parameter `_method`: `refuse` answers 400, `ignore` matches it by its own method,
         /// `honour` matches a `POST` by the `PUT`, `PATCH` or `DELETE` that it asks for and refuses all else. Absent:
@@ -169,25 +223,25 @@ section! {
         pub path_variants: PathVariants,
         /// A signed, short-lived token for upstreams that trust no network (docs/SIGNED_CONTEXT.md). Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub signed_context: Option<RawSignedContext>,
+        pub signed_context: Option<SignedContext>,
         /// Takes a request that carries another hop's fresh signed context as proven: its key has been taken out and charged
         /// there (docs/SIGNED_CONTEXT.md). Absent: no context proves anything.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub trusted_hop: Option<RawTrustedHop>,
+        pub trusted_hop: Option<TrustedHop>,
     }
 }
 
 section! {
     #[serde(default)]
-    RawAdmin {
+    Admin {
         /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
         #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: RawUnixSocket,
+        pub unix_socket: UnixSocket,
         /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<RawTls>,
+        pub tls: Option<Tls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once.
@@ -201,28 +255,28 @@ section! {
         pub strict_api_key_mode: bool,
         /// How many wrong credentials one address (of IPv6 a /64) may send; beyond it is refused (429) without a look at
         /// them, but for keys that are in memory. A proxy in front is one address. With `abuse`, blocks are the bound instead.
-        pub guesses: RateText,
+        pub guesses: Rate,
         /// What the holder of a client certificate may do when it sends no API key. The first entry that names
         /// one of the certificate's names decides. Needs `tls.client_ca_file`.
         #[schemars(length(max = 1024))]
-        pub client_roles: Vec<RawClientRole>,
+        pub client_roles: Vec<ClientEntry>,
         /// Whose JWTs are accepted, and what they may do (docs/OIDC.md). Needs `strict_api_key_mode: false`. Absent: none.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub oidc: Option<RawOidc>,
+        pub oidc: Option<Oidc>,
     }
 }
 
 section! {
     #[serde(default)]
-    RawOps {
+    Ops {
         /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
         #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
         pub listen: Vec<ListenAddr>,
         /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: RawUnixSocket,
+        pub unix_socket: UnixSocket,
         /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<RawTls>,
+        pub tls: Option<Tls>,
         /// Whether a TCP address that is not loopback may be served in plain text.
         pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once.
@@ -237,7 +291,7 @@ section! {
 /// The stores that there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum RawStoreKind {
+pub enum StoreKind {
     #[default]
     Embedded,
     Redis,
@@ -246,19 +300,38 @@ pub(super) enum RawStoreKind {
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawStore {
+    Store {
         /// `embedded` is a file of one process, `redis` is shared by many. The other's section is not used.
-        pub kind: RawStoreKind,
+        pub kind: StoreKind,
         /// The embedded store: one file, one process.
-        pub embedded: RawEmbedded,
+        pub embedded: Embedded,
         /// The store on Redis: 6.2 or newer, or Valkey.
-        pub redis: RawRedis,
+        pub redis: Redis,
+    }
+}
+
+/// The store that is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    Embedded { path: PathBuf },
+    Redis(Box<Settings>),
+}
+
+impl Store {
+    /// Which store it is.
+    pub fn place(&self) -> StorePlace {
+        match self.kind {
+            StoreKind::Embedded => StorePlace::Embedded {
+                path: self.embedded.path.to_path_buf(),
+            },
+            StoreKind::Redis => StorePlace::Redis(Box::new(self.redis.settings())),
+        }
     }
 }
 
 section! {
     #[serde(default)]
-    RawEmbedded {
+    Embedded {
         /// The store's file; made when it is not there.
         pub path: FilePath,
     }
@@ -267,37 +340,47 @@ section! {
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawKeyring {
+    Keyrings {
         /// Opens key records. Needed by `authz` and `admin`. One of `file` and `env`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub data: Option<RawKeyringSource>,
+        pub data: Option<KeyringSource>,
         /// Opens the tokens kept for showing again. For the control plane only; needed by `admin` unless
         /// `tokens.secret_retention` is `none`. One of `file` and `env`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub vault: Option<RawKeyringSource>,
+        pub vault: Option<KeyringSource>,
         /// Signs the token of `authz.signed_context`; its public half is at `/.well-known/jwks.json` of `ops`. One of
         /// `file` and `env`. A file may change while the process runs.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub signing: Option<RawKeyringSource>,
+        pub signing: Option<KeyringSource>,
     }
 }
 
-section! {
-    #[derive(Default)]
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
-    RawKeyringSource {
-        /// A keyring file, as `keystile keyring init` makes it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub file: Option<FilePath>,
-        /// Name of an environment variable that holds one key: 32 bytes in base64.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub env: Option<VariableName>,
+/// Where a keyring is found. Never the key itself, so that this can be printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyringSource {
+    File(PathBuf),
+    /// Name of a variable; `variable` reads it.
+    Env(String),
+}
+
+one_of!(KeyringSource {
+    /// A keyring file, as `keystile keyring init` makes it.
+    "file" = File(FilePath),
+    /// Name of an environment variable that holds one key: 32 bytes in base64.
+    "env" = Env(VariableName),
+});
+
+impl Keyrings {
+    /// What opens key records.
+    pub fn data(&self) -> &KeyringSource {
+        let data = self.data.as_ref();
+        data.expect("a configuration without a data keyring is refused when it is loaded")
     }
 }
 
 section! {
     #[serde(default)]
-    RawCache {
+    Cache {
         /// How long an entry is used without asking the store.
         #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
         pub ttl: HumanDuration,
@@ -322,19 +405,19 @@ section! {
 section! {
     #[derive(Default)]
     #[serde(default)]
-    RawFailurePolicy {
+    FailurePolicy {
         /// The store cannot be reached and the key is not cached: `deny` answers 503, `defer` leaves it to
         /// Envoy's `failure_mode_allow`.
         pub store_outage: OnOutage,
         /// The store cannot be reached and a limit has to be counted: `local` lets each sidecar spend its share of what
         /// was left, `allow` lets every request pass, `deny` answers 503.
-        pub limiter_outage: LimiterOutage,
+        pub limiter_outage: limiter::OnOutage,
     }
 }
 
 section! {
     #[serde(default)]
-    RawTokens {
+    Tokens {
         /// Beginning of the tokens of live keys.
         pub live_prefix: TokenPrefix,
         /// Beginning of the tokens of test keys.
@@ -346,7 +429,7 @@ section! {
 
 section! {
     #[serde(default)]
-    RawShutdown {
+    Shutdown {
         /// Longest wait for running requests after SIGTERM.
         #[schemars(extend("x-minimum" = "0s", "x-maximum" = "10m"))]
         pub drain_timeout: HumanDuration,

@@ -4,11 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::config::text::{FilePath, Group, SanText, SocketMode, TenantName};
+use crate::config::text::{FilePath, Group, SocketMode};
 use crate::config::{ClientRole, TlsVersion};
+use crate::domain::name::TenantId;
+use crate::domain::san::SanPattern;
 
 section! {
-    RawTls {
+    Tls {
         /// The certificate and its chain in PEM, the server's own certificate first. Read again when it changes,
         /// and on SIGHUP; so are the other two files.
         pub cert_file: FilePath,
@@ -22,7 +24,7 @@ section! {
         /// URI's path. Empty: every client of the CA.
         #[serde(default)]
         #[schemars(length(max = 1024), extend("uniqueItems" = true))]
-        pub client_sans: Vec<SanText>,
+        pub client_sans: Vec<SanPattern>,
         /// The oldest version of TLS that is spoken.
         #[serde(default)]
         pub min_version: TlsVersion,
@@ -30,9 +32,9 @@ section! {
 }
 
 section! {
-    RawClientRole {
+    ClientEntry {
         /// A certificate's name, written as in `tls.client_sans`.
-        pub san: SanText,
+        pub san: SanPattern,
         /// What its holder may do.
         #[schemars(extend("x-refused" = json!({
             "user": "a `user` reaches the keys of one owner, and a certificate has none; write `tenant_admin` or `global_admin`, or give its holder an API key"
@@ -40,13 +42,13 @@ section! {
         pub role: ClientRole,
         /// The tenant that a `tenant_admin` administers. Not for a `global_admin`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tenant: Option<TenantName>,
+        pub tenant: Option<TenantId>,
     }
 }
 
 section! {
     #[serde(default)]
-    RawUnixSocket {
+    UnixSocket {
         /// Permission bits, as octal text in quotes.
         pub mode: SocketMode,
         /// Group that owns the socket, by name or number. Absent: the group of the process.

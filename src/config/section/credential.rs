@@ -1,0 +1,15 @@
+//! An item of `authz.credentials`, as written.
+
+use crate::config::text::{CookieName, HeaderName, QueryName};
+use crate::ext_authz::credential::Source;
+
+one_of!(Source {
+    /// A header that holds the key and nothing else.
+    "header" = Header(HeaderName),
+    /// A header that holds `Bearer` and the key.
+    "bearer" = Bearer(HeaderName),
+    /// A query parameter.
+    "query" = Query(QueryName),
+    /// A cookie.
+    "cookie" = Cookie(CookieName),
+});
