@@ -60,7 +60,8 @@ use places::Places;
 use reload::ConfigFollower;
 use signing::SigningKeys;
 use tls::Reloader;
-pub use tls::{TlsFileError, TlsMistakes};
+pub use tls::files::any as any_file;
+pub use tls::{TlsFileError, TlsMistakes, client_config};
 
 /// Everything that listens, bound and not yet serving.
 struct Bound {

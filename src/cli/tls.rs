@@ -6,16 +6,13 @@ use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
-use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use zeroize::Zeroizing;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::cli::{Failure, tell_hint};
+use crate::clock::{Clock as _, SystemClock};
 use crate::file_access;
+use crate::server;
 pub(super) use connector::Connector;
 
 /// Files for `https://` addresses.
@@ -87,23 +84,22 @@ impl TlsArgs {
 
     /// How to speak TLS; an error when the files cannot be used.
     pub(super) fn connector(&self) -> Result<Connector, Failure> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Failure::failed)?
-            .with_root_certificates(self.roots()?);
-        let mut config = match (&self.tls_cert, &self.tls_key) {
-            (None, None) => builder.with_no_client_auth(),
-            (Some(cert), Some(key)) => builder
-                .with_client_auth_cert(certificates(cert)?, private_key(key)?)
-                .context("cannot use --tls-cert with --tls-key")
-                .map_err(Failure::Failed)?,
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert.as_path(), key.as_path())),
             (Some(_), None) | (None, Some(_)) => {
                 return Err(Failure::usage(
                     "--tls-cert and --tls-key belong together; give both",
                 ));
             }
         };
+        if let Some((_, key)) = identity {
+            warn_of_readers(key);
+        }
+        let ca = self.tls_ca.as_deref();
+        let what = "certificates of the server's CA";
+        let config = server::client_config(ca, what, identity, SystemClock.now(), server::any_file);
+        let mut config = config.map_err(Failure::failed)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Connector::new(config))
     }
@@ -117,58 +113,13 @@ impl TlsArgs {
             false => Ok(()),
         }
     }
-
-    fn roots(&self) -> Result<RootCertStore, Failure> {
-        let mut roots = RootCertStore::empty();
-        match &self.tls_ca {
-            Some(path) => {
-                for root in certificates(path)? {
-                    let added = roots.add(root);
-                    added
-                        .with_context(|| format!("cannot use {}", path.display()))
-                        .map_err(Failure::Failed)?;
-                }
-            }
-            // One bad file among the system's many is no reason to trust none of them.
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        Ok(roots)
-    }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let pem = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    found
-        .ok()
-        .filter(|all| !all.is_empty())
-        .ok_or_else(|| not_pem(path, "certificate", "CERTIFICATE"))
-}
-
-/// The cause of a failure is not told: it could repeat the key.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
-    let file = fs::File::open(path);
-    if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(path, &file)) {
+fn warn_of_readers(key: &Path) {
+    let file = fs::File::open(key);
+    if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(key, &file)) {
         tell_hint(&exposure.to_string());
     }
-    PrivateKeyDer::from_pem_slice(&read(path)?)
-        .map_err(|_| not_pem(path, "private key without a passphrase", "PRIVATE KEY"))
-}
-
-fn not_pem(path: &Path, what: &str, label: &str) -> Failure {
-    Failure::failed(anyhow!(
-        "{} holds no {what}: it must be PEM text with a `BEGIN {label}` line",
-        path.display()
-    ))
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    fs::read(path)
-        .map(Zeroizing::new)
-        .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(Failure::Failed)
 }
 
 const WANTS_CERTIFICATE: &str =

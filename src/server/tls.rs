@@ -4,7 +4,7 @@
 
 mod certificate;
 mod client;
-mod files;
+pub(super) mod files;
 mod handshake;
 mod reload;
 
@@ -23,8 +23,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Config, TlsVersion};
 use crate::server::file_watch::WatchedFiles;
 use crate::telemetry::chain;
-pub use files::TlsFileError;
-pub(super) use files::read_roots;
+pub use files::{TlsFileError, client_config};
 use handshake::Handshakes;
 pub(super) use reload::{Reloader, observe};
 
@@ -155,7 +154,7 @@ impl Tls {
 fn read(files: &config::Tls, protocols: &[&[u8]], now: Timestamp) -> Result<Served, TlsFileError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = files::read_chain(&files.cert_file, now)?;
-    let key = files::read_key(&files.key_file)?;
+    let key = files::read_key(&files.key_file, files::secret)?;
     let loaded = provider.key_provider.load_private_key(key);
     let key = loaded.map_err(|source| TlsFileError::BadKey {
         path: files.key_file.to_path_buf(),
@@ -208,7 +207,12 @@ fn clients(
     let Some(path) = &files.client_ca_file else {
         return Ok(Arc::new(NoClientAuth));
     };
-    let roots = Arc::new(files::read_roots(path, files::CLIENTS_CA, now)?);
+    let roots = Arc::new(files::read_roots(
+        path,
+        files::CLIENTS_CA,
+        now,
+        files::public,
+    )?);
     let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|source| TlsFileError::BadCa {

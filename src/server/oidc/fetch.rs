@@ -11,8 +11,6 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,7 +18,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::oidc::KEY_SET_BYTES_MAX;
-use crate::server::tls::{TlsFileError, read_roots};
+use crate::server::tls::files::public;
+use crate::server::tls::{TlsFileError, client_config};
 
 /// For all of it: name, connection, handshake, answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +33,6 @@ pub(in crate::server) enum FetchError {
     NoHost,
     #[error("the certificates to trust cannot be used")]
     Roots(#[from] TlsFileError),
-    #[error("TLS cannot be spoken")]
-    NoTls(#[source] rustls::Error),
     #[error("cannot find its host")]
     Resolve(#[source] io::Error),
     #[error("its host is not this machine, and plain text does not leave it")]
@@ -143,20 +140,9 @@ async fn connect(place: &Place) -> Result<TcpStream, FetchError> {
 }
 
 fn connector(ca_file: Option<&PathBuf>) -> Result<TlsConnector, FetchError> {
-    let roots = match ca_file {
-        Some(path) => read_roots(path, "certificates of the issuer's CA", SystemClock.now())?,
-        // One bad file among the system's many is no reason to trust none of them.
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
-    };
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(FetchError::NoTls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let what = "certificates of the issuer's CA";
+    let ca_file = ca_file.map(PathBuf::as_path);
+    let config = client_config(ca_file, what, None, SystemClock.now(), public)?;
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
@@ -80,7 +82,7 @@ pub enum TlsFileError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the certificate in {} cannot be served", path.display())]
+    #[error("the certificate in {} cannot be used", path.display())]
     Unusable {
         path: PathBuf,
         #[source]
@@ -99,15 +101,15 @@ pub(super) fn mistakes(files: &Tls, now: Timestamp) -> Vec<TlsFileError> {
     let ca = files.client_ca_file.as_deref();
     let all = [
         read_chain(&files.cert_file, now).err(),
-        read_key(&files.key_file).err(),
-        ca.and_then(|path| read_roots(path, CLIENTS_CA, now).err()),
+        read_key(&files.key_file, secret).err(),
+        ca.and_then(|path| read_roots(path, CLIENTS_CA, now, public).err()),
     ];
     all.into_iter().flatten().collect()
 }
 
 /// The server's certificate and its chain, all valid at `now`.
 pub(super) fn read_chain(path: &Path, now: Timestamp) -> Result<Chain, TlsFileError> {
-    let certificates = read_certificates(path, "certificate")?;
+    let certificates = read_certificates(path, "certificate", public)?;
     let mut expires_at = Timestamp::MAX;
     for (index, der) in certificates.iter().enumerate() {
         let (from, until) = validity(path, index, der)?;
@@ -146,15 +148,50 @@ fn validity(
     })
 }
 
+/// Our side of TLS to a server: whom we trust, the system's CAs where no file names others, and who we are, by a
+/// certificate with its chain and the key.
+pub fn client_config(
+    ca_file: Option<&Path>,
+    what: &'static str,
+    identity: Option<(&Path, &Path)>,
+    now: Timestamp,
+    read: Read,
+) -> Result<ClientConfig, TlsFileError> {
+    let roots = match ca_file {
+        Some(path) => read_roots(path, what, now, read)?,
+        // One bad file among the system's many is no reason to trust none of them.
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the ciphers of TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    let Some((cert_file, key_file)) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = read_certificates(cert_file, "certificate", read)?;
+    let key = read_key(key_file, read)?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map_err(|source| TlsFileError::Unusable {
+        path: cert_file.to_owned(),
+        source,
+    })
+}
+
 /// Certificates that sign others. A bundle may hold expired ones, but not only those.
-pub(in crate::server) fn read_roots(
+pub(super) fn read_roots(
     path: &Path,
     what: &'static str,
     now: Timestamp,
+    read: Read,
 ) -> Result<RootCertStore, TlsFileError> {
     let mut roots = RootCertStore::empty();
     let mut expired = None;
-    for (index, der) in read_certificates(path, what)?.into_iter().enumerate() {
+    for (index, der) in read_certificates(path, what, read)?.into_iter().enumerate() {
         let (_, until) = validity(path, index, &der)?;
         if now >= until {
             expired = expired.or(Some((index + 1, until)));
@@ -178,8 +215,9 @@ pub(in crate::server) fn read_roots(
 fn read_certificates(
     path: &Path,
     what: &'static str,
+    read: Read,
 ) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let text = read(path, what, Readers::Anybody)?;
+    let text = read(path, what)?;
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|_| TlsFileError::Damaged { path: path.into() })?;
     if found.is_empty() {
@@ -189,8 +227,8 @@ fn read_certificates(
 }
 
 /// The private key. Errors never repeat what the file holds.
-pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
-    let text = read(path, "private key", Readers::OwnerAlone)?;
+pub(super) fn read_key(path: &Path, read: Read) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    let text = read(path, "private key")?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let path = path.to_owned();
         match error {
@@ -205,7 +243,32 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-fn read(
+/// Reads a file that is to be something.
+type Read = fn(&Path, &'static str) -> Result<Zeroizing<Vec<u8>>, TlsFileError>;
+
+/// A file that anybody may read.
+pub(in crate::server) fn public(
+    path: &Path,
+    what: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    read_guarded(path, what, Readers::Anybody)
+}
+
+/// A file that its owner alone may read.
+pub(super) fn secret(path: &Path, what: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    read_guarded(path, what, Readers::OwnerAlone)
+}
+
+/// Whatever a command's caller names, a pipe too.
+pub fn any(path: &Path, _: &'static str) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
+    let read = std::fs::read(path).map(Zeroizing::new);
+    read.map_err(|source| TlsFileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_guarded(
     path: &Path,
     what: &'static str,
     readers: Readers,
