@@ -238,8 +238,8 @@ impl Authorizer {
             return Ok(None);
         };
         let most = self.store_timeout;
-        let patience = request.time_left.map_or(most, |left| left.min(most));
-        let found = self.cache.get(proven.lookup_id, now, patience).await?;
+        let time_limit = request.time_left.map_or(most, |left| left.min(most));
+        let found = self.cache.get(proven.lookup_id, now, time_limit).await?;
         Ok(found.filter(|found| is_of(found, proven)))
     }
 
@@ -261,8 +261,8 @@ impl Authorizer {
             return Ok(Err(invalid()));
         };
         let most = self.store_timeout;
-        let patience = request.time_left.map_or(most, |left| left.min(most));
-        let found = self.cache.get(digest.lookup_id(), now, patience).await?;
+        let time_limit = request.time_left.map_or(most, |left| left.min(most));
+        let found = self.cache.get(digest.lookup_id(), now, time_limit).await?;
         Ok(verify(found, &digest).ok_or_else(invalid))
     }
 

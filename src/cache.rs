@@ -222,13 +222,13 @@ impl Cache {
         self.keys.is_empty()
     }
 
-    /// The key behind a lookup id, from memory if it is there and current, else from the store within `patience`.
+    /// The key behind a lookup id, from memory if it is there and current, else from the store within `time_limit`.
     /// `None`: there is no such key.
     pub async fn get(
         &self,
         id: LookupId,
         now: Timestamp,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Option<Found>, LoadError> {
         match self.peek(id, now) {
             Peek::Found(found) => {
@@ -239,7 +239,7 @@ impl Cache {
                 self.counters.negative_hits.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
-            Peek::Nothing(old) => self.fetch(id, now, patience, old).await,
+            Peek::Nothing(old) => self.fetch(id, now, time_limit, old).await,
         }
     }
 

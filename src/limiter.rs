@@ -206,9 +206,9 @@ impl Limiter {
         let verdict = match settings.mode {
             Mode::Local => Ok(self.check_here(subject, &wanted, cost, at)),
             Mode::Strict | Mode::Leased => {
-                let timeout_after = time_left.map_or(PATIENCE_MAX, |left| left.min(PATIENCE_MAX));
+                let time_limit = time_left.map_or(PATIENCE_MAX, |left| left.min(PATIENCE_MAX));
                 let leases = settings.mode == Mode::Leased;
-                self.check_with_store(subject, wanted, cost, timeout_after, leases, at)
+                self.check_with_store(subject, wanted, cost, time_limit, leases, at)
                     .await
             }
         };

@@ -3,19 +3,19 @@
 //! Every change is one commit: the record, what is derived from it, the counters and the audit entry. Who may do
 //! what is decided before, by the caller's protocol; what may exist at all is decided here.
 
+mod audit_notes;
+mod audit_writer;
 mod etag;
 mod fleet;
+mod idempotency;
 mod import;
 mod indexed;
-mod journal;
 mod key_changes;
 mod key_rules;
 mod keys;
 mod lineage;
 mod lost;
-mod notes;
 mod recount;
-mod requests;
 mod rotation;
 mod schedule;
 mod tenants;
@@ -38,19 +38,19 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::plan::Plans;
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
-use crate::registry::journal::Journal;
+use crate::registry::audit_writer::AuditWriter;
 use crate::store::damage;
 use crate::store::records::{self, RecordError, WrappedKeys};
 use crate::store::{CommitError, CountScope, Store, StoreError};
 
 pub use etag::Etag;
+pub use idempotency::RequestId;
 pub(crate) use import::not_importable;
 pub use import::{TokenHolder, TokenState};
 pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use lineage::RevokedWith;
 pub use lost::{Search, Standing};
-pub use requests::RequestId;
 pub use rotation::NewEnd;
 pub use schedule::Rotations;
 pub use tenants::NewTenant;
@@ -184,7 +184,7 @@ pub struct Registry {
     plans: Arc<ArcSwap<Plans>>,
     rotations: Arc<Rotations>,
     key_rules: Arc<ArcSwap<KeyRules>>,
-    journal: Journal,
+    audit_writer: AuditWriter,
 }
 
 /// A tenant that has been read, with what is needed to change it.
@@ -214,7 +214,7 @@ impl Registry {
             plans: Arc::default(),
             rotations: Arc::default(),
             key_rules: Arc::default(),
-            journal: Journal::new(),
+            audit_writer: AuditWriter::new(),
         }
     }
 

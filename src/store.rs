@@ -6,7 +6,7 @@
 //! - A commit is atomic: record, index entries, counters and audit entry together, or none of it.
 //! - A commit is durable when it returns, and watchers have been told before it returns.
 //! - A version that is expected and not found is a [`CommitError::Conflict`]; nothing is written.
-//! - A request is done once: see [`RequestRow`].
+//! - A request is done once: see [`IdempotencyRecord`].
 #![warn(missing_docs)]
 
 pub mod budgets;
@@ -79,7 +79,7 @@ pub enum CommitError {
     /// The record that was to be new is there already.
     #[error("the record exists already")]
     Exists,
-    /// The request was done before; see [`RequestRow`].
+    /// The request was done before; see [`IdempotencyRecord`].
     #[error("the request was done before")]
     Repeated,
     /// An index entry of the key is revoked, and this change would not be a revocation: the key's own record is of an
@@ -155,7 +155,7 @@ pub struct IndexRow {
 /// expire until `made_at`, the commit is [`CommitError::Repeated`] and writes nothing. Expired rows are removed
 /// in time; until then they may still be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestRow {
+pub struct IdempotencyRecord {
     /// Stands for the caller and the request.
     pub tag: [u8; 16],
     /// The time of the commit.
@@ -208,7 +208,7 @@ pub struct TenantCommit {
     /// The sealed audit entry.
     pub audit: Vec<u8>,
     /// The request that is done, if it may be repeated.
-    pub request: Option<RequestRow>,
+    pub request: Option<IdempotencyRecord>,
 }
 
 /// A change of one key, to be committed.
@@ -239,7 +239,7 @@ pub struct KeyCommit {
     /// The sealed audit entry.
     pub audit: Vec<u8>,
     /// The request that is done, if it may be repeated.
-    pub request: Option<RequestRow>,
+    pub request: Option<IdempotencyRecord>,
 }
 
 impl KeyCommit {
@@ -393,7 +393,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         &'a self,
         tenant: &'a TenantId,
         tag: [u8; 16],
-    ) -> StoreFuture<'a, Option<RequestRow>>;
+    ) -> StoreFuture<'a, Option<IdempotencyRecord>>;
 
     /// Writes a tenant. Making a tenant that exists is [`CommitError::Exists`].
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError>;

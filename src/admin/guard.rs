@@ -52,7 +52,7 @@ where
         Box::pin(async move {
             match deadline {
                 Ok(None) => Ok(explained(answer.await?)),
-                Ok(Some(patience)) => match tokio::time::timeout(patience, answer).await {
+                Ok(Some(time_limit)) => match tokio::time::timeout(time_limit, answer).await {
                     Ok(answer) => Ok(explained(answer?)),
                     Err(_) => Ok(too_late()),
                 },

@@ -61,14 +61,14 @@ impl Cache {
         &self,
         id: LookupId,
         now: Timestamp,
-        patience: Duration,
+        time_limit: Duration,
         old: Option<Arc<CachedKey>>,
     ) -> Result<Option<Found>, LoadError> {
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let error = match tokio::time::timeout(patience, self.ask(id, now, old.as_ref())).await {
+        let error = match tokio::time::timeout(time_limit, self.ask(id, now, old.as_ref())).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(failure)) => LoadError::from(failure),
-            Err(_) => LoadError::Timeout(patience),
+            Err(_) => LoadError::Timeout(time_limit),
         };
         self.counters.load_errors.fetch_add(1, Ordering::Relaxed);
         match error {

@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// For calls that carry a whole batch.
-    pub(super) fn with_patience(mut self) -> Self {
+    pub(super) fn with_long_timeout(mut self) -> Self {
         self.bearer.deadline = self.bearer.deadline.max(BATCH_DEADLINE);
         self
     }

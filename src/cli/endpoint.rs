@@ -98,18 +98,22 @@ impl Address {
     }
 
     /// Connects.
-    pub(super) async fn dial(&self, tls: &TlsArgs, patience: Duration) -> Result<Channel, Failure> {
+    pub(super) async fn dial(
+        &self,
+        tls: &TlsArgs,
+        time_limit: Duration,
+    ) -> Result<Channel, Failure> {
         let endpoint = Endpoint::from_shared(self.uri.clone()).map_err(Failure::failed)?;
         let connected = match endpoint.uri().scheme_str() {
             Some("https") => {
                 let address = endpoint.uri().clone();
-                tls.connector()?.connect(address, patience).await
+                tls.connector()?.connect(address, time_limit).await
             }
             Some("http") => {
                 tls.refuse_plain_text()?;
-                endpoint.connect_timeout(patience).connect().await
+                endpoint.connect_timeout(time_limit).connect().await
             }
-            Some(_) | None => endpoint.connect_timeout(patience).connect().await,
+            Some(_) | None => endpoint.connect_timeout(time_limit).connect().await,
         };
         connected.map_err(|error| {
             let cause = tls::cause(&error)

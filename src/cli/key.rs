@@ -284,7 +284,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         KeyCommand::Create(args) => {
             let now = SystemClock.now();
             if let Some(work) = args.table(form, now)? {
-                let client = client().await?.with_patience();
+                let client = client().await?.with_long_timeout();
                 return table::run(&client, args, work, now, form, out).await;
             }
             let made = create(&client().await?, args).await?;
@@ -301,7 +301,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
             // Read first: a mistake in a file is found without a server.
             let now = SystemClock.now();
             let work = args.read(now)?;
-            import::run(&client().await?.with_patience(), work, now, form, out).await
+            import::run(&client().await?.with_long_timeout(), work, now, form, out).await
         }
         KeyCommand::List { tenant, list } => {
             let client = client().await?;
@@ -325,7 +325,7 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
         KeyCommand::Reveal(key) => rotate::reveal(&client().await?, key, form, out).await,
         KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,
         KeyCommand::RevokeAll(args) => {
-            revoke_all::run(&client().await?.with_patience(), args, form, out).await
+            revoke_all::run(&client().await?.with_long_timeout(), args, form, out).await
         }
         KeyCommand::Verify(args) => {
             let token = args.token()?;

@@ -189,7 +189,7 @@ async fn dispatch(args: &TenantArgs, out: &mut Out) -> Result<(), Failure> {
             let now = SystemClock.now();
             // Read first: a mistake in the table is found without a server.
             let rows = table.read(form, now)?;
-            let client = client().await?.with_patience();
+            let client = client().await?.with_long_timeout();
             import::run(&client, table, &rows, now, form, out).await
         }
         TenantCommand::List(args) => {

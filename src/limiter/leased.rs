@@ -197,7 +197,7 @@ impl Limiter {
         subject: &Subject<'_>,
         mut wanted: ArrayVec<LimitDemand>,
         cost: u64,
-        timeout_after: Duration,
+        time_limit: Duration,
         leases: bool,
         mut at: Now,
     ) -> Result<Verdict, LimiterDown> {
@@ -214,7 +214,7 @@ impl Limiter {
                 }
             }
             let asked = self.ask(subject, &mut needs, leases);
-            match tokio::time::timeout(timeout_after, asked).await {
+            match tokio::time::timeout(time_limit, asked).await {
                 Ok(Ok(verdict)) => return Ok(verdict),
                 Ok(Err(Undecided::OtherWindow)) => {
                     at = self.instant();

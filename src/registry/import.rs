@@ -6,8 +6,8 @@ use crate::domain::decision::is_past;
 use crate::domain::key::Key;
 use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
-use crate::registry::keys::{Making, Source};
-use crate::registry::requests::Verb;
+use crate::registry::idempotency::Verb;
+use crate::registry::keys::{Creation, Source};
 use crate::registry::{NewKey, Opened, Proven, Registry, RegistryError, RequestId};
 use crate::store::{CountChange, CountScope};
 
@@ -55,12 +55,12 @@ impl Registry {
             return Ok(key);
         }
         let (owner, role) = (new.owner.clone(), new.role);
-        let making = Making {
+        let creation = Creation {
             token: Source::Imported(presented),
             request: request.as_ref(),
-            ..Making::new(new)
+            ..Creation::new(new)
         };
-        let error = match self.make_key(actor, &opened, making).await {
+        let error = match self.make_key(actor, &opened, creation).await {
             Ok(made) => return Ok(made.key),
             Err(error) => error,
         };

@@ -4,11 +4,11 @@ use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Generation, Key, KeyStatus};
 use crate::domain::name::{Description, KeyId, TenantId};
+use crate::registry::idempotency::Tagged;
 use crate::registry::indexed::Indexed;
 use crate::registry::keys::check_sizes;
-use crate::registry::requests::Tagged;
 use crate::registry::{
-    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, etag, notes, refused,
+    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, audit_notes, etag, refused,
 };
 use crate::store::{CommitError, CountChange, Expected, IndexRow, KeyCommit, records};
 
@@ -178,7 +178,7 @@ impl Registry {
             action: edit.action,
             at,
             key: Some(&key.id),
-            note: notes::of_key_change(&edit.note, current, key),
+            note: audit_notes::of_key_change(&edit.note, current, key),
         };
         let expected = Expected::Version(current.version);
         let request = edit

@@ -8,7 +8,7 @@ use crate::domain::governance::{KeyLimits, KeyRules};
 use crate::domain::name::{Owner, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
-use crate::registry::journal::Note;
+use crate::registry::audit_writer::Note;
 use crate::registry::{Etag, Registry, RegistryError};
 use crate::store::CountChange;
 
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     fn note(&self, actor: &Actor, tenant: &TenantId, action: Action, text: String) {
-        self.journal.note(Note {
+        self.audit_writer.note(Note {
             tenant: tenant.clone(),
             actor: actor.clone(),
             action,

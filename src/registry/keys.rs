@@ -15,8 +15,8 @@ use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope
 use crate::domain::role::{AdminAccess, Role};
 use crate::domain::tenant::{FEATURES_MAX, Tenant};
 use crate::domain::version::Version;
-use crate::registry::requests::{Tagged, Verb};
-use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, notes, refused};
+use crate::registry::idempotency::{Tagged, Verb};
+use crate::registry::{Entry, Opened, Registry, RegistryError, RequestId, audit_notes, refused};
 use crate::store::records;
 use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit, KeyRow};
 
@@ -88,14 +88,14 @@ pub(super) enum Source<'a> {
 }
 
 /// A key to be made.
-pub(super) struct Making<'a> {
+pub(super) struct Creation<'a> {
     pub(super) new: NewKey,
     pub(super) token: Source<'a>,
     pub(super) expected: Expected,
     pub(super) request: Option<&'a Tagged>,
 }
 
-impl Making<'_> {
+impl Creation<'_> {
     pub(super) fn new(new: NewKey) -> Self {
         Self {
             new,
@@ -115,7 +115,7 @@ impl Registry {
         new: NewKey,
     ) -> Result<CreatedKey, RegistryError> {
         let opened = self.open(tenant).await?;
-        self.make_key(actor, &opened, Making::new(new)).await
+        self.make_key(actor, &opened, Creation::new(new)).await
     }
 
     /// Makes the first key of a tenant; [`RegistryError::AlreadyExists`] when it has ever had one.
@@ -129,11 +129,11 @@ impl Registry {
         new: NewKey,
     ) -> Result<CreatedKey, RegistryError> {
         let opened = self.open(tenant).await?;
-        let making = Making {
+        let creation = Creation {
             expected: Expected::FirstOfTenant,
-            ..Making::new(new)
+            ..Creation::new(new)
         };
-        self.make_key(actor, &opened, making).await
+        self.make_key(actor, &opened, creation).await
     }
 
     /// Makes a key and its token, once: the same request again is answered with the same key and token.
@@ -149,11 +149,11 @@ impl Registry {
         if let Some(made) = self.key_made_before(&opened, &request).await? {
             return self.repeat(&opened, made);
         }
-        let making = Making {
+        let creation = Creation {
             request: Some(&request),
-            ..Making::new(new)
+            ..Creation::new(new)
         };
-        match self.make_key(actor, &opened, making).await {
+        match self.make_key(actor, &opened, creation).await {
             // It was made meanwhile, perhaps by this very request.
             Err(error @ RegistryError::AlreadyExists { .. }) => {
                 match self.key_made_before(&opened, &request).await? {
@@ -200,10 +200,10 @@ impl Registry {
         &self,
         actor: &Actor,
         opened: &Opened,
-        making: Making<'_>,
+        creation: Creation<'_>,
     ) -> Result<CreatedKey, RegistryError> {
-        let (owner, role) = (making.new.owner.clone(), making.new.role);
-        let made = self.try_make_key(actor, opened, making).await;
+        let (owner, role) = (creation.new.owner.clone(), creation.new.role);
+        let made = self.try_make_key(actor, opened, creation).await;
         made.inspect_err(|error| {
             self.note_refused_key(actor, &opened.tenant.id, (&owner, role), error);
         })
@@ -213,32 +213,32 @@ impl Registry {
         &self,
         actor: &Actor,
         opened: &Opened,
-        mut making: Making<'_>,
+        mut creation: Creation<'_>,
     ) -> Result<CreatedKey, RegistryError> {
         let now = self.now();
-        if let Some(ttl) = making.new.ttl {
-            making.new.expires_at = Some(now.plus(ttl));
+        if let Some(ttl) = creation.new.ttl {
+            creation.new.expires_at = Some(now.plus(ttl));
         }
-        let (tenant, role) = (&opened.tenant, making.new.role);
+        let (tenant, role) = (&opened.tenant, creation.new.role);
         check_sizes(
-            &making.new.scopes,
-            making.new.features.as_ref(),
-            &making.new.networks,
+            &creation.new.scopes,
+            creation.new.features.as_ref(),
+            &creation.new.networks,
         )?;
-        let count = match making.expected {
+        let count = match creation.expected {
             Expected::FirstOfTenant => CountChange::Add {
                 per_owner: u64::MAX,
                 total: None,
             },
             Expected::New | Expected::Lost | Expected::Version(_) => {
                 let count = self.room(tenant, role)?;
-                self.check_expiry(making.new.expires_at, now)?;
+                self.check_expiry(creation.new.expires_at, now)?;
                 count
             }
         };
-        let (token, hint, action) = match making.token {
+        let (token, hint, action) = match creation.token {
             Source::Fresh => {
-                let token = self.new_token(making.new.kind);
+                let token = self.new_token(creation.new.kind);
                 let hint = token.hint();
                 (token, hint, Action::KeyCreated)
             }
@@ -248,19 +248,19 @@ impl Registry {
                 (token, hint, Action::KeyImported)
             }
         };
-        let key = self.assemble((opened, actor), making.new, &token, hint, now)?;
+        let key = self.assemble((opened, actor), creation.new, &token, hint, now)?;
         let entry = Entry {
             actor,
             action,
             at: now,
             key: Some(&key.id),
-            note: notes::of_new_key(&key),
+            note: audit_notes::of_new_key(&key),
         };
         let commit = KeyCommit {
-            request: making
+            request: creation
                 .request
                 .map(|request| request.row(opened, Some(&key), now)),
-            ..self.key_commit(opened, &key, making.expected, count, entry)
+            ..self.key_commit(opened, &key, creation.expected, count, entry)
         };
         match self.commit_counted(opened, commit).await {
             Ok(()) => Ok(CreatedKey { key, token }),

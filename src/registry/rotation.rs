@@ -8,8 +8,8 @@ use crate::domain::change::{Action, Actor};
 use crate::domain::decision::is_past;
 use crate::domain::key::{Delivery, GRACE_MAX, Generation, Key, KeyKind};
 use crate::domain::name::{KeyId, TenantId};
+use crate::registry::idempotency::{Tagged, Verb};
 use crate::registry::key_changes::{Edit, Outcome};
-use crate::registry::requests::{Tagged, Verb};
 use crate::registry::{CreatedKey, Etag, Opened, Registry, RegistryError, RequestId};
 use crate::store::CountChange;
 

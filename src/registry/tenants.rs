@@ -9,12 +9,13 @@ use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::tenant::{FEATURES_MAX, METADATA_MAX, Tenant, TenantStatus};
 use crate::domain::version::Version;
-use crate::registry::requests::{Tagged, Verb};
+use crate::registry::idempotency::{Tagged, Verb};
 use crate::registry::{
-    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, etag, notes, refused,
+    ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, RequestId, audit_notes, etag,
+    refused,
 };
 use crate::store::records::{self, WrappedKeys};
-use crate::store::{CommitError, Expected, RequestRow, TenantCommit};
+use crate::store::{CommitError, Expected, IdempotencyRecord, TenantCommit};
 
 /// What a new tenant is made of.
 #[derive(Clone, Debug)]
@@ -260,7 +261,7 @@ impl Registry {
                 action,
                 at,
                 key: None,
-                note: notes::with_limits(&note, &opened.tenant, &tenant),
+                note: audit_notes::with_limits(&note, &opened.tenant, &tenant),
             };
             let expected = Expected::Version(opened.tenant.version);
             let commit = commit(&opened, &tenant, expected, entry, None);
@@ -298,7 +299,7 @@ fn commit(
     tenant: &Tenant,
     expected: Expected,
     entry: Entry<'_>,
-    request: Option<RequestRow>,
+    request: Option<IdempotencyRecord>,
 ) -> TenantCommit {
     let mut rng = rand::rng();
     TenantCommit {

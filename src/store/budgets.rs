@@ -6,7 +6,7 @@
 //!
 //! Leased requests are *held*: they take room in the bucket and do not leak until their holder says that they were
 //! spent. So whatever a holder does until its lease ends, more than the limit never passes: used + held never exceeds
-//! the burst. A lease that ends unheard of counts as spent.
+//! the burst. A lease that ends without a report counts as spent.
 #![warn(missing_docs)]
 
 mod bucket;

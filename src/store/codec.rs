@@ -29,7 +29,7 @@ use generation::{StoredGeneration, decode_generation, stored_generation};
 use key_limits::StoredKeyLimits;
 use reader::Reader;
 
-pub use change::{Done, decode_done, encode_change, encode_done};
+pub use change::{FirstAnswer, decode_done, encode_change, encode_done};
 
 /// A record that opened and yet cannot be read: written by a later version, or by a bug.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::domain::key::{Generation, Key, LookupId};
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::tenant::Tenant;
 use crate::domain::version::Version;
-use crate::store::codec::{self, DecodeError, Done};
+use crate::store::codec::{self, DecodeError, FirstAnswer};
 use crate::store::damage::Entry;
 use crate::store::{IndexRow, KeyRow, TenantRow};
 
@@ -379,7 +379,7 @@ pub fn seal_done(
     data_key: &DataKey,
     tenant: &TenantId,
     tag: [u8; 16],
-    done: &Done,
+    done: &FirstAnswer,
     rng: &mut impl rand::CryptoRng,
 ) -> Vec<u8> {
     let place = request_place(tenant, tag);
@@ -392,7 +392,7 @@ pub fn open_done(
     tenant: &TenantId,
     tag: [u8; 16],
     sealed: &[u8],
-) -> Result<Done, RecordError> {
+) -> Result<FirstAnswer, RecordError> {
     let place = request_place(tenant, tag);
     let plain = envelope::open(data_key, &place, sealed).map_err(seal_error("request"))?;
     Ok(codec::decode_done(&plain)?)

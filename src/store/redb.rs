@@ -10,12 +10,12 @@
 //! to make it worthless, rotate the keyring and destroy the old key-encryption key.
 
 mod budgets;
+mod idempotency;
 mod open;
 mod overlay;
 mod repair;
-mod requests;
-mod stamp;
 mod tables;
+mod version_prefix;
 mod write;
 mod writer;
 
@@ -33,8 +33,8 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError,
-    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar, Store,
+    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use budgets::Budgets;
@@ -240,7 +240,7 @@ impl Store for EmbeddedStore {
         &'a self,
         tenant: &'a TenantId,
         tag: [u8; 16],
-    ) -> StoreFuture<'a, Option<RequestRow>> {
+    ) -> StoreFuture<'a, Option<IdempotencyRecord>> {
         Box::pin(async move { self.point(|txn| t::request(txn, tenant, tag)) })
     }
 

@@ -18,11 +18,11 @@ mod diagnose;
 mod eviction;
 mod fleet;
 mod index;
+mod intent;
 mod invalidation;
 mod keyspace;
 mod link;
 mod live;
-mod mark;
 mod mend;
 mod nodes;
 mod outbox;
@@ -57,8 +57,8 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store, StoreError,
-    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar, Store,
+    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use change::damaged;
@@ -388,7 +388,7 @@ impl Store for RedisStore {
         &'a self,
         tenant: &'a TenantId,
         tag: [u8; 16],
-    ) -> StoreFuture<'a, Option<RequestRow>> {
+    ) -> StoreFuture<'a, Option<IdempotencyRecord>> {
         Box::pin(self.fetch_request(tenant, tag))
     }
 

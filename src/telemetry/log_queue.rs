@@ -82,12 +82,12 @@ impl LogQueue {
         self.put.notify_one();
     }
 
-    /// Waits until what was put so far is written, at most for `patience`.
-    pub(super) fn flush(&self, patience: Duration) {
+    /// Waits until what was put so far is written, at most for `time_limit`.
+    pub(super) fn flush(&self, time_limit: Duration) {
         let mut lines = self.lines.lock();
         let goal = lines.taken;
         self.written
-            .wait_while_for(&mut lines, |lines| lines.done < goal, patience);
+            .wait_while_for(&mut lines, |lines| lines.done < goal, time_limit);
     }
 
     /// Writes lines for ever. `tell` is called with how many were dropped, once there is somebody to hear it.
@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     /// A pipe whose writer waits until somebody reads.
     struct Pipe(SyncSender<Vec<u8>>);
@@ -231,15 +231,15 @@ mod tests {
         let place = QUEUE_BYTES_MAX / (line.len() + LINE_OVERHEAD);
         assert_eq!(queue.dropped(), (100 - place) as u64);
         for _ in 0..place {
-            assert_eq!(read.recv_timeout(PATIENCE).unwrap(), line);
+            assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), line);
         }
-        let told = read.recv_timeout(PATIENCE).unwrap();
+        let told = read.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(
             String::from_utf8(told).unwrap(),
             format!("dropped {}", 100 - place)
         );
         queue.put(b"later");
-        assert_eq!(read.recv_timeout(PATIENCE).unwrap(), b"later", "told once");
+        assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), b"later", "told once");
     }
 
     #[test]
@@ -248,8 +248,8 @@ mod tests {
         queue.put(b"one");
         queue.flush(Duration::from_millis(1));
         assert_eq!(queue.lines.lock().done, 0);
-        let reader = thread::spawn(move || read.recv_timeout(PATIENCE).unwrap());
-        queue.flush(PATIENCE);
+        let reader = thread::spawn(move || read.recv_timeout(TIMEOUT).unwrap());
+        queue.flush(TIMEOUT);
         assert_eq!(queue.lines.lock().done, 1);
         assert_eq!(reader.join().unwrap(), b"one");
     }
@@ -259,7 +259,7 @@ mod tests {
         let (queue, read) = start();
         drop(read);
         queue.put(b"one");
-        queue.flush(PATIENCE);
+        queue.flush(TIMEOUT);
         assert_eq!(queue.failed.load(Ordering::Relaxed), 1);
     }
 }

@@ -31,7 +31,7 @@ impl Keys {
             None => return Err(bad("target", "must be `token` or `lookup_id`")),
         };
         let reason_given = reason(&request.reason)?;
-        let patience = wait(request.wait.as_ref())?;
+        let time_limit = wait(request.wait.as_ref())?;
         let standing = registry.standing(lookup_id).await;
         match standing.map_err(from_registry("key"))? {
             Some(Standing::Key(tenant, key)) => {
@@ -49,7 +49,7 @@ impl Keys {
                 })
             }
             Some(Standing::Unreadable) if caller.role == Role::GlobalAdmin => {
-                self.forbid(caller, lookup_id, &reason_given, patience)
+                self.forbid(caller, lookup_id, &reason_given, time_limit)
                     .await
             }
             Some(Standing::Unreadable) | None => Err(status::not_found("key")),
@@ -62,7 +62,7 @@ impl Keys {
         caller: &Identity,
         lookup_id: LookupId,
         reason: &Description,
-        patience: std::time::Duration,
+        time_limit: std::time::Duration,
     ) -> Result<pb::Key, Status> {
         let registry = &self.0.registry;
         let forbidden = registry.forbid(&caller.actor(), lookup_id, reason).await;
@@ -74,8 +74,8 @@ impl Keys {
             revoke_reason: reason.to_string(),
             ..pb::Key::default()
         };
-        if !patience.is_zero() {
-            let confirmed = registry.confirmed_at(&[lookup_id], patience).await;
+        if !time_limit.is_zero() {
+            let confirmed = registry.confirmed_at(&[lookup_id], time_limit).await;
             let confirmed = confirmed.map_err(from_registry("key"))?;
             answer.confirmed_sidecars = u32::try_from(confirmed.by).unwrap_or(u32::MAX);
             answer.unconfirmed_sidecars = confirmed.late;

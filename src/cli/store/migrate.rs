@@ -126,11 +126,11 @@ async fn copy_and_count(migration: &Migration, mode: Mode) -> Result<Outcome, Fa
         })?;
     drop(bar);
     keep(&mut findings, unusable);
-    let patience = match mode {
+    let time_limit = match mode {
         Mode::Write if findings.is_empty() => SETTLED_WITHIN,
         Mode::Write | Mode::Try => Duration::ZERO,
     };
-    let (destination, wrong) = settled(migration, source, patience).await?;
+    let (destination, wrong) = settled(migration, source, time_limit).await?;
     keep(&mut findings, wrong);
     if destination.tenants + missing(mode, copied) > source.tenants {
         let strangers = migration.strangers(TOLD_MAX).await;
@@ -160,17 +160,17 @@ fn missing(mode: Mode, copied: Copied) -> u64 {
     }
 }
 
-/// Counts the destination until it has what the source has, or for as long as there is patience.
+/// Counts the destination until it has what the source has, or for as long as there is time_limit.
 async fn settled(
     migration: &Migration,
     source: Census,
-    patience: Duration,
+    time_limit: Duration,
 ) -> Result<(Census, Findings), Failure> {
     let begun = Instant::now();
     loop {
         let (census, wrong) = (migration.count_destination().await).map_err(Failure::failed)?;
         let is_settled = census == source && wrong.is_empty();
-        if is_settled || begun.elapsed() >= patience {
+        if is_settled || begun.elapsed() >= time_limit {
             return Ok((census, wrong));
         }
         sleep(COUNT_EVERY).await;

@@ -41,13 +41,13 @@ impl Connector {
     pub(in crate::cli) async fn connect(
         self,
         address: Uri,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Channel, Error> {
         // The channel must not add TLS of its own; `origin` keeps what requests call the address.
         let plain = address.to_string().replacen("https:", "http:", 1);
         let endpoint = Endpoint::from_shared(plain)?
             .origin(address.clone())
-            .connect_timeout(patience);
+            .connect_timeout(time_limit);
         let connect = tower::service_fn(move |_: Uri| {
             let (this, address) = (self.clone(), address.clone());
             async move { this.stream(&address).await.map(TokioIo::new) }

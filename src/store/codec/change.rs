@@ -70,7 +70,7 @@ pub fn encode_change(change: &Change) -> Vec<u8> {
 
 /// What came of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done {
+pub struct FirstAnswer {
     /// The key that it made or rotated; none when it made the tenant.
     pub key: Option<KeyId>,
     /// The generation that it made of the key; 0 without one.
@@ -80,7 +80,7 @@ pub struct Done {
 }
 
 /// The bytes of what came of a request.
-pub fn encode_done(done: &Done) -> Vec<u8> {
+pub fn encode_done(done: &FirstAnswer) -> Vec<u8> {
     StoredRequest {
         key: text(done.key.as_ref()),
         generation: done.generation,
@@ -90,11 +90,11 @@ pub fn encode_done(done: &Done) -> Vec<u8> {
 }
 
 /// What came of the request of these bytes.
-pub fn decode_done(bytes: &[u8]) -> Result<Done, DecodeError> {
+pub fn decode_done(bytes: &[u8]) -> Result<FirstAnswer, DecodeError> {
     let read = Reader("request");
     let stored: StoredRequest = read.message(bytes)?;
     let key = optional(&stored.key).map(|text| read.name(KeyId::parse, text));
-    Ok(Done {
+    Ok(FirstAnswer {
         key: key.transpose()?,
         generation: stored.generation,
         content: read.array(&stored.content)?,

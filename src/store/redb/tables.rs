@@ -9,8 +9,8 @@ use redb::{ReadTransaction, TableDefinition};
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::{InvalidName, KeyId, TenantId};
-use crate::store::redb::stamp;
-use crate::store::{IndexRow, KeyRow, RequestRow, StoreError, TenantRow};
+use crate::store::redb::version_prefix;
+use crate::store::{IdempotencyRecord, IndexRow, KeyRow, StoreError, TenantRow};
 
 pub(super) use everything::{
     all_entries, all_tenants, counts, lookups, not_remembered, seen, seen_entry, seen_key,
@@ -25,7 +25,7 @@ pub(super) const META: TableDefinition<'_, &str, &str> = TableDefinition::new("m
 pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_KEYRING: &str = "keyring_id";
 
-/// Bodies have the change's id before them: [`stamp`]. A version is its order here.
+/// Bodies have the change's id before them: [`version_prefix`]. A version is its order here.
 ///
 /// version, data key id, wrapped data key, wrapped vault data key, sealed body
 pub(super) type TenantValue = (u64, u64, &'static [u8], &'static [u8], &'static [u8]);
@@ -122,7 +122,7 @@ pub(super) fn index(
     let value = txn.open_table(INDEX)?.get(&lookup_id.0)?;
     Ok(value.map(|value| {
         let (_, _, order, body) = value.value();
-        let (version, revoked, body) = stamp::read(order, body);
+        let (version, revoked, body) = version_prefix::read(order, body);
         IndexRow {
             lookup_id,
             version,
@@ -134,7 +134,7 @@ pub(super) fn index(
 
 fn tenant_row(id: TenantId, value: (u64, u64, &'_ [u8], &'_ [u8], &'_ [u8])) -> TenantRow {
     let (order, dek_id, data_dek, vault_dek, body) = value;
-    let (version, _, body) = stamp::read(order, body);
+    let (version, _, body) = version_prefix::read(order, body);
     TenantRow {
         id,
         version,
@@ -182,7 +182,7 @@ pub(super) fn key(
 }
 
 fn key_row(id: KeyId, (order, body): (u64, &[u8])) -> KeyRow {
-    let (version, _, body) = stamp::read(order, body);
+    let (version, _, body) = version_prefix::read(order, body);
     KeyRow {
         id,
         version,
@@ -278,7 +278,7 @@ pub(super) fn request(
     txn: &ReadTransaction,
     tenant: &TenantId,
     tag: [u8; 16],
-) -> Result<Option<RequestRow>, StoreError> {
+) -> Result<Option<IdempotencyRecord>, StoreError> {
     let table = match txn.open_table(REQUESTS) {
         // The first write makes it.
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -287,7 +287,7 @@ pub(super) fn request(
     let value = table.get((tenant.as_str(), &tag))?;
     Ok(value.map(|value| {
         let (made_at, expires_at, body) = value.value();
-        RequestRow {
+        IdempotencyRecord {
             tag,
             made_at: Timestamp::from_millis(made_at),
             expires_at: Timestamp::from_millis(expires_at),

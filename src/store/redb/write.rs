@@ -12,9 +12,9 @@ use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::domain::version::Version;
 use crate::store::redb::budgets::QuotaRow;
-use crate::store::redb::requests::Requests;
-use crate::store::redb::stamp;
+use crate::store::redb::idempotency::Requests;
 use crate::store::redb::tables as t;
+use crate::store::redb::version_prefix;
 use crate::store::{
     CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, Succession,
     TenantCommit,
@@ -174,7 +174,7 @@ impl<'txn> Tables<'txn> {
                 expect_version(version, same.map(|(version, _)| version))?;
             }
         }
-        let body = stamp::put(row.version, false, &row.body);
+        let body = version_prefix::put(row.version, false, &row.body);
         let value = (
             row.version.order,
             row.dek_id,
@@ -198,7 +198,7 @@ impl<'txn> Tables<'txn> {
         let stale = self.check_index(commit)?;
         let counts = self.counts_after(commit)?;
 
-        let body = stamp::put(row.version, false, &row.body);
+        let body = version_prefix::put(row.version, false, &row.body);
         let value = (row.version.order, body.as_slice());
         self.keys.insert((tenant, row.id.as_str()), value)?;
         let fresh = commit.index.iter().zip(stale).filter(|(_, stale)| !stale);
@@ -227,7 +227,7 @@ impl<'txn> Tables<'txn> {
         let current = self.keys.get((tenant, commit.row.id.as_str()))?;
         let current = current.map(|value| {
             let (order, body) = value.value();
-            stamp::read(order, body).0
+            version_prefix::read(order, body).0
         });
         match commit.expected {
             Expected::New => expect_none(current.is_some()),
@@ -257,7 +257,7 @@ impl<'txn> Tables<'txn> {
                 let (tenant, key, order, body) = current.value();
                 let update = matches!(commit.expected, Expected::Version(_));
                 expect_none(!update || (tenant, key) != ours)?;
-                let (there, is_revoked, _) = stamp::read(order, body);
+                let (there, is_revoked, _) = version_prefix::read(order, body);
                 match entry.succeeds(there, is_revoked) {
                     Succession::Written => Ok(false),
                     Succession::Later => Ok(true),
@@ -299,7 +299,7 @@ impl<'txn> Tables<'txn> {
 
     fn write_index(&mut self, commit: &KeyCommit, entry: &IndexRow) -> Result<(), Stop> {
         let (tenant, key) = (commit.tenant.as_str(), commit.row.id.as_str());
-        let body = stamp::put(entry.version, entry.revoked, &entry.body);
+        let body = version_prefix::put(entry.version, entry.revoked, &entry.body);
         let value = (tenant, key, entry.version.order, body.as_slice());
         self.index.insert(&entry.lookup_id.0, value)?;
         self.index_of.insert((tenant, &entry.lookup_id.0), ())?;
@@ -413,7 +413,7 @@ impl<'txn> Tables<'txn> {
         let value = self.tenants.get(tenant.as_str())?;
         Ok(value.map(|value| {
             let (order, dek_id, _, _, body) = value.value();
-            (stamp::read(order, body).0, dek_id)
+            (version_prefix::read(order, body).0, dek_id)
         }))
     }
 

@@ -5,7 +5,7 @@ use redis::Value;
 use crate::domain::key::LookupId;
 use crate::domain::name::KeyId;
 use crate::domain::version::Version;
-use crate::store::{CountChange, Expected, KeyCommit, RequestRow, StoreError};
+use crate::store::{CountChange, Expected, IdempotencyRecord, KeyCommit, StoreError};
 
 /// Where the index entries begin.
 const INDEX_AT: usize = 15;
@@ -19,7 +19,7 @@ pub(super) struct Change(Vec<Vec<u8>>);
 pub(super) struct IndexWrite {
     pub(super) lookup_id: LookupId,
     /// Version, and whether it revokes.
-    pub(super) stamp: Vec<u8>,
+    pub(super) version_tag: Vec<u8>,
     pub(super) key: Vec<u8>,
     /// Empty: the entry is to be removed. A sealed one never is.
     pub(super) body: Vec<u8>,
@@ -54,7 +54,7 @@ pub(super) fn parse_version(text: &[u8]) -> Option<Version> {
 }
 
 /// The same of an index entry, and whether it revokes.
-fn stamp(version: Version, is_revoked: bool) -> Vec<u8> {
+fn version_tag(version: Version, is_revoked: bool) -> Vec<u8> {
     match is_revoked {
         true => format!("{} {} r", version.order, version.change).into_bytes(),
         false => version_text(version).into_bytes(),
@@ -62,7 +62,7 @@ fn stamp(version: Version, is_revoked: bool) -> Vec<u8> {
 }
 
 /// The four texts of a request.
-pub(super) fn request_args(request: Option<&RequestRow>) -> [Vec<u8>; 4] {
+pub(super) fn request_args(request: Option<&IdempotencyRecord>) -> [Vec<u8>; 4] {
     request.map_or_else(
         || [Vec::new(), number(0), number(0), Vec::new()],
         |request| {
@@ -110,7 +110,7 @@ impl Change {
         for entry in &commit.index {
             list.extend([
                 entry.lookup_id.0.to_vec(),
-                stamp(entry.version, entry.revoked),
+                version_tag(entry.version, entry.revoked),
                 entry.body.clone(),
             ]);
         }
@@ -157,7 +157,7 @@ impl Change {
             .map(|entry| {
                 Ok(IndexWrite {
                     lookup_id: lookup_id(&entry[0])?,
-                    stamp: entry[1].clone(),
+                    version_tag: entry[1].clone(),
                     key: self.key().to_vec(),
                     body: entry[2].clone(),
                     change: self.name().to_vec(),
@@ -170,9 +170,10 @@ impl Change {
 impl IndexWrite {
     /// Makes it a revocation, as all entries of a kept revocation are: those of before stamps said so too.
     pub(super) fn revoke(mut self) -> Result<Self, StoreError> {
-        if !self.stamp.ends_with(b" r") {
-            let version = parse_version(&self.stamp).ok_or_else(|| damaged("a stamp"))?;
-            self.stamp = stamp(version, true);
+        if !self.version_tag.ends_with(b" r") {
+            let version =
+                parse_version(&self.version_tag).ok_or_else(|| damaged("a version tag"))?;
+            self.version_tag = version_tag(version, true);
         }
         Ok(self)
     }
@@ -181,11 +182,11 @@ impl IndexWrite {
     pub(super) fn parse(value: &Value) -> Result<Self, StoreError> {
         let list: Vec<Vec<u8>> =
             redis::from_redis_value_ref(value).map_err(|_| damaged("an outbox entry"))?;
-        let [id, stamp, key, body, change]: [Vec<u8>; 5] =
+        let [id, version_tag, key, body, change]: [Vec<u8>; 5] =
             list.try_into().map_err(|_| damaged("an outbox entry"))?;
         Ok(Self {
             lookup_id: lookup_id(&id)?,
-            stamp,
+            version_tag,
             key,
             body,
             change,

@@ -18,8 +18,8 @@ use redis::Value;
 use super::RedisStore;
 use super::answer::{Answer, numbers, read, word};
 use super::change::{Change, IndexWrite, damaged, key_of};
+use super::intent::{Claim, Intent};
 use super::keyspace::OfTenant;
-use super::mark::{Claim, Mark};
 use super::read::{at_newline, hget};
 use super::scripts;
 use crate::domain::key::LookupId;
@@ -33,8 +33,8 @@ const ATTEMPTS_MAX: usize = 4;
 
 impl RedisStore {
     pub(super) async fn change_key(&self, commit: &KeyCommit) -> Result<(), CommitError> {
-        let mark = Mark::new(&commit.tenant, commit.dek_id);
-        let result = self.try_change_key(commit, &mark).await;
+        let intent = Intent::new(&commit.tenant, commit.dek_id);
+        let result = self.try_change_key(commit, &intent).await;
         // When the store failed, how far it came is not known.
         let told = match &result {
             Ok(()) | Err(CommitError::Store(_)) => touched(commit).collect(),
@@ -47,12 +47,12 @@ impl RedisStore {
         result
     }
 
-    async fn try_change_key(&self, commit: &KeyCommit, mark: &Mark) -> Result<(), CommitError> {
+    async fn try_change_key(&self, commit: &KeyCommit, intent: &Intent) -> Result<(), CommitError> {
         let limit = match commit.count {
             CountChange::Add { total, .. } => total,
             CountChange::None | CountChange::Remove => None,
         };
-        let (begun, claimed) = join(self.begin(mark, limit), self.claim(commit, mark, false)).await;
+        let (begun, claimed) = join(self.begin(intent, limit), self.claim(commit, intent, false)).await;
         let begun = match begun? {
             Ok(begun) => begun,
             Err(taken) => {
@@ -61,11 +61,11 @@ impl RedisStore {
                     limit: limit.unwrap_or(0),
                     current: taken,
                 };
-                return self.refuse(commit, mark, full).await;
+                return self.refuse(commit, intent, full).await;
             }
         };
         let claimed = match claimed? {
-            Claim::Taken => self.claim_after_others(commit, mark).await?,
+            Claim::Taken => self.claim_after_others(commit, intent).await?,
             claimed => claimed,
         };
         let refusal = match claimed {
@@ -74,19 +74,19 @@ impl RedisStore {
             Claim::Revoked => Some(CommitError::Revoked),
         };
         if let Some(refusal) = refusal {
-            return self.refuse(commit, mark, refusal).await;
+            return self.refuse(commit, intent, refusal).await;
         }
-        let change = Change::new(commit, begun, &mark.name);
+        let change = Change::new(commit, begun, &intent.name);
         match self.decide(commit, &change).await? {
             Ok(Decided { told, is_revoked }) => {
-                self.end(mark, told, false).await?;
+                self.end(intent, told, false).await?;
                 match is_revoked {
                     true => Err(CommitError::Revoked),
                     false => Ok(()),
                 }
             }
             Err(refused) => {
-                self.take_back(commit, mark).await;
+                self.take_back(commit, intent).await;
                 Err(refused)
             }
         }
@@ -99,12 +99,12 @@ impl RedisStore {
     async fn claim_after_others(
         &self,
         commit: &KeyCommit,
-        mark: &Mark,
+        intent: &Intent,
     ) -> Result<Claim, StoreError> {
         let changes = matches!(commit.expected, Expected::Version(_) | Expected::Lost);
         let dek_id = commit.dek_id.to_string();
         if changes && self.flush(&commit.tenant, dek_id.as_bytes()).await? {
-            return self.claim(commit, mark, true).await;
+            return self.claim(commit, intent, true).await;
         }
         Ok(Claim::Taken)
     }
@@ -226,13 +226,13 @@ impl RedisStore {
     async fn refuse(
         &self,
         commit: &KeyCommit,
-        mark: &Mark,
+        intent: &Intent,
         otherwise: CommitError,
     ) -> Result<(), CommitError> {
-        let change = Change::new(commit, u64::MAX >> 12, &mark.name);
+        let change = Change::new(commit, u64::MAX >> 12, &intent.name);
         let names = self.names.of_tenant(&commit.tenant);
         let looked = self.on_keys(&names, b"check", &change).await;
-        self.take_back(commit, mark).await;
+        self.take_back(commit, intent).await;
         match looked? {
             Answer::Refused(refused) if !matches!(refused, CommitError::CountLimit { .. }) => {
                 Err(refused)

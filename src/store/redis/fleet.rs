@@ -33,7 +33,7 @@ const FORGOTTEN_AT_ONCE: usize = 1000;
 const QUESTION_SECONDS: u64 = 120;
 /// How often answers are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// After how long a question is put again, to those that were deaf when it was put, or whose answer was lost.
+/// After how long a question is put again, to those that had lost tracking when it was put, or whose answer was lost.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How many questions are worked on at a time.
 const ANSWERS_AT_ONCE: usize = 64;

@@ -90,7 +90,7 @@ impl RedisStore {
         let names = self.names.of_tenant(tenant);
         let mut args = vec![dek_id];
         for entry in entries {
-            args.extend([&entry.lookup_id.0[..], entry.stamp.as_slice()]);
+            args.extend([&entry.lookup_id.0[..], entry.version_tag.as_slice()]);
         }
         let keys = [names.tenant.clone(), names.outbox(), names.lookups()];
         let still_there: u8 = self.link.run(&scripts::CONFIRM, &keys, &args).await?;
@@ -113,7 +113,7 @@ impl RedisStore {
         }
         let keys = [self.names.index(entry.lookup_id)];
         let args: [&[u8]; 6] = [
-            &entry.stamp,
+            &entry.version_tag,
             tenant.as_str().as_bytes(),
             &entry.key,
             dek_id,
@@ -157,7 +157,7 @@ impl RedisStore {
     ) -> Result<Stands, StoreError> {
         let keys = [self.names.index(entry.lookup_id)];
         let args: [&[u8]; 5] = [
-            &entry.stamp,
+            &entry.version_tag,
             tenant.as_str().as_bytes(),
             &entry.key,
             dek_id,

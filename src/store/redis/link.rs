@@ -141,12 +141,12 @@ impl Link {
     }
 
     /// Waits for an answer, and draws from it what it says of the connection.
-    pub(super) async fn judge<T>(
+    pub(super) async fn await_reply<T>(
         &self,
         number: u64,
         answer: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, StoreError> {
-        let patience = Patience {
+        let in_flight = InFlight {
             link: self,
             number,
             since: Instant::now(),
@@ -155,17 +155,17 @@ impl Link {
         let error = match answer {
             Ok(Ok(value)) => {
                 self.silent.store(0, Ordering::Relaxed);
-                patience.rewarded();
+                in_flight.completed();
                 return Ok(value);
             }
             Ok(Err(error)) if !error.is_timeout() => error,
-            // Dropping `patience` counts it.
+            // Dropping `in_flight` counts it.
             Ok(Err(_)) | Err(_) => {
                 let late = "no answer within the time allowed";
                 return Err(StoreError::Unavailable(late.into()));
             }
         };
-        patience.rewarded();
+        in_flight.completed();
         if error.is_unrecoverable_error() || is_of_another_primary(&error) {
             self.give_up(number, &error.to_string());
         }
@@ -315,8 +315,8 @@ impl Link {
     }
 }
 
-/// Watches over one command. Dropped without its reward, after some time: the server was silent.
-struct Patience<'a> {
+/// A command that waits for its reply. Dropped before [`Self::completed`], after some time: the server was silent.
+struct InFlight<'a> {
     link: &'a Link,
     number: u64,
     since: Instant,
@@ -325,14 +325,14 @@ struct Patience<'a> {
 /// Who gives up sooner than this says nothing of the server.
 const GIVEN_UP_AFTER: Duration = Duration::from_millis(20);
 
-impl Patience<'_> {
-    /// There was an answer.
-    fn rewarded(self) {
+impl InFlight<'_> {
+    /// A reply arrived: nothing is counted when this is dropped.
+    fn completed(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Patience<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if self.since.elapsed() >= GIVEN_UP_AFTER {
             self.link.was_silent(self.number);

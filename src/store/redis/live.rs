@@ -71,7 +71,7 @@ impl<'a> Live<'a> {
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection.clone();
         let answer = command.query_async(&mut connection);
-        self.link.judge(self.number, answer).await
+        self.link.await_reply(self.number, answer).await
     }
 
     /// Runs a script.
@@ -87,7 +87,7 @@ impl<'a> Live<'a> {
             call.arg(*arg);
         }
         let answer = self.run_loaded(script, &call);
-        self.link.judge(self.number, answer).await
+        self.link.await_reply(self.number, answer).await
     }
 
     /// Loads a script that the server does not know, if it may: a sidecar's user may not, and must wait for a control

@@ -12,7 +12,7 @@ use super::RedisStore;
 use super::answer::word;
 use super::change::{Change, IndexWrite};
 use super::commit::Completed;
-use super::mark::Mark;
+use super::intent::Intent;
 use super::scripts;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
@@ -24,10 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 /// A change that is younger than this is left to who began it, in ms.
 const YOUNG_MS: u64 = 1_000;
-/// A mark that is older than this is of no change that can still commit, in ms: above `commit::CHANGE_MS`.
+/// An intent that is older than this is of no change that can still commit, in ms: above `commit::CHANGE_MS`.
 const OLD_MS: u64 = 7_000;
-/// How many marks are looked at in one go.
-const MARKS_AT_ONCE: usize = 256;
+/// How many intents are looked at in one go.
+const INTENTS_AT_ONCE: usize = 256;
 /// Waits before a tenant with damaged records is tried again, doubled each time.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Memory {
     }
 }
 
-/// A mark, and how long ago its change began, in ms.
+/// An intent, and how long ago its change began, in ms.
 struct Begun {
     text: Vec<u8>,
     age_ms: u64,
@@ -88,47 +88,50 @@ impl RedisStore {
 
     async fn heal_all(&self, memory: &mut Memory) -> Result<(), StoreError> {
         let now = self.time().await?;
-        let mut marked = HashSet::new();
-        // Marks that stay are stepped over: those behind them have their turn all the same.
+        let mut pending = HashSet::new();
+        // Intents that stay are stepped over: those behind them have their turn all the same.
         let mut stay = 0;
         loop {
-            let marks = self.marks(now, stay).await?;
-            let is_last = marks.len() < MARKS_AT_ONCE;
-            for begun in marks {
-                let Some(mark) = std::str::from_utf8(&begun.text).ok().and_then(Mark::parse) else {
+            let intents = self.intents(now, stay).await?;
+            let is_last = intents.len() < INTENTS_AT_ONCE;
+            for begun in intents {
+                let Some(intent) = std::str::from_utf8(&begun.text)
+                    .ok()
+                    .and_then(Intent::parse)
+                else {
                     self.drop_mark(&begun.text).await?;
                     continue;
                 };
                 let is_old = begun.age_ms > OLD_MS;
-                let is_healed = self.heal_or_wait(&mark, is_old, memory).await?;
+                let is_healed = self.heal_or_wait(&intent, is_old, memory).await?;
                 stay += usize::from(!(is_healed && is_old));
-                marked.insert(mark.tenant);
+                pending.insert(intent.tenant);
             }
             if is_last {
                 break;
             }
         }
-        // What nobody marks any more has been healed by somebody else, or deleted.
-        memory.waits.retain(|tenant, _| marked.contains(tenant));
+        // What nobody has an intent for any more has been healed by somebody else, or deleted.
+        memory.waits.retain(|tenant, _| pending.contains(tenant));
         self.damage
-            .retain_unhealed(|tenant| marked.contains(tenant));
+            .retain_unhealed(|tenant| pending.contains(tenant));
         Ok(())
     }
 
-    /// Marks that are not young, oldest first.
-    async fn marks(&self, now: u64, skip: usize) -> Result<Vec<Begun>, StoreError> {
+    /// Intents that are not young, oldest first.
+    async fn intents(&self, now: u64, skip: usize) -> Result<Vec<Begun>, StoreError> {
         let mut begun = redis::cmd("ZRANGEBYSCORE");
         begun.arg(self.names.begun()).arg("-inf");
         begun.arg(now.saturating_sub(YOUNG_MS)).arg("WITHSCORES");
-        begun.arg("LIMIT").arg(skip).arg(MARKS_AT_ONCE);
-        let marks: Vec<(Vec<u8>, f64)> = self.link.ask(&begun).await?;
+        begun.arg("LIMIT").arg(skip).arg(INTENTS_AT_ONCE);
+        let intents: Vec<(Vec<u8>, f64)> = self.link.ask(&begun).await?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a time in ms, which we wrote; what is below 0 was not written by us, and is old"
         )]
         let age = |score: f64| now.saturating_sub(score as u64);
-        Ok(marks
+        Ok(intents
             .into_iter()
             .map(|(text, score)| Begun {
                 text,
@@ -138,7 +141,7 @@ impl RedisStore {
     }
 
     async fn drop_mark(&self, text: &[u8]) -> Result<(), StoreError> {
-        let what = "a mark of a change is none of ours, and was taken away";
+        let what = "an intent of a change is none of ours, and was taken away";
         self.damage.met(Entry::Outbox, None, &what);
         let mut remove = redis::cmd("ZREM");
         remove.arg(self.names.begun()).arg(text);
@@ -149,17 +152,17 @@ impl RedisStore {
     /// whether it is done. An error is one of the store as a whole.
     async fn heal_or_wait(
         &self,
-        mark: &Mark,
+        intent: &Intent,
         is_old: bool,
         memory: &mut Memory,
     ) -> Result<bool, StoreError> {
-        let tenant = &mark.tenant;
+        let tenant = &intent.tenant;
         if memory.must_wait(tenant) {
             return Ok(false);
         }
-        let mut healed = self.heal(mark, is_old).await;
+        let mut healed = self.heal(intent, is_old).await;
         if matches!(healed, Err(StoreError::Damaged(_))) && self.mend(tenant, &[]).await? > 0 {
-            healed = self.heal(mark, is_old).await;
+            healed = self.heal(intent, is_old).await;
         }
         match healed {
             Ok(()) => {
@@ -180,7 +183,7 @@ impl RedisStore {
         }
     }
 
-    /// Keeps what belongs to all tenants together usable: of the right types, and without marks from the future, which
+    /// Keeps what belongs to all tenants together usable: of the right types, and without intents from the future, which
     /// nobody would ever look at.
     async fn tidy(&self) -> Result<(), StoreError> {
         self.mend_shared().await?;
@@ -188,10 +191,10 @@ impl RedisStore {
         let mut ahead = redis::cmd("ZRANGEBYSCORE");
         ahead.arg(self.names.begun());
         ahead.arg(format!("({}", now + OLD_MS)).arg("+inf");
-        ahead.arg("LIMIT").arg(0).arg(MARKS_AT_ONCE);
-        for mark in self.link.ask::<Vec<Vec<u8>>>(&ahead).await? {
+        ahead.arg("LIMIT").arg(0).arg(INTENTS_AT_ONCE);
+        for intent in self.link.ask::<Vec<Vec<u8>>>(&ahead).await? {
             let mut date = redis::cmd("ZADD");
-            date.arg(self.names.begun()).arg("XX").arg(now).arg(mark);
+            date.arg(self.names.begun()).arg("XX").arg(now).arg(intent);
             let _added: u64 = self.link.ask(&date).await?;
         }
         Ok(())
@@ -203,20 +206,20 @@ impl RedisStore {
         Ok(seconds * 1000 + micros / 1000)
     }
 
-    /// Does what is left to do of a tenant. `is_old`: nothing can come of the mark any more.
-    async fn heal(&self, mark: &Mark, is_old: bool) -> Result<(), StoreError> {
-        let dek_id = mark.dek_id.to_string();
-        if !self.flush(&mark.tenant, dek_id.as_bytes()).await? {
+    /// Does what is left to do of a tenant. `is_old`: nothing can come of the intent any more.
+    async fn heal(&self, intent: &Intent, is_old: bool) -> Result<(), StoreError> {
+        let dek_id = intent.dek_id.to_string();
+        if !self.flush(&intent.tenant, dek_id.as_bytes()).await? {
             // Deleted, or not made yet.
-            return if is_old || self.has_leftovers(mark).await? {
-                self.finish_removal(mark).await
+            return if is_old || self.has_leftovers(intent).await? {
+                self.finish_removal(intent).await
             } else {
                 Ok(())
             };
         }
-        if let Some(told) = self.state(&mark.tenant, dek_id.as_bytes()).await? {
-            let begun = if is_old { mark.text() } else { String::new() };
-            self.tell(&begun, mark, Some(told), true).await?;
+        if let Some(told) = self.state(&intent.tenant, dek_id.as_bytes()).await? {
+            let begun = if is_old { intent.text() } else { String::new() };
+            self.tell(&begun, intent, Some(told), true).await?;
         }
         Ok(())
     }
@@ -270,10 +273,10 @@ impl RedisStore {
         Ok(true)
     }
 
-    async fn has_leftovers(&self, mark: &Mark) -> Result<bool, StoreError> {
+    async fn has_leftovers(&self, intent: &Intent) -> Result<bool, StoreError> {
         let mut exists = redis::cmd("EXISTS");
-        let names = self.names.of_tenant(&mark.tenant);
-        exists.arg(names.leftovers(mark.dek_id));
+        let names = self.names.of_tenant(&intent.tenant);
+        exists.arg(names.leftovers(intent.dek_id));
         self.link.ask(&exists).await
     }
 }

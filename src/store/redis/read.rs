@@ -11,7 +11,7 @@ use crate::crypto::envelope;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::store::damage::Entry;
-use crate::store::{KeyRow, RequestRow, StoreError, TenantRow};
+use crate::store::{IdempotencyRecord, KeyRow, StoreError, TenantRow};
 
 /// How many tenants are fetched side by side for a page.
 const FETCH_AT_ONCE: usize = 64;
@@ -87,7 +87,7 @@ impl RedisStore {
         &self,
         tenant: &TenantId,
         tag: [u8; 16],
-    ) -> Result<Option<RequestRow>, StoreError> {
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
         let names = self.names.of_tenant(tenant);
         let requests = names.requests();
         let get = hget(&requests, &tag);
@@ -99,7 +99,7 @@ impl RedisStore {
         if let Some(dek_id) = dek_id {
             self.flush(tenant, &dek_id).await?;
         }
-        request_row(tag, &stored).map(Some)
+        idempotency_record(tag, &stored).map(Some)
     }
 
     /// Tenants' ids in order, after `after`.
@@ -266,7 +266,10 @@ pub(super) fn hget(hash: &str, field: &[u8]) -> Cmd {
 }
 
 /// `made at, space, expires at, newline, sealed`
-pub(super) fn request_row(tag: [u8; 16], stored: &[u8]) -> Result<RequestRow, StoreError> {
+pub(super) fn idempotency_record(
+    tag: [u8; 16],
+    stored: &[u8],
+) -> Result<IdempotencyRecord, StoreError> {
     let bad = || damaged("a request");
     let (times, body) = at_newline(stored).ok_or_else(bad)?;
     let times = std::str::from_utf8(times).map_err(|_| bad())?;
@@ -275,7 +278,7 @@ pub(super) fn request_row(tag: [u8; 16], stored: &[u8]) -> Result<RequestRow, St
         let millis = text.parse().map_err(|_| bad())?;
         Ok::<_, StoreError>(Timestamp::from_millis(millis))
     };
-    Ok(RequestRow {
+    Ok(IdempotencyRecord {
         tag,
         made_at: time(made_at)?,
         expires_at: time(expires_at)?,

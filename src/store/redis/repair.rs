@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use redis::cmd;
 
 use super::change::{damaged, version_text};
+use super::intent::Intent;
 use super::keyspace::Keyspace;
-use super::mark::Mark;
 use super::read::{check_place, key_row, number, version_of};
 use super::{RedisStore, scripts};
 use crate::domain::key::LookupId;
@@ -122,7 +122,7 @@ impl RedisStore {
         let mut add = cmd("ZADD");
         // Old enough to be looked at at once.
         add.arg(self.names.begun()).arg(1);
-        add.arg(Mark::new(tenant, dek_id).text());
+        add.arg(Intent::new(tenant, dek_id).text());
         self.link.ask::<u64>(&add).await.map(drop)
     }
 
@@ -163,18 +163,18 @@ impl RedisStore {
         dek_id: u64,
         mode: Mode,
     ) -> Result<(bool, bool), StoreError> {
-        let making = format!("{tenant}/{dek_id}");
+        let incarnation = format!("{tenant}/{dek_id}");
         let score = |name: String, member: String| async move {
             let mut score = cmd("ZSCORE");
             score.arg(name).arg(member);
             self.link.ask::<Option<f64>>(&score).await
         };
         let listed = score(self.names.directory(), tenant.to_string()).await?;
-        let deleted = score(self.names.deleted(), making.clone()).await?;
+        let deleted = score(self.names.deleted(), incarnation.clone()).await?;
         if mode == Mode::Repair {
             let (mut list, mut remember) = (cmd("ZADD"), cmd("ZREM"));
             list.arg(self.names.directory()).arg(0).arg(tenant.as_str());
-            remember.arg(self.names.deleted()).arg(making);
+            remember.arg(self.names.deleted()).arg(incarnation);
             for command in [list, remember] {
                 self.link.ask::<u64>(&command).await?;
             }

@@ -47,7 +47,7 @@ impl RedisStore {
         self.invalidations.lag()
     }
 
-    /// How often changes may have gone unheard since the start.
+    /// How often tracking was lost since the start.
     pub fn gaps(&self) -> u64 {
         self.invalidations.gaps()
     }

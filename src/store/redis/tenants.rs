@@ -6,7 +6,7 @@ use super::RedisStore;
 use super::answer::{Answer, read, word};
 use super::change::{damaged, request_args, version_text};
 use super::commit::CHANGE_MS;
-use super::mark::Mark;
+use super::intent::Intent;
 use super::read::hget;
 use super::scripts;
 use crate::domain::key::LookupId;
@@ -22,8 +22,8 @@ const LEFTOVERS_AT_ONCE: usize = 200;
 impl RedisStore {
     pub(super) async fn change_tenant(&self, commit: &TenantCommit) -> Result<(), CommitError> {
         let row = &commit.row;
-        let mark = Mark::new(&row.id, row.dek_id);
-        let result = self.try_change_tenant(commit, &mark).await;
+        let intent = Intent::new(&row.id, row.dek_id);
+        let result = self.try_change_tenant(commit, &intent).await;
         self.watchers
             .notify(|watcher| watcher.tenant_changed(&row.id));
         result
@@ -32,9 +32,12 @@ impl RedisStore {
     async fn try_change_tenant(
         &self,
         commit: &TenantCommit,
-        mark: &Mark,
+        intent: &Intent,
     ) -> Result<(), CommitError> {
-        let begun = self.begin(mark, None).await?.unwrap_or_else(|taken| taken);
+        let begun = self
+            .begin(intent, None)
+            .await?
+            .unwrap_or_else(|taken| taken);
         let row = &commit.row;
         let expected = match commit.expected {
             Expected::New | Expected::FirstOfTenant => "new".to_owned(),
@@ -65,9 +68,9 @@ impl RedisStore {
         ];
         let answer: Vec<Value> = self.link.run(&scripts::COMMIT_TENANT, &keys, &args).await?;
         match read(&answer, || None)? {
-            Answer::Done(number, live) => Ok(self.end(mark, Some((number, live)), true).await?),
+            Answer::Done(number, live) => Ok(self.end(intent, Some((number, live)), true).await?),
             Answer::Refused(refused) => {
-                self.end(mark, None, false).await?;
+                self.end(intent, None, false).await?;
                 Err(refused)
             }
             Answer::Revoking(_) => Err(damaged("a script's answer").into()),
@@ -80,9 +83,9 @@ impl RedisStore {
         dek_id: u64,
         expected: Version,
     ) -> Result<(), CommitError> {
-        let mark = Mark::new(tenant, dek_id);
+        let intent = Intent::new(tenant, dek_id);
         // The number of the change does not matter: a deletion needs no claim that could run out.
-        let _begun = self.begin(&mark, None).await?;
+        let _begun = self.begin(&intent, None).await?;
         let names = self.names.of_tenant(tenant);
         let mut keys = names.for_keys();
         keys.push(names.leftovers(dek_id));
@@ -90,9 +93,9 @@ impl RedisStore {
         let args = [dek.as_bytes(), version.as_bytes()];
         let answer: Vec<Value> = self.link.run(&scripts::DELETE_TENANT, &keys, &args).await?;
         let result = match word(&answer)? {
-            "ok" => self.finish_removal(&mark).await.map_err(Into::into),
+            "ok" => self.finish_removal(&intent).await.map_err(Into::into),
             _ => {
-                self.end(&mark, None, false).await?;
+                self.end(&intent, None, false).await?;
                 match read(&answer, || None)? {
                     Answer::Refused(refused) => Err(refused),
                     Answer::Done(..) | Answer::Revoking(_) => {
@@ -107,10 +110,10 @@ impl RedisStore {
     }
 
     /// Removes what is left of a deleted tenant outside its slot.
-    pub(super) async fn finish_removal(&self, mark: &Mark) -> Result<(), StoreError> {
-        let names = self.names.of_tenant(&mark.tenant);
-        let leftovers = names.leftovers(mark.dek_id);
-        let dek_id = mark.dek_id.to_string();
+    pub(super) async fn finish_removal(&self, intent: &Intent) -> Result<(), StoreError> {
+        let names = self.names.of_tenant(&intent.tenant);
+        let leftovers = names.leftovers(intent.dek_id);
+        let dek_id = intent.dek_id.to_string();
         loop {
             let mut some = redis::cmd("SRANDMEMBER");
             some.arg(&leftovers).arg(LEFTOVERS_AT_ONCE);
@@ -122,16 +125,16 @@ impl RedisStore {
                 .iter()
                 .filter_map(|id| Some(LookupId(id.as_slice().try_into().ok()?)))
                 .collect();
-            self.drop_entries(&mark.tenant, dek_id.as_bytes(), &parsed)
+            self.drop_entries(&intent.tenant, dek_id.as_bytes(), &parsed)
                 .await?;
             let mut removed = redis::cmd("SREM");
             removed.arg(&leftovers).arg(&ids);
             let _count: u64 = self.link.ask(&removed).await?;
         }
-        let making = mark.making();
+        let incarnation = intent.incarnation();
         let args = [
-            making.as_bytes(),
-            mark.tenant.as_str().as_bytes(),
+            incarnation.as_bytes(),
+            intent.tenant.as_str().as_bytes(),
             DELETED_MS,
         ];
         let _done: u8 = self
@@ -144,9 +147,9 @@ impl RedisStore {
             let mut add = redis::cmd("ZADD");
             add.arg(self.names.directory())
                 .arg(0)
-                .arg(mark.tenant.as_str());
+                .arg(intent.tenant.as_str());
             let _count: u8 = self.link.ask(&add).await?;
         }
-        self.end(mark, None, false).await
+        self.end(intent, None, false).await
     }
 }

@@ -15,8 +15,8 @@ use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
 use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, Confirmed, Expected, IndexRow, KeyCommit, KeyRow, RequestRow, Sidecar, Store,
-    StoreError, StoreFuture, StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, Expected, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar,
+    Store, StoreError, StoreFuture, StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 
@@ -351,7 +351,7 @@ impl Store for View {
         &'a self,
         _: &'a TenantId,
         tag: [u8; 16],
-    ) -> StoreFuture<'a, Option<RequestRow>> {
+    ) -> StoreFuture<'a, Option<IdempotencyRecord>> {
         Box::pin(async move {
             Ok(self
                 .cluster

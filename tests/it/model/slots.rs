@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keystile::domain::key::LookupId;
 use keystile::domain::name::{KeyId, TenantId};
 use keystile::store::{
-    CommitError, CountChange, Expected, IndexRow, KeyCommit, KeyRow, RequestRow, Succession,
+    CommitError, CountChange, Expected, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Succession,
     TenantRow,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct TenantSlot {
     pub(super) outbox: BTreeMap<LookupId, (KeyId, IndexRow)>,
     /// Revocations that are decided and not in the index.
     pub(super) revoking: BTreeMap<KeyId, KeyCommit>,
-    pub(super) requests: BTreeMap<[u8; 16], RequestRow>,
+    pub(super) requests: BTreeMap<[u8; 16], IdempotencyRecord>,
     pub(super) live: u64,
     pub(super) audit: u64,
 }

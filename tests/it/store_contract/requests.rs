@@ -1,14 +1,14 @@
 //! A request is done once, and remembered until it expires.
 
 use keystile::clock::Timestamp;
-use keystile::store::{KeyCommit, RequestRow, TenantCommit};
+use keystile::store::{IdempotencyRecord, KeyCommit, TenantCommit};
 
 use super::world::*;
 
 const DAY: i64 = 86_400_000;
 
-fn request(tag: u8, made_at: i64) -> RequestRow {
-    RequestRow {
+fn request(tag: u8, made_at: i64) -> IdempotencyRecord {
+    IdempotencyRecord {
         tag: [tag; 16],
         made_at: Timestamp::from_millis(made_at),
         expires_at: Timestamp::from_millis(made_at + DAY),
@@ -16,21 +16,21 @@ fn request(tag: u8, made_at: i64) -> RequestRow {
     }
 }
 
-fn key_by(of: &str, number: u64, request: RequestRow) -> KeyCommit {
+fn key_by(of: &str, number: u64, request: IdempotencyRecord) -> KeyCommit {
     KeyCommit {
         request: Some(request),
         ..new_key(of, number)
     }
 }
 
-fn tenant_by(id: &str, request: RequestRow) -> TenantCommit {
+fn tenant_by(id: &str, request: IdempotencyRecord) -> TenantCommit {
     TenantCommit {
         request: Some(request),
         ..new_tenant(id)
     }
 }
 
-async fn remembered(store: &Shared, of: &str, tag: u8) -> Option<RequestRow> {
+async fn remembered(store: &Shared, of: &str, tag: u8) -> Option<IdempotencyRecord> {
     store.request(&tenant(of), [tag; 16]).await.unwrap()
 }
 

@@ -15,8 +15,8 @@ use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, Confirmed, IndexRow, KeyCommit, KeyRow, Refuses, RequestRow, Sidecar, Store,
-    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Refuses, Sidecar,
+    Store, StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -341,7 +341,7 @@ impl Store for FaultStore {
         &'a self,
         tenant: &'a TenantId,
         tag: [u8; 16],
-    ) -> StoreFuture<'a, Option<RequestRow>> {
+    ) -> StoreFuture<'a, Option<IdempotencyRecord>> {
         self.inner.request(tenant, tag)
     }
 

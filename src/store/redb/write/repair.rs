@@ -5,8 +5,8 @@ use redb::ReadableTable as _;
 use super::{Stop, Tables, Touched, expect_version};
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
-use crate::store::redb::stamp;
 use crate::store::redb::tables as t;
+use crate::store::redb::version_prefix;
 use crate::store::{CommitError, KeyRow, TenantRow};
 
 /// One repair.
@@ -79,7 +79,7 @@ impl Tables<'_> {
             .get(id)?
             .is_some_and(|value| t::seen(&value.value()) == seen);
         expect(is_as_seen)?;
-        let body = stamp::put(row.version, false, &row.body);
+        let body = version_prefix::put(row.version, false, &row.body);
         let value = (
             row.version.order,
             row.dek_id,
@@ -101,7 +101,7 @@ impl Tables<'_> {
             .get(at)?
             .is_some_and(|value| t::seen(&value.value()) == seen);
         expect(is_as_seen)?;
-        let body = stamp::put(row.version, false, &row.body);
+        let body = version_prefix::put(row.version, false, &row.body);
         self.keys.insert(at, (row.version.order, body.as_slice()))?;
         Ok(Touched::default())
     }
@@ -125,7 +125,7 @@ impl Tables<'_> {
             return Err(CommitError::NotFound.into());
         };
         let (tenant, key, order) = there;
-        let nothing = stamp::put(order.into(), true, &[]);
+        let nothing = version_prefix::put(order.into(), true, &[]);
         let value = (tenant.as_str(), key.as_str(), order, nothing.as_slice());
         self.index.insert(&lookup_id.0, value)?;
         Ok(touched(lookup_id))

@@ -4,18 +4,18 @@
 
 use crate::domain::version::Version;
 
-/// What a body with a stamp begins with; no sealed body does.
-const STAMPED: u8 = 0;
+/// What a body with a version prefix begins with; no sealed body does.
+const PREFIXED: u8 = 0;
 const REVOKED: u8 = 1;
 
-/// The bytes of a body with its stamp.
+/// The bytes of a body with its version prefix.
 pub(super) fn put(version: Version, is_revoked: bool, body: &[u8]) -> Vec<u8> {
-    let is_plain = version.change == 0 && !is_revoked && body.first() != Some(&STAMPED);
+    let is_plain = version.change == 0 && !is_revoked && body.first() != Some(&PREFIXED);
     if is_plain {
         return body.to_vec();
     }
     let mut bytes = Vec::with_capacity(body.len() + 10);
-    bytes.push(STAMPED);
+    bytes.push(PREFIXED);
     bytes.push(if is_revoked { REVOKED } else { 0 });
     bytes.extend(version.change.to_be_bytes());
     bytes.extend(body);
@@ -24,8 +24,8 @@ pub(super) fn put(version: Version, is_revoked: bool, body: &[u8]) -> Vec<u8> {
 
 /// The version whose order is stored beside the bytes, whether it revokes, and the body.
 pub(super) fn read(order: u64, bytes: &[u8]) -> (Version, bool, &[u8]) {
-    let stamped = bytes.strip_prefix(&[STAMPED]);
-    let parts = stamped.and_then(|rest| {
+    let prefixed = bytes.strip_prefix(&[PREFIXED]);
+    let parts = prefixed.and_then(|rest| {
         let (flags, rest) = rest.split_first()?;
         let (change, body) = rest.split_first_chunk::<8>()?;
         Some((*flags, u64::from_be_bytes(*change), body))

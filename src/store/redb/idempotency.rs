@@ -4,7 +4,7 @@ use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
 
 use crate::store::redb::tables as t;
 use crate::store::redb::write::Stop;
-use crate::store::{CommitError, RequestRow};
+use crate::store::{CommitError, IdempotencyRecord};
 
 /// How many expired rows one commit removes. More than one: what has expired goes faster than new ones come.
 const FORGOTTEN_MAX: usize = 8;
@@ -24,7 +24,11 @@ impl<'txn> Requests<'txn> {
     }
 
     /// Refuses what was done before.
-    pub(super) fn check(&self, tenant: &str, request: Option<&RequestRow>) -> Result<(), Stop> {
+    pub(super) fn check(
+        &self,
+        tenant: &str,
+        request: Option<&IdempotencyRecord>,
+    ) -> Result<(), Stop> {
         let Some(request) = request else {
             return Ok(());
         };
@@ -40,7 +44,7 @@ impl<'txn> Requests<'txn> {
     pub(super) fn write(
         &mut self,
         tenant: &str,
-        request: Option<&RequestRow>,
+        request: Option<&IdempotencyRecord>,
     ) -> Result<(), StorageError> {
         let Some(request) = request else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Audit entries of what changes no record: refusals and readings. They are written behind the caller's back, so that
-//! nobody waits for them, and so few that nobody can fill the store with them.
+//! Audit entries of what changes no record: refusals and readings. They are written
+//! asynchronously, so that no caller waits, and rate-limited, so that nobody can fill the store with them.
 //!
 //! The first of its kind is written at once. What repeats it within a [`WINDOW`] is counted, and the count is written
 //! when the window ends. What does not fit the bounds is counted as dropped.
@@ -30,7 +30,7 @@ const TENANTS_MAX: usize = 1024;
 /// The most different notes on a tenant in a window: with their repetitions, twice as many entries.
 const KINDS_MAX: usize = 32;
 /// Longest wait for the store with one entry, and with all that is left at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Before the next attempt at an entry whose place another one took.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -49,14 +49,14 @@ pub(super) struct Note {
 
 /// Takes notes.
 #[derive(Clone, Debug)]
-pub(super) struct Journal {
+pub(super) struct AuditWriter {
     queue: mpsc::Sender<Note>,
     /// Until somebody writes them.
     waiting: Arc<Mutex<Option<mpsc::Receiver<Note>>>>,
     dropped: Arc<AtomicU64>,
 }
 
-impl Journal {
+impl AuditWriter {
     pub(super) fn new() -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         Self {
@@ -170,12 +170,12 @@ impl Window {
 impl Registry {
     /// How many notes were taken and never written one by one.
     pub fn notes_dropped(&self) -> u64 {
-        self.journal.dropped.load(Ordering::Relaxed)
+        self.audit_writer.dropped.load(Ordering::Relaxed)
     }
 
     /// Writes notes until `stop`, and then what is left of them. One at a time, each store call with a bound.
     pub async fn write_notes(&self, stop: CancellationToken) {
-        let Some(mut queue) = self.journal.waiting.lock().take() else {
+        let Some(mut queue) = self.audit_writer.waiting.lock().take() else {
             return;
         };
         let mut windows = Windows::default();
@@ -194,7 +194,7 @@ impl Registry {
             }
             self.end_windows(&mut windows, Timestamp::MAX).await;
         };
-        if timeout(PATIENCE, rest).await.is_err() {
+        if timeout(TIMEOUT, rest).await.is_err() {
             let waiting = queue.len();
             tracing::warn!(
                 waiting,
@@ -207,7 +207,7 @@ impl Registry {
         match windows.take(&note, self.now()) {
             Fate::Write => self.write_note(note).await,
             Fate::Count => {}
-            Fate::Drop => self.journal.drop_one(),
+            Fate::Drop => self.audit_writer.drop_one(),
         }
     }
 
@@ -218,12 +218,12 @@ impl Registry {
     }
 
     async fn write_note(&self, note: Note) {
-        let problem = match timeout(PATIENCE, self.try_write(&note)).await {
+        let problem = match timeout(TIMEOUT, self.try_write(&note)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(late) => late.to_string(),
         };
-        self.journal.drop_one();
+        self.audit_writer.drop_one();
         let action = note.action.as_str();
         tracing::warn!(problem, action, "an entry of the audit was not written");
     }

@@ -1,4 +1,5 @@
-//! The frame around a change: written down before it, taken away after it, with what it holds meanwhile.
+//! Intents: the write-ahead record of a change in progress, with the lookup ids that it claims and the place under the
+//! limit of all keys that it holds.
 
 use std::time::Duration;
 
@@ -16,18 +17,18 @@ use crate::store::{Expected, KeyCommit, StoreError};
 const CLAIM_MS: &[u8] = b"30000";
 /// Longest wait for places that others hold: longer than a create takes, and than anybody wants to wait for one who
 /// has crashed.
-const PLACE_PATIENCE: Duration = Duration::from_secs(1);
+const PLACE_TIMEOUT: Duration = Duration::from_secs(1);
 const PLACE_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is begun: tenant, data key and a name of its own, as it is written down.
+/// A change in progress: its tenant, the tenant's data key and a random name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Intent {
     pub(super) tenant: TenantId,
     pub(super) dek_id: u64,
     pub(super) name: String,
 }
 
-impl Mark {
+impl Intent {
     pub(super) fn new(tenant: &TenantId, dek_id: u64) -> Self {
         Self {
             tenant: tenant.clone(),
@@ -38,20 +39,20 @@ impl Mark {
 
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
-        let mark = Self {
+        let intent = Self {
             tenant: TenantId::parse(parts.next()?).ok()?,
             dek_id: parts.next()?.parse().ok()?,
             name: parts.next()?.to_owned(),
         };
-        parts.next().is_none().then_some(mark)
+        parts.next().is_none().then_some(intent)
     }
 
     pub(super) fn text(&self) -> String {
         format!("{}/{}/{}", self.tenant, self.dek_id, self.name)
     }
 
-    /// Under which name the tenant's live keys are told.
-    pub(super) fn making(&self) -> String {
+    /// Under which name the tenant's live keys are counted.
+    pub(super) fn incarnation(&self) -> String {
         format!("{}/{}", self.tenant, self.dek_id)
     }
 }
@@ -73,14 +74,14 @@ impl RedisStore {
     /// between their commit and their end: so it waits until they have ended, and nobody is refused who has room.
     pub(super) async fn begin(
         &self,
-        mark: &Mark,
+        intent: &Intent,
         limit: Option<u64>,
     ) -> Result<Result<u64, u64>, StoreError> {
         let keys = [self.names.begun(), self.names.total(), self.names.held()];
-        let text = mark.text();
+        let text = intent.text();
         let limit_text = limit.map(|limit| limit.to_string()).unwrap_or_default();
         let args = [text.as_bytes(), limit_text.as_bytes(), CLAIM_MS];
-        let end = Instant::now() + PLACE_PATIENCE;
+        let end = Instant::now() + PLACE_TIMEOUT;
         loop {
             let answer = self.link.run(&scripts::BEGIN, &keys, &args).await?;
             let (word, number, live): (String, u64, u64) = answer;
@@ -101,7 +102,7 @@ impl RedisStore {
     pub(super) async fn claim(
         &self,
         commit: &KeyCommit,
-        mark: &Mark,
+        intent: &Intent,
         take_over: bool,
     ) -> Result<Claim, StoreError> {
         let whose: &[u8] = match commit.expected {
@@ -115,7 +116,7 @@ impl RedisStore {
         let claims = commit.index.iter().map(|entry| async move {
             let keys = [self.names.index(entry.lookup_id)];
             let args: [&[u8]; 7] = [
-                mark.name.as_bytes(),
+                intent.name.as_bytes(),
                 CLAIM_MS,
                 commit.tenant.as_str().as_bytes(),
                 commit.row.id.as_str().as_bytes(),
@@ -136,13 +137,13 @@ impl RedisStore {
     }
 
     /// Undoes begin and claim, as far as it can: what is left runs out by itself.
-    pub(super) async fn take_back(&self, commit: &KeyCommit, mark: &Mark) {
+    pub(super) async fn take_back(&self, commit: &KeyCommit, intent: &Intent) {
         let unclaims = commit.index.iter().map(|entry| async move {
             let keys = [self.names.index(entry.lookup_id)];
-            let args = [mark.name.as_bytes()];
+            let args = [intent.name.as_bytes()];
             self.link.run::<u8>(&scripts::UNCLAIM, &keys, &args).await
         });
-        let (unclaimed, ended) = join(join_all(unclaims), self.end(mark, None, false)).await;
+        let (unclaimed, ended) = join(join_all(unclaims), self.end(intent, None, false)).await;
         for failed in unclaimed
             .into_iter()
             .filter_map(Result::err)
@@ -163,34 +164,34 @@ impl RedisStore {
         ]
     }
 
-    /// Tells the sum of all tenants what has become of one, and takes the mark away.
+    /// Tells the sum of all tenants what has become of one, and takes the intent away.
     pub(super) async fn end(
         &self,
-        mark: &Mark,
+        intent: &Intent,
         told: Option<(u64, u64)>,
         in_directory: bool,
     ) -> Result<(), StoreError> {
-        self.tell(&mark.text(), mark, told, in_directory).await
+        self.tell(&intent.text(), intent, told, in_directory).await
     }
 
-    /// The same with the mark left in place when `begun` is empty.
+    /// The same with the intent left in place when `begun` is empty.
     pub(super) async fn tell(
         &self,
         begun: &str,
-        mark: &Mark,
+        intent: &Intent,
         told: Option<(u64, u64)>,
         in_directory: bool,
     ) -> Result<(), StoreError> {
         let (number, live) = told.map_or_else(Default::default, |(number, live)| {
             (number.to_string(), live.to_string())
         });
-        let making = mark.making();
+        let incarnation = intent.incarnation();
         let tenant = if in_directory {
-            mark.tenant.as_str()
+            intent.tenant.as_str()
         } else {
             ""
         };
-        let args = [begun, &making, &number, &live, tenant].map(str::as_bytes);
+        let args = [begun, &incarnation, &number, &live, tenant].map(str::as_bytes);
         let _changed: u8 = self.link.run(&scripts::END, &self.of_all(), &args).await?;
         Ok(())
     }

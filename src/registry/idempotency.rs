@@ -1,4 +1,4 @@
-//! Requests that may be repeated: who sends one again gets the first answer, and nothing is done twice.
+//! Idempotency records: a request that is sent again with the same id gets the first answer, and nothing is done twice.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::domain::change::Actor;
 use crate::domain::key::Key;
 use crate::domain::name::TenantId;
 use crate::registry::{Opened, Registry, RegistryError};
-use crate::store::codec::Done;
-use crate::store::{RequestRow, records};
+use crate::store::codec::FirstAnswer;
+use crate::store::{IdempotencyRecord, records};
 
 /// How long a request may be repeated: longer than any client tries.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -109,7 +109,7 @@ impl Registry {
         &self,
         opened: &Opened,
         request: &Tagged,
-    ) -> Result<Option<Done>, RegistryError> {
+    ) -> Result<Option<FirstAnswer>, RegistryError> {
         let tenant = &opened.tenant.id;
         let found = self.store.request(tenant, request.tag).await?;
         let Some(row) = found.filter(|row| row.expires_at > self.now()) else {
@@ -125,15 +125,20 @@ impl Registry {
 
 impl Tagged {
     /// What the store is to remember: that the tenant was made, or a generation of a key.
-    pub(super) fn row(&self, opened: &Opened, made: Option<&Key>, now: Timestamp) -> RequestRow {
+    pub(super) fn row(
+        &self,
+        opened: &Opened,
+        made: Option<&Key>,
+        now: Timestamp,
+    ) -> IdempotencyRecord {
         let current = made.and_then(Key::current);
-        let done = Done {
+        let done = FirstAnswer {
             key: made.map(|key| key.id.clone()),
             generation: current.map_or(0, |current| current.number),
             content: self.content,
         };
         let mut rng = rand::rng();
-        RequestRow {
+        IdempotencyRecord {
             tag: self.tag,
             made_at: now,
             expires_at: now.plus(KEPT),
