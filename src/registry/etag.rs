@@ -10,12 +10,12 @@ use crate::registry::RegistryError;
 /// A state of one record, opaque to who holds it.
 ///
 /// It names the change that led there, so that the etag of a change that
-/// the store has lost fits no other, and the making, so that the etag of a deleted tenant does not fit one that was made
+/// the store has lost fits no other, and the incarnation, so that the etag of a deleted tenant does not fit one that was made
 /// again under its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Etag {
     version: Version,
-    making: u64,
+    incarnation: u64,
 }
 
 impl Etag {
@@ -23,7 +23,7 @@ impl Etag {
     pub fn of_tenant(tenant: &Tenant) -> Self {
         Self {
             version: tenant.version,
-            making: tenant.incarnation,
+            incarnation: tenant.incarnation,
         }
     }
 
@@ -31,13 +31,13 @@ impl Etag {
     pub fn of_key(key: &Key) -> Self {
         Self {
             version: key.version,
-            making: key.created_at.as_millis().unsigned_abs(),
+            incarnation: key.created_at.as_millis().unsigned_abs(),
         }
     }
 
     /// The etag of that text, written as we write it.
     pub fn parse(text: &str) -> Option<Self> {
-        let (version, making) = text.rsplit_once('-')?;
+        let (version, incarnation) = text.rsplit_once('-')?;
         let (order, change) = version.split_once('-').unwrap_or((version, "0"));
         let number = |text| u64::from_str_radix(text, 16).ok();
         let etag = Self {
@@ -45,7 +45,7 @@ impl Etag {
                 order: number(order)?,
                 change: number(change)?,
             },
-            making: number(making)?,
+            incarnation: number(incarnation)?,
         };
         (etag.to_string() == text).then_some(etag)
     }
@@ -55,8 +55,8 @@ impl fmt::Display for Etag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Version { order, change } = self.version;
         match change {
-            0 => write!(f, "{order:x}-{:x}", self.making),
-            change => write!(f, "{order:x}-{change:x}-{:x}", self.making),
+            0 => write!(f, "{order:x}-{:x}", self.incarnation),
+            change => write!(f, "{order:x}-{change:x}-{:x}", self.incarnation),
         }
     }
 }
@@ -78,10 +78,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_etag_fits_one_version_of_one_making() {
+    fn an_etag_fits_one_version_of_one_incarnation() {
         let old = Etag {
             version: 3.into(),
-            making: 0xabc,
+            incarnation: 0xabc,
         };
         assert_eq!(Etag::parse("3-abc"), Some(old));
         let current = Etag {
@@ -89,7 +89,7 @@ mod tests {
                 order: 3,
                 change: 7,
             },
-            making: 0xabc,
+            incarnation: 0xabc,
         };
         assert_eq!(current.to_string(), "3-7-abc");
         assert_eq!(Etag::parse(&current.to_string()), Some(current));

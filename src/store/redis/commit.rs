@@ -52,7 +52,8 @@ impl RedisStore {
             CountChange::Add { total, .. } => total,
             CountChange::None | CountChange::Remove => None,
         };
-        let (begun, claimed) = join(self.begin(intent, limit), self.claim(commit, intent, false)).await;
+        let (begun, claimed) =
+            join(self.begin(intent, limit), self.claim(commit, intent, false)).await;
         let begun = match begun? {
             Ok(begun) => begun,
             Err(taken) => {

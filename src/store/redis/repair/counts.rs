@@ -49,9 +49,9 @@ impl RedisStore {
         }))
     }
 
-    async fn told(&self, making: &str) -> Result<Option<String>, StoreError> {
+    async fn told(&self, incarnation: &str) -> Result<Option<String>, StoreError> {
         let mut get = cmd("HGET");
-        get.arg(self.names.live()).arg(making);
+        get.arg(self.names.live()).arg(incarnation);
         let told: Option<Vec<u8>> = self.link.ask(&get).await?;
         Ok(told.map(|told| String::from_utf8_lossy(&told).into_owned()))
     }
@@ -64,8 +64,8 @@ impl RedisStore {
         number: u64,
     ) -> Result<bool, StoreError> {
         let names = self.names.of_tenant(tenant);
-        let making = format!("{tenant}/{dek_id}");
-        let before = self.told(&making).await?.unwrap_or_default();
+        let incarnation = format!("{tenant}/{dek_id}");
+        let before = self.told(&incarnation).await?.unwrap_or_default();
         let all: u64 = owners.iter().map(|(_, count)| count).sum();
         let head = [dek_id.to_string(), number.to_string(), all.to_string()];
         let counts: Vec<String> = owners.iter().map(|(_, count)| count.to_string()).collect();
@@ -78,7 +78,7 @@ impl RedisStore {
             return Ok(false);
         }
         let now = format!("{number}:{all}");
-        let args = [&making, &before, &now].map(String::as_bytes);
+        let args = [&incarnation, &before, &now].map(String::as_bytes);
         self.link.run(&scripts::RETELL, &self.of_all(), &args).await
     }
 
@@ -94,7 +94,7 @@ impl RedisStore {
         let prefix = format!("{tenant}/");
         let told: Vec<_> = live
             .iter()
-            .filter(|making| making.starts_with(&prefix))
+            .filter(|incarnation| incarnation.starts_with(&prefix))
             .collect();
         let mut score = cmd("ZSCORE");
         score.arg(self.names.directory()).arg(tenant.as_str());
@@ -103,9 +103,9 @@ impl RedisStore {
             let mut unlist = cmd("ZREM");
             unlist.arg(self.names.directory()).arg(tenant.as_str());
             self.link.ask::<u64>(&unlist).await?;
-            for making in &told {
+            for incarnation in &told {
                 let mut forget = cmd("HDEL");
-                forget.arg(self.names.live()).arg(making.as_str());
+                forget.arg(self.names.live()).arg(incarnation.as_str());
                 self.link.ask::<u64>(&forget).await?;
             }
         }
