@@ -114,10 +114,7 @@ pub(super) fn method<'a>(
         .collect();
     // Some readers separate parameters by semicolons too.
     credential::parameters(target.path, b"&;", |name, _, value| {
-        if METHOD_PARAMETERS
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-        {
+        if asks_for_method(name) {
             asked.push(value);
         }
     });
@@ -135,6 +132,23 @@ pub(super) fn method<'a>(
         }
         Some(_) | None => Err("it asks for another method than its own"),
     }
+}
+
+/// Whether a parameter asks for another method, as the most lenient reader takes its name: PHP leaves out blanks before it,
+/// ends it at a NUL, and reads dots, blanks and a bracket that begins it as `_`; `_method[]` is a list of `_method`.
+fn asks_for_method(name: &[u8]) -> bool {
+    let name = name.trim_ascii_start();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    let (first, rest) = name.split_at(name.len().min(1));
+    let rest = rest.split(|byte| *byte == b'[').next().unwrap_or_default();
+    let read: Vec<u8> = [first, rest]
+        .concat()
+        .into_iter()
+        .map(|byte| if b". [".contains(&byte) { b'_' } else { byte })
+        .collect();
+    METHOD_PARAMETERS
+        .iter()
+        .any(|known| read.eq_ignore_ascii_case(known))
 }
 
 /// Whether a header asks for another path.

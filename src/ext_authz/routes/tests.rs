@@ -278,6 +278,18 @@ fn a_request_for_another_method_is_matched_by_what_the_operator_says() {
             Some(1),
         ),
         (("POST", "/?a=1;_method=PUT", &[]), None, Some(0), Some(1)),
+        // As PHP reads them.
+        (("POST", "/?%20_method=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?+_method=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?a&.method=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?[method=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?_method%00x=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?_method[]=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?_method%5Bx]=PUT", &[]), None, Some(0), Some(1)),
+        (("POST", "/?a_method=PUT", &[]), Some(1), Some(1), Some(1)),
+        (("POST", "/?a[_method]=PUT", &[]), Some(1), Some(1), Some(1)),
+        (("POST", "/?_methods=PUT", &[]), Some(1), Some(1), Some(1)),
+        (("POST", "/?=PUT", &[]), Some(1), Some(1), Some(1)),
         (("GET", "/?_method=", &[]), Some(2), Some(2), Some(2)),
         (("GET", "/_method=PUT", &[]), Some(2), Some(2), Some(2)),
     ] {
