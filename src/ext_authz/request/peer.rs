@@ -62,8 +62,12 @@ impl<'a> Peer<'a> {
         })
     }
 
-    /// The address, if it is one.
+    /// The address, if it is one; Envoy writes the zone of a link-local one behind it.
     pub(super) fn ip(&self) -> Option<IpAddr> {
-        std::str::from_utf8(self.address).ok()?.parse().ok()
+        let text = std::str::from_utf8(self.address).ok()?;
+        match text.split_once('%') {
+            Some((address, _zone)) => address.parse().ok().map(IpAddr::V6),
+            None => text.parse().ok(),
+        }
     }
 }

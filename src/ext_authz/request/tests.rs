@@ -275,10 +275,17 @@ fn failures_are_counted_against_the_source_or_whom_trusted_proxies_name() {
         assert_eq!(request.caller, Some(source(expected)), "{trusted_hops}");
         assert_eq!(request.source, Some("::ffff:192.0.2.1".parse().unwrap()));
     }
+    let zone = encode(http.clone(), &[], Some("fe80::1%eth0"));
+    let no_address = encode(http.clone(), &[], Some("192.0.2.1%eth0"));
     let unknown = encode(http.clone(), &[], None);
     // A rehearsal counts nothing, and a block holds for it too.
     let rehearsed = encode(http, &[("keystile.dry_run", "true")], Some("192.0.2.1"));
-    for (message, expected) in [(&unknown, None), (&rehearsed, Some(source("192.0.2.1")))] {
+    for (message, expected) in [
+        (&unknown, None),
+        (&rehearsed, Some(source("192.0.2.1"))),
+        (&zone, Some(source("fe80::/64"))),
+        (&no_address, None),
+    ] {
         let settings = Settings::default();
         let incoming = Incoming::read(message, &settings).unwrap();
         assert_eq!(incoming.access_request(None).caller, expected);
