@@ -1,8 +1,8 @@
 //! Who may be connected to a listener, on whichever of its addresses.
 //!
 //! While there is room, everybody. When all places are taken, those give way who ask nothing: first connections on
-//! which nothing was ever answered, then idle ones, then the newest of a peer that holds more than half. Else whoever
-//! comes is refused at once, so that a proxy can go by its own policy for errors.
+//! which nothing was ever answered, then idle ones, then the newest of the peer that holds most, if that is much more
+//! than whoever comes. Else whoever comes is refused at once, so that a proxy can go by its own policy for errors.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,6 +28,9 @@ use crate::telemetry::metrics::Metrics;
 const GRACE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 1_000 });
 /// One place in so many is kept for peers that have been served before.
 const KEPT_SHARE: usize = 8;
+/// A peer that holds no more than one place in so many, or than so few, gives none of them away while it uses them.
+const FAIR_SHARE: usize = 64;
+const FAIR_LEAST: usize = 4;
 /// How many peers are remembered to have been served.
 const REMEMBERED_MAX: usize = 4096;
 /// After nobody gave way, nobody is looked for again for so long.
@@ -293,11 +296,12 @@ impl State {
         if let Some((_, std::cmp::Reverse(number))) = idle.max() {
             return Some(number);
         }
-        let share = bounds.connections / 2;
-        let greedy = self.by_peer.iter().find(|(_, count)| **count > share);
-        let (greedy, _) = greedy.filter(|(greedy, _)| **greedy != peer)?;
-        let theirs = self.open.iter().filter(|(_, open)| open.peer == *greedy);
-        theirs.map(|(number, _)| *number).max()
+        let theirs = self.by_peer.get(&peer).copied().unwrap_or_default();
+        let fair = (bounds.connections / FAIR_SHARE).max(FAIR_LEAST);
+        let greedy = self.by_peer.iter().max_by_key(|(_, count)| **count);
+        let (greedy, _) = greedy.filter(|(_, count)| **count > fair.max(2 * (theirs + 1)))?;
+        let given = self.open.iter().filter(|(_, open)| open.peer == *greedy);
+        given.map(|(number, _)| *number).max()
     }
 }
 

@@ -97,10 +97,7 @@ fn who_has_been_served_finds_a_place_among_strangers_that_keep_busy() {
         .inspect(|place| place.activity.begin())
         .collect();
     assert_eq!(strangers.len(), MAX - MAX / KEPT_SHARE);
-    assert!(
-        places.take(peer(2)).is_some(),
-        "who holds more than half gives way"
-    );
+    assert!(places.take(peer(2)).is_some(), "who holds most gives way");
     assert!(places.take(peer(1)).is_some(), "a place was kept");
 }
 
@@ -118,7 +115,26 @@ fn the_idle_give_way_and_those_at_work_do_not() {
 }
 
 #[test]
-fn a_peer_that_holds_more_than_half_gives_way_to_another_and_not_to_itself() {
+fn peers_that_share_all_places_and_keep_busy_lock_out_nobody_who_has_few() {
+    let places = places(1000);
+    let all: Vec<_> = (0..MAX)
+        .map(|number| {
+            busy(
+                places
+                    .take(peer(66 + u8::try_from(number).unwrap() % 3))
+                    .unwrap(),
+            )
+        })
+        .collect();
+    assert!(places.take(peer(66)).is_none(), "it has its share");
+    let come = busy(places.take(peer(1)).expect("the greediest gives way"));
+    let _next = busy(places.take(peer(2)).expect("and again"));
+    assert_eq!(all.iter().filter(|place| !is_open(place)).count(), 2);
+    assert!(is_open(&come));
+}
+
+#[test]
+fn a_peer_that_holds_more_than_its_share_gives_way_to_another_and_not_to_itself() {
     let places = places(1000);
     let greedy: Vec<_> = (0..MAX)
         .map(|_| busy(places.take(peer(66)).unwrap()))
