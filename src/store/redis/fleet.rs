@@ -29,6 +29,9 @@ const LIVE_MS: i64 = 7_000;
 const FORGOTTEN_MS: i64 = 3_600_000;
 /// How many of them at a time.
 const FORGOTTEN_AT_ONCE: usize = 1000;
+/// The most sidecars that are believed to live: a stolen one can say that there are more, and all of them would be read by
+/// each of the others every two seconds. Who was heard of longest ago comes first.
+const LIVE_MAX: usize = 10_000;
 /// How long a question and its answers are kept, in seconds: above the longest wait for them.
 const QUESTION_SECONDS: u64 = 120;
 /// How often answers are looked for.
@@ -183,6 +186,7 @@ impl RedisStore {
         let mut recent = redis::cmd("ZRANGEBYSCORE");
         recent.arg(self.names.fleet_live()).arg(now - LIVE_MS);
         recent.arg("+inf").arg("WITHSCORES");
+        recent.arg("LIMIT").arg(0).arg(LIVE_MAX);
         let recent: Vec<(Vec<u8>, f64)> = live.ask(&recent).await?;
         if recent.is_empty() {
             return Ok(Vec::new());
@@ -193,6 +197,7 @@ impl RedisStore {
             get.arg(id);
         }
         let says: Vec<Option<Vec<u8>>> = live.ask(&get).await?;
+        let mut unreadable = 0;
         let mut all: Vec<Sidecar> = recent
             .into_iter()
             .zip(says)
@@ -201,9 +206,7 @@ impl RedisStore {
                     [id, says?].map(|text| String::from_utf8_lossy(&text).into_owned());
                 // One that says nonsense must not hide the others, nor be waited for.
                 let report = SidecarReport::decode(&says);
-                if report.is_none() {
-                    tracing::warn!(sidecar = %id, "a heartbeat cannot be read");
-                }
+                unreadable += usize::from(report.is_none());
                 Some(Sidecar {
                     id,
                     report: report?,
@@ -211,6 +214,9 @@ impl RedisStore {
                 })
             })
             .collect();
+        if unreadable > 0 {
+            tracing::warn!(unreadable, "heartbeats of sidecars cannot be read");
+        }
         all.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(all)
     }

@@ -216,6 +216,30 @@ async fn sidecars_are_listed_a_page_at_a_time() {
     assert!((now - 10..=now).contains(&heard), "{heard} at {now}");
 }
 
+/// A stolen sidecar may write as many as it likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn made_up_sidecars_without_number_hide_no_real_one_and_are_not_all_read() {
+    let control = Control::start().await;
+    let _sidecars = control.with_sidecars(&["real"]).await;
+    let in_an_hour = (SystemClock.now().as_millis() + 3_600_000).to_string();
+    tokio::task::block_in_place(|| {
+        for part in 0..11 {
+            let ids: Vec<String> = (0..1000).map(|at| format!("fake-{part}-{at}")).collect();
+            let mut live = vec!["ZADD", "ks:fleet:{fleet}:live"];
+            let mut says = vec!["HSET", "ks:fleet:{fleet}:says"];
+            for id in &ids {
+                live.extend([in_an_hour.as_str(), id]);
+                says.extend([id, "1.2.3 1 1 1"]);
+            }
+            control.redis.cli(&live);
+            control.redis.cli(&says);
+        }
+    });
+    let listed = control.store.sidecars().await.unwrap();
+    assert_eq!(listed.len(), 10_000);
+    assert!(listed.iter().any(|one| one.id == "real"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_command_line_waits_names_who_has_not_confirmed_and_shows_who_lives() {
     let control = Control::start().await;
