@@ -12,6 +12,7 @@ mod grant;
 mod guard;
 mod keys;
 mod limits;
+mod message;
 mod page;
 mod page_token;
 mod rest;
@@ -45,6 +46,9 @@ pub use convert::key_to_proto;
 /// The largest request, in bytes: 64 KiB hold the largest single resource, the rest is room for batches, and for
 /// telling whoever sends a megabyte as a name which field it was.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The same of a question about the schemas, which names one of them, and which anybody may ask: room is made for as much
+/// as a message says that it is long, before any of it has come.
+const QUESTION_BYTES_MAX: usize = 4 * 1024;
 
 /// What every service needs.
 #[derive(Clone)]
@@ -132,13 +136,15 @@ pub fn routes(
 /// Describes every service of the listener to whoever asks: schemas are no secret.
 fn reflection() -> v1::ServerReflectionServer<impl v1::ServerReflection> {
     let built = descriptions().build_v1();
-    built.expect("the build has compiled these descriptors")
+    let service = built.expect("the build has compiled these descriptors");
+    service.max_decoding_message_size(QUESTION_BYTES_MAX)
 }
 
 /// The same for tools that know only the older protocol.
 fn older_reflection() -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
     let built = descriptions().build_v1alpha();
-    built.expect("the build has compiled these descriptors")
+    let service = built.expect("the build has compiled these descriptors");
+    service.max_decoding_message_size(QUESTION_BYTES_MAX)
 }
 
 fn descriptions() -> tonic_reflection::server::Builder<'static> {

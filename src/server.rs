@@ -208,7 +208,7 @@ pub async fn run(
             oidc.start(&metrics, &tasks, &stop)?;
         }
         let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health);
-        let service = HttpService::new(router);
+        let service = HttpService::new(health.bounded(router));
         serve_all(bound.admin, &service, places.admin.as_ref(), &tasks, &stop);
     }
     // Probes and metrics are answered to the end: the drain itself is something to see, and requests under way may be

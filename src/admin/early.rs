@@ -12,7 +12,9 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::metadata::MetadataMap;
 
+use crate::admin::MESSAGE_BYTES_MAX;
 use crate::admin::caller::{Authenticate, ClientNames, Identified, Peer, identify};
+use crate::admin::message;
 use crate::proto::FILE_DESCRIPTOR_SET;
 
 /// What recognises callers, and of which methods: none is open to strangers.
@@ -70,7 +72,11 @@ pub(super) async fn identified(
     match identify(callers.auth.as_ref(), &head).await {
         Ok(identity) => {
             request.extensions_mut().insert(Identified(identity));
-            next.run(request).await
+            let (head, body) = request.into_parts();
+            match message::read(body, MESSAGE_BYTES_MAX).await {
+                Ok(body) => next.run(Request::from_parts(head, body)).await,
+                Err(refused) => refused.into_http(),
+            }
         }
         Err(refused) => refused.into_http(),
     }

@@ -213,7 +213,7 @@ async fn work(
     stop: CancellationToken,
 ) {
     let (server, follow) = health.grpc();
-    let health = Routes::new(server).prepare().into_axum_router();
+    let health = health.bounded(Routes::new(server).prepare().into_axum_router());
     let service = AuthzService {
         check,
         health,

@@ -1,10 +1,13 @@
 //! Readiness: guards that must all be dropped. gRPC health and `/readyz` say the same thing.
 
+mod questions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Router;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthApi, HealthServer};
 use tonic_health::server::{HealthReporter, health_reporter};
@@ -19,6 +22,8 @@ pub(super) struct Health {
     /// Reasons and how many guards hold each.
     reasons: Mutex<BTreeMap<&'static str, usize>>,
     phase: watch::Sender<Phase>,
+    /// Places of those who watch, on every listener together.
+    watchers: Arc<Semaphore>,
 }
 
 /// What callers are told.
@@ -42,6 +47,7 @@ impl Health {
         Arc::new(Self {
             reasons: Mutex::default(),
             phase: watch::Sender::new(Phase::Ready),
+            watchers: Arc::new(Semaphore::new(questions::WATCHERS_MAX)),
         })
     }
 
@@ -88,7 +94,13 @@ impl Health {
         impl Future<Output = ()> + use<>,
     ) {
         let (reporter, server) = health_reporter();
+        let server = server.max_decoding_message_size(questions::MESSAGE_BYTES_MAX);
         (server, follow(self.phase.subscribe(), reporter))
+    }
+
+    /// The routes of a listener, of which those of the health service hold little however they are asked.
+    pub(super) fn bounded(&self, routes: Router) -> Router {
+        questions::bounded(routes, Arc::clone(&self.watchers))
     }
 }
 

@@ -7,6 +7,7 @@ mod guesses;
 mod logs;
 mod permissions;
 mod plain_http;
+mod questions;
 mod reload;
 mod sockets;
 

@@ -71,7 +71,7 @@ fn metric(place: &Place, line: &str) -> Option<f64> {
     found.trim().parse().ok()
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_proxy_too_many_is_refused_at_once_counted_and_logged() {
@@ -207,14 +207,14 @@ fn the_limit_on_open_files_is_raised_at_the_start() {
 }
 
 /// Bytes of memory that the process has in use.
-fn resident(running: &Running) -> u64 {
+pub(super) fn resident(running: &Running) -> u64 {
     let path = format!("/proc/{}/statm", running.pid());
     let text = std::fs::read_to_string(path).unwrap();
     let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
 }
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unfinished_requests_hold_little_memory_and_it_goes_back_to_the_system() {
