@@ -1,5 +1,6 @@
 //! `keystile key`: API keys on a control plane.
 
+mod bulk;
 mod digests;
 mod import;
 mod revoke;

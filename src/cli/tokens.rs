@@ -6,14 +6,71 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use serde_json::Value;
 
 use crate::cli::Failure;
 use crate::cli::csv::formulas;
+use crate::cli::output::{self, Out};
 use crate::proto::admin as pb;
 
 const HEADER: [&str; 5] = ["tenant", "key_id", "name", "owner", "token"];
 
-pub(super) struct TokensFile {
+/// Keys that were made. Their tokens go into a file, if one takes them, and are shown else.
+#[derive(Default)]
+pub(super) struct MadeKeys {
+    file: Option<TokensFile>,
+    made: Vec<pb::CreateKeyResponse>,
+}
+
+impl MadeKeys {
+    /// None yet.
+    pub(super) fn into_file(path: Option<&Path>) -> Result<Self, Failure> {
+        let file = path.map(TokensFile::make).transpose()?;
+        let made = Vec::new();
+        Ok(Self { file, made })
+    }
+
+    pub(super) fn add(&mut self, mut made: pb::CreateKeyResponse) -> Result<(), Failure> {
+        if let Some(file) = &mut self.file {
+            file.add(&made)?;
+            made.plaintext.clear();
+        }
+        self.made.push(made);
+        Ok(())
+    }
+
+    /// Puts on disk what was added: a token that is lost is not shown again.
+    pub(super) fn keep(&mut self) -> Result<(), Failure> {
+        self.file.as_mut().map_or(Ok(()), TokensFile::keep)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.made.len()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &pb::Key> {
+        self.made.iter().filter_map(|made| made.key.as_ref())
+    }
+
+    /// For programs, with the tokens that no file took.
+    pub(super) fn json(&self) -> Result<Vec<Value>, Failure> {
+        self.made.iter().map(output::created_json).collect()
+    }
+
+    /// What is in the file, for people.
+    pub(super) fn tell_file(&self, out: &mut Out) -> Result<(), Failure> {
+        match &self.file {
+            Some(file) => out.line(format_args!(
+                "tokens: {} in {}",
+                file.rows,
+                file.path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+struct TokensFile {
     path: PathBuf,
     rows: usize,
     table: csv::Writer<File>,
@@ -21,7 +78,7 @@ pub(super) struct TokensFile {
 
 impl TokensFile {
     /// Makes the file; one that is there may hold the only copy of somebody's tokens.
-    pub(super) fn make(path: &Path) -> Result<Self, Failure> {
+    fn make(path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -45,7 +102,7 @@ impl TokensFile {
         Ok(made)
     }
 
-    pub(super) fn add(&mut self, made: &pb::CreateKeyResponse) -> Result<(), Failure> {
+    fn add(&mut self, made: &pb::CreateKeyResponse) -> Result<(), Failure> {
         let key = made.key.clone().unwrap_or_default();
         let cells = [
             key.tenant_id.as_str(),
@@ -58,17 +115,11 @@ impl TokensFile {
         self.write(cells)
     }
 
-    /// Puts on disk what was added: a token that is lost is not shown again.
-    pub(super) fn keep(&mut self) -> Result<(), Failure> {
+    fn keep(&mut self) -> Result<(), Failure> {
         let kept = self.table.flush();
         let kept = kept.and_then(|()| self.table.get_ref().sync_data());
         kept.with_context(|| format!("cannot write {}", self.path.display()))
             .map_err(Failure::Failed)
-    }
-
-    /// What is in it, for people.
-    pub(super) fn summary(&self) -> String {
-        format!("tokens: {} in {}", self.rows, self.path.display())
     }
 
     fn write(&mut self, cells: [&str; 5]) -> Result<(), Failure> {

@@ -4,21 +4,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use prost::Message as _;
 use serde_json::json;
 
+use super::bulk::{self, Work};
 use super::{FactArgs, digests};
-use crate::cli::batches::{self, Refused};
+use crate::cli::batches::Refused;
 use crate::cli::client::Client;
-use crate::cli::csv::cells::{KeyColumns, rule};
-use crate::cli::csv::{self, Columns, Row, damage};
-use crate::cli::name_of;
+use crate::cli::csv::cells::KeyColumns;
+use crate::cli::csv::{Columns, Row, damage};
 use crate::cli::output::{self, Form, Out, printable};
-use crate::cli::progress::Progress;
-use crate::cli::{Failure, preflight, prompt, request_id, tell_hint};
+use crate::cli::{Failure, prompt, request_id, tell_hint};
 use crate::clock::Timestamp;
-use crate::crypto::token::{HINT_LEN, PresentedToken, TokenPrefixes};
-use crate::domain::name::TenantId;
+use crate::crypto::token::{PresentedToken, TokenPrefixes};
 use crate::proto::admin as pb;
 use crate::proto::admin::import_key_result::Result as Outcome;
 
@@ -97,40 +94,24 @@ pub(super) struct ImportArgs {
     facts: FactArgs,
 }
 
-/// What to import, each with its line if it comes from a table.
-pub(super) struct Work {
-    parent: String,
-    rows: Vec<(u64, pb::ImportKeyRequest)>,
-    table: Option<PathBuf>,
-}
-
 impl ImportArgs {
-    pub(super) fn read(&self, now: Timestamp) -> Result<Work, Failure> {
-        let parent = name_of(self.tenant.as_deref().unwrap_or("-"));
+    pub(super) fn read(&self, now: Timestamp) -> Result<Work<pb::ImportKeyRequest>, Failure> {
+        let tenant = self.tenant.as_deref();
         let Some(path) = &self.csv else {
-            let request = self.one()?;
-            return Ok(Work {
-                parent,
-                rows: vec![(1, request)],
-                table: None,
-            });
+            return Ok(Work::one(tenant, self.one()?));
         };
         let mut seen = HashMap::new();
-        let rows = csv::read(path, &COLUMNS, |row| {
+        let work = Work::of_table(tenant, path, &COLUMNS, |row| {
             let request = self.row(row, now);
             if let Some(line) = seen.insert(request.token.clone(), row.line) {
                 row.mistake("token", format_args!("is that of line {line}"));
             }
-            Some((row.line, request))
+            request
         })?;
         if !self.tokens_are_plain {
-            refuse_digests(rows.iter().map(|(_, request)| request.token.as_str()))?;
+            refuse_digests(work.requests().map(|request| request.token.as_str()))?;
         }
-        Ok(Work {
-            parent,
-            rows,
-            table: Some(path.clone()),
-        })
+        Ok(work)
     }
 
     fn one(&self) -> Result<pb::ImportKeyRequest, Failure> {
@@ -154,41 +135,11 @@ impl ImportArgs {
     /// One row as a request, with everything that the server would refuse found here.
     fn row(&self, row: &mut Row<'_>, now: Timestamp) -> pb::ImportKeyRequest {
         pb::ImportKeyRequest {
-            parent: self.parent_of(row),
+            parent: bulk::tenant_of(self.tenant.as_deref(), row).1,
             key: Some(KeyColumns::PLAIN.key(row, "", now)),
             token: token(row),
             request_id: request_id::new(),
         }
-    }
-
-    /// Empty when the batch says it.
-    fn parent_of(&self, row: &mut Row<'_>) -> String {
-        let tenant = row.cell("tenant").to_owned();
-        match &self.tenant {
-            Some(named) if tenant.is_empty() || *named == tenant => String::new(),
-            Some(named) => {
-                row.mistake(
-                    "tenant",
-                    format_args!("is not {named}, which the command names"),
-                );
-                String::new()
-            }
-            None => name_of(&row.text("tenant", "", |text| rule(TenantId::parse(text)))),
-        }
-    }
-}
-
-impl Work {
-    fn wanted(&self) -> Vec<preflight::Wanted<'_>> {
-        let rows = self.rows.iter();
-        let rows = rows.filter_map(|(line, request)| Some((line, request, request.key.as_ref()?)));
-        rows.map(|(line, request, key)| preflight::Wanted {
-            line: *line,
-            tenant: preflight::tenant_of(&request.parent, &self.parent),
-            key,
-            hint: request.token.get(..HINT_LEN),
-        })
-        .collect()
     }
 }
 
@@ -245,48 +196,28 @@ struct Tally {
 
 pub(super) async fn run(
     client: &Client,
-    work: Work,
+    work: Work<pb::ImportKeyRequest>,
     now: Timestamp,
     form: Form,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    if let Some(table) = &work.table {
-        preflight::check(client, table, &work.wanted(), now).await?;
-    }
+    work.check(client, now).await?;
     let mut tally = Tally::default();
-    let progress = (work.table.as_ref()).map(|_| Progress::new("imported", work.rows.len()));
-    let size = |(_, request): &(u64, pb::ImportKeyRequest)| request.encoded_len();
-    let send = async |rows: &[(u64, pb::ImportKeyRequest)]| {
-        let results = send(client, &work.parent, rows).await?;
-        Ok(rows
-            .iter()
-            .map(|(line, _)| *line)
-            .zip(results)
-            .collect::<Vec<_>>())
+    let send = async |parent, requests| {
+        let request = pb::ImportKeysRequest { parent, requests };
+        let send = |request| async { client.keys().import_keys(request).await };
+        Ok(client.call(request, send).await?.results)
     };
     let keep = |results: Vec<_>| {
         (results.into_iter()).for_each(|(line, result)| tally.add(line, result));
         Ok(())
     };
-    batches::each(&work.rows, size, progress, send, keep).await?;
-    if work.table.is_some() {
+    work.send("imported", send, keep).await?;
+    if work.is_table() {
         tell(&tally, form, out)
     } else {
         tell_one(&tally, form, out)
     }
-}
-
-async fn send(
-    client: &Client,
-    parent: &str,
-    rows: &[(u64, pb::ImportKeyRequest)],
-) -> Result<Vec<pb::ImportKeyResult>, Failure> {
-    let request = pb::ImportKeysRequest {
-        parent: parent.to_owned(),
-        requests: rows.iter().map(|(_, request)| request.clone()).collect(),
-    };
-    let send = |request| async { client.keys().import_keys(request).await };
-    Ok(client.call(request, send).await?.results)
 }
 
 impl Tally {

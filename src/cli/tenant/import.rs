@@ -17,7 +17,7 @@ use crate::cli::csv::{self, Columns, Row};
 use crate::cli::name_of;
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
-use crate::cli::tokens::TokensFile;
+use crate::cli::tokens::MadeKeys;
 use crate::cli::{Failure, preflight, request_id, tell_hint};
 use crate::clock::Timestamp;
 use crate::domain::limit::{Own, Quota, Rate};
@@ -235,9 +235,8 @@ pub(super) async fn run(
         })
     });
     preflight::check_expiry(client, &args.csv, &keys.collect::<Vec<_>>(), now).await?;
-    let file = args.tokens_file.as_deref().map(TokensFile::make);
     let mut tally = Tally {
-        file: file.transpose()?,
+        keys: MadeKeys::into_file(args.tokens_file.as_deref())?,
         ..Tally::default()
     };
     let size = |row: &Wanted| {
@@ -396,11 +395,10 @@ async fn key(
 /// What became of it all.
 #[derive(Default)]
 struct Tally {
-    file: Option<TokensFile>,
     tenants: Vec<pb::Tenant>,
     tenants_there: Vec<u64>,
     /// With the tokens that are to be shown.
-    keys: Vec<pb::CreateKeyResponse>,
+    keys: MadeKeys,
     keys_there: Vec<u64>,
     /// Of those, how many came without their tokens.
     tokens_missing: usize,
@@ -417,27 +415,18 @@ impl Tally {
             }
             match key {
                 None => {}
-                Some(Became::Made(made)) => self.keep_key(made)?,
+                Some(Became::Made(made)) => self.keys.add(made)?,
                 Some(Became::There(made)) => {
                     self.keys_there.push(line);
                     self.tokens_missing += usize::from(made.is_none());
-                    made.map_or(Ok(()), |made| self.keep_key(made))?;
+                    made.map_or(Ok(()), |made| self.keys.add(made))?;
                 }
                 Some(Became::Refused(problem)) => {
                     self.refused.push(line, format!("key: {problem}"));
                 }
             }
         }
-        self.file.as_mut().map_or(Ok(()), TokensFile::keep)
-    }
-
-    fn keep_key(&mut self, mut made: pb::CreateKeyResponse) -> Result<(), Failure> {
-        if let Some(file) = &mut self.file {
-            file.add(&made)?;
-            made.plaintext.clear();
-        }
-        self.keys.push(made);
-        Ok(())
+        self.keys.keep()
     }
 
     fn tell(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
@@ -465,25 +454,20 @@ impl Tally {
         if made + there > 0 {
             out.line(format_args!("keys: {made} made, {there} there already"))?;
         }
-        match &self.file {
-            Some(file) => out.line(file.summary()),
-            None => Ok(()),
-        }
+        self.keys.tell_file(out)
     }
 
     fn tell_names(&self, out: &mut Out) -> Result<(), Failure> {
-        let keys = self.keys.iter().filter_map(|made| made.key.as_ref());
         let names = self.tenants.iter().map(|tenant| &tenant.name);
-        let mut names = names.chain(keys.map(|key| &key.name));
+        let mut names = names.chain(self.keys.keys().map(|key| &key.name));
         names.try_for_each(|name| out.line(printable(name)))
     }
 
     fn tell_programs(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
         let tenants: Result<Vec<_>, Failure> = self.tenants.iter().map(output::json_of).collect();
-        let keys: Result<Vec<_>, Failure> = self.keys.iter().map(output::created_json).collect();
         let all = json!({
             "tenants": tenants?,
-            "keys": keys?,
+            "keys": self.keys.json()?,
             "existing_tenant_lines": self.tenants_there,
             "existing_key_lines": self.keys_there,
             "refused": self.refused.json(),
