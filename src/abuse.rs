@@ -9,7 +9,6 @@ mod share;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
 use crate::domain::block::{Block, Source};
+use crate::sharded::Sharded;
 use crate::store::Store;
 use share::Outbox;
 
@@ -62,8 +62,7 @@ const SHARDS: usize = 64;
 /// Sources that fail and sources that are blocked.
 pub struct Blocks {
     settings: ArcSwap<Settings>,
-    shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
+    shards: Sharded<Mutex<Shard>, SHARDS>,
     /// How many blocks are remembered: while there is none, nobody has to be looked up.
     remembered: AtomicUsize,
     made: AtomicU64,
@@ -117,8 +116,7 @@ impl Blocks {
     pub fn new(settings: Settings, store: &Arc<dyn Store>) -> Arc<Self> {
         let blocks = Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            shards: Sharded::default(),
             remembered: AtomicUsize::new(0),
             made: AtomicU64::new(0),
             outbox: store.shares_blocks().then(|| Outbox::new(store)),
@@ -219,7 +217,7 @@ impl Blocks {
 
     fn in_memory(&self) -> Vec<Block> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let shard = shard.lock();
             all.extend(shard.blocks.iter().map(|(source, block)| Block {
                 source: *source,
@@ -241,7 +239,7 @@ impl Blocks {
     }
 
     fn forget_all(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let cleared = std::mem::take(&mut *shard.lock());
             self.remembered
                 .fetch_sub(cleared.blocks.len(), Ordering::Relaxed);
@@ -249,8 +247,7 @@ impl Blocks {
     }
 
     fn shard(&self, source: Source) -> &Mutex<Shard> {
-        let hash = self.hasher.hash_one(source).to_be_bytes();
-        &self.shards[usize::from(hash[0]) % SHARDS]
+        self.shards.at(self.shards.hash(source))
     }
 
     /// The share of one shard in the most sources.

@@ -11,6 +11,7 @@ pub mod domain;
 pub mod crypto;
 pub mod file_access;
 pub mod oidc;
+pub mod sharded;
 
 // state
 pub mod cache;

@@ -162,7 +162,7 @@ impl Blocks {
 
     fn shared_in(&self, part: u8) -> Vec<Source> {
         let mut found = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let shard = shard.lock();
             let shared = shard.blocks.iter().filter(|(_, block)| block.is_shared);
             found.extend(

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-/// ArrayVec threads meet in one shard. A map doubles when it is full: so many maps are well filled by a million cells, and
+use crate::sharded::Sharded;
+
+/// Few threads meet in one shard. A map doubles when it is full: so many maps are well filled by a million cells, and
 /// small when their old halves are still to be freed.
 const SHARDS: usize = 80;
 
@@ -115,7 +117,7 @@ const COMPARED: usize = 16;
 /// Cells by the hash of what they are for: under 64 bytes each. A cell that is full again is as good as none.
 #[derive(Debug)]
 pub struct Cells {
-    shards: Box<[Shard]>,
+    shards: Sharded<Shard, SHARDS>,
     /// The most cells in a shard.
     shard_max: usize,
 }
@@ -124,7 +126,7 @@ impl Cells {
     /// A table of at most `max` cells.
     pub fn new(max: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: Sharded::default(),
             shard_max: max.div_ceil(SHARDS).max(1),
         }
     }
@@ -156,8 +158,7 @@ impl Cells {
 
     /// Does something with the cell of a hash, which is made if there is none.
     pub fn with<T>(&self, hash: u64, now: u64, pace: Pace, act: impl FnOnce(&Gcra) -> T) -> T {
-        // Of the hash's bits, those that the table does not look at first.
-        let shard = &self.shards[(hash >> 32) as usize % SHARDS];
+        let shard = self.shards.at(hash);
         let cells = shard.cells.read();
         if let Some(cell) = cells.get(&hash)
             && cell.interval.load(Ordering::Relaxed) == pace.interval.get()

@@ -1,7 +1,6 @@
 //! Slices by what they are of. Found by many threads at each request, made and forgotten seldom.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -9,6 +8,7 @@ use parking_lot::RwLock;
 use crate::domain::limit::LimitName;
 use crate::limiter::Subject;
 use crate::limiter::slice::Slice;
+use crate::sharded::Sharded;
 
 /// A power of two: few threads meet in one shard.
 const SHARDS: usize = 64;
@@ -18,15 +18,13 @@ type Shard<T> = RwLock<HashMap<u64, Vec<Arc<T>>>>;
 
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    hasher: RandomState,
-    shards: Box<[Shard<T>]>,
+    shards: Sharded<Shard<T>, SHARDS>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            shards: Sharded::default(),
         }
     }
 }
@@ -35,7 +33,7 @@ impl<T> Table<T> {
     /// Stands for a limit of a tenant or key, and of which window.
     pub(super) fn hash(&self, subject: &Subject<'_>, limit: LimitName, from: i64) -> u64 {
         let key = if limit.is_of_key() { subject.key } else { "" };
-        self.hasher.hash_one((
+        self.shards.hash((
             subject.tenant.as_str(),
             subject.incarnation,
             key,
@@ -46,10 +44,6 @@ impl<T> Table<T> {
 
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
-    }
-
-    fn shard(&self, hash: u64) -> &Shard<T> {
-        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
@@ -71,7 +65,7 @@ impl Table<Slice> {
                 .find(|slice| is_of(slice, subject, key, limit) && slice.from == from);
             found.map(Arc::clone)
         };
-        let shard = self.shard(hash);
+        let shard = self.shards.at(hash);
         if let Some(slice) = shard.read().get(&hash).and_then(find) {
             return slice;
         }
@@ -97,7 +91,7 @@ impl Table<Slice> {
         forget: impl Fn(&Slice) -> bool,
     ) -> Vec<Arc<Slice>> {
         let mut picked = Vec::new();
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let slices = shard.read();
             let any = slices.values().flatten();
             let mut to_forget = false;

@@ -59,6 +59,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         ]),
     ),
     ("file_access", &[], Only(&["nix", "zeroize"])),
+    ("sharded", &[], Only(&[])),
     // state
     ("telemetry", &["clock", "domain"], AllBut(PROTOCOLS)),
     // The inside of a stored record is protobuf; no schema of the wire is.
@@ -74,12 +75,12 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
     ),
     (
         "abuse",
-        &["clock", "domain", "store", "telemetry"],
+        &["clock", "domain", "sharded", "store", "telemetry"],
         AllBut(STORES),
     ),
     (
         "limiter",
-        &["clock", "domain", "store", "telemetry"],
+        &["clock", "domain", "sharded", "store", "telemetry"],
         AllBut(STORES),
     ),
     // use cases
