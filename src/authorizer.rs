@@ -57,9 +57,7 @@ impl Outage {
 /// What a Check ends in.
 #[derive(Debug)]
 pub enum Decision {
-    /// Let it pass.
     Allow(Allowed),
-    /// Refuse it.
     Deny(Denial),
 }
 
@@ -83,7 +81,6 @@ pub enum Grant {
     Keyless(Keyless),
 }
 
-/// Decides requests.
 #[derive(Debug)]
 pub struct Authorizer {
     cache: Arc<Cache>,

@@ -24,17 +24,11 @@ pub enum KeyfileError {
     Missing {
         /// Where it should be.
         path: PathBuf,
-        /// Which.
         ring: Ring,
     },
     /// It is a folder, a device or a pipe.
     #[error("{} is {kind}, but a keyring file is needed", path.display())]
-    NotAFile {
-        /// Where.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
+    NotAFile { path: PathBuf, kind: &'static str },
     /// Others can reach it.
     #[error("{0}")]
     TooOpen(Exposure),
@@ -45,46 +39,32 @@ pub enum KeyfileError {
     OpenFolder(Exposure),
     /// It is too large to be a keyring.
     #[error("{} is larger than {FILE_LEN_MAX} bytes: this is not a keyring", path.display())]
-    TooLarge {
-        /// Which file.
-        path: PathBuf,
-    },
+    TooLarge { path: PathBuf },
     /// It is not text.
     #[error("{} is not text: this is not a keyring, or it is damaged; restore it from its backup", path.display())]
-    NotText {
-        /// Which file.
-        path: PathBuf,
-    },
+    NotText { path: PathBuf },
     /// Its content cannot be used.
     #[error("cannot use {}{}", path.display(), advice(source))]
     Content {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: KeyringError,
     },
     /// It could not be opened or read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// It is there already.
     #[error("{} exists already: a keyring is never overwritten, because everything sealed with it would be lost", path.display())]
-    Exists {
-        /// Which file.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// It could not be written; what was there before is there still.
     #[error("cannot write {}", path.display())]
     Unwritable {
         /// Which file or folder.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -93,7 +73,6 @@ pub enum KeyfileError {
         "the store {location} was made with keyring {remembered}, but the data keyring given is {given}: give the keyring that belongs to it, or another store; nothing was changed"
     )]
     Foreign {
-        /// Which store.
         location: String,
         /// The id of the keyring that it was made with.
         remembered: String,
@@ -105,7 +84,6 @@ pub enum KeyfileError {
         "the store {location} has lost its root record, and the data keyring given, {given}, opens none of its tenants: start a control plane with the keyring that belongs to it, which puts the record back; nothing was changed"
     )]
     ForeignTenants {
-        /// Which store.
         location: String,
         /// The id of the keyring that was given.
         given: String,
@@ -115,24 +93,17 @@ pub enum KeyfileError {
         "the vault keyring given does not open what the store {location} keeps: give the keyring that belongs to it; nothing was changed"
     )]
     ForeignVault {
-        /// Which store.
         location: String,
-        /// Why.
         #[source]
         source: UnwrapError,
     },
     /// The environment variable is not set.
     #[error("the environment variable {name} is not set, but `keyring` in the config names it")]
-    VariableMissing {
-        /// Which.
-        name: String,
-    },
+    VariableMissing { name: String },
     /// The environment variable cannot be used.
     #[error("cannot use the environment variable {name}")]
     Variable {
-        /// Which.
         name: String,
-        /// Why.
         #[source]
         source: KeyringError,
     },

@@ -12,7 +12,6 @@ use crate::domain::request::{AccessRequest, Credential, Mode};
 /// One criterion and how the request meets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Which.
     pub criterion: Criterion,
     /// If it is broken, what a request is refused for.
     pub broken: Option<DenyReason>,

@@ -26,7 +26,6 @@ pub(super) struct Columns {
     pub(super) required: &'static [&'static str],
 }
 
-/// One row.
 pub(super) struct Row<'a> {
     pub(super) line: u64,
     header: &'a StringRecord,

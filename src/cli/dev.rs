@@ -72,7 +72,6 @@ struct Demo {
     user: CreatedKey,
 }
 
-/// Runs the command.
 pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
     let text = config_text(args);
     let loaded = Config::parse(

@@ -97,7 +97,6 @@ impl Address {
         }
     }
 
-    /// Connects.
     pub(super) async fn dial(
         &self,
         tls: &TlsArgs,

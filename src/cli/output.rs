@@ -120,7 +120,6 @@ pub(super) trait Resource: Message {
     fn facts(&self) -> Vec<(&'static str, String)>;
 }
 
-/// Shows one resource.
 pub(super) fn one<R: Resource>(out: &mut Out, form: Form, resource: &R) -> Result<(), Failure> {
     match form {
         Form::Table => facts(out, resource),
@@ -142,7 +141,6 @@ pub(super) fn done<R: Resource>(
     }
 }
 
-/// Shows a list.
 pub(super) fn many<R: Resource>(out: &mut Out, form: Form, resources: &[R]) -> Result<(), Failure> {
     match form {
         Form::Table if resources.is_empty() => out.line(format_args!("no {}", R::MANY)),

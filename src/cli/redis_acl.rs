@@ -51,7 +51,6 @@ enum Format {
     Aclfile,
 }
 
-/// Runs the command.
 pub(super) fn run(args: &RedisAclArgs, out: &mut Out) -> Result<(), Failure> {
     let (access, name) = match args.process {
         Process::Sidecar => (Access::Read, "keystile-sidecar"),

@@ -31,7 +31,6 @@ pub(super) struct ServeArgs {
     config: Option<PathBuf>,
 }
 
-/// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let (config, follower) = load(args).map_err(Failure::config)?;
     let _flushed_at_the_end = start_logs(&config)?;

@@ -13,9 +13,7 @@ pub enum Source {
     Header(String),
     /// A header with `Bearer` before the key (RFC 6750); the name in lower case.
     Bearer(String),
-    /// A query parameter.
     Query(String),
-    /// A cookie.
     Cookie(String),
 }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::domain::limit::LimitName;
 use crate::limiter::Verdict;
 
-/// By limit.
 pub(super) type ByLimit = [AtomicU64; LimitName::ALL.len()];
 
 /// Counts since the process began.
@@ -29,7 +28,6 @@ pub struct Counters {
     pub quota_used_up: AtomicU64,
 }
 
-/// Adds one.
 pub(super) fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -20,7 +20,6 @@ pub(super) fn raise_limit() -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// Descriptors for connections.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     taken: AtomicUsize,

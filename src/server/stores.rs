@@ -17,7 +17,6 @@ use crate::store::redis::{Access, Settings};
 /// A store that was compared with the keyring. Its connections end when this is dropped.
 #[derive(Debug)]
 pub struct Opened {
-    /// The store.
     pub store: Arc<dyn Store>,
     _running: Option<Running>,
 }

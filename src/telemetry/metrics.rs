@@ -23,14 +23,12 @@ const DURATION_BOUNDS: [f64; 13] = [
 /// How one Check ended, for counting.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    /// It passed.
     Allow {
         /// Why without a key, if so.
         keyless: Option<Keyless>,
         /// What something in shadow would have refused it for.
         shadow: Option<DenyReason>,
     },
-    /// It was refused.
     Deny(DenyReason),
 }
 

@@ -224,7 +224,6 @@ impl Drop for Shown {
     }
 }
 
-/// How it went.
 struct Outcome {
     mode: Mode,
     copied: Copied,

@@ -68,7 +68,6 @@ const REGISTERED: [&str; 40] = [
 /// What becomes of a request that asks for another method than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodOverride {
-    /// It is refused.
     Refuse,
     /// It is matched by its own method.
     Ignore,
@@ -79,7 +78,6 @@ pub enum MethodOverride {
 /// What becomes of a request that asks for another path than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathOverride {
-    /// It is refused.
     Refuse,
     /// It is matched by its own path.
     Ignore,

@@ -39,16 +39,13 @@ Traefik ForwardAuth, Caddy forward_auth) is not supported.
 pub(super) enum Call {
     /// Envoy's question.
     Check,
-    /// A probe.
     Health,
 }
 
 /// Why a request is no call of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotACall {
-    /// Not HTTP/2.
     Protocol,
-    /// Not POST.
     Method,
     /// The content is not gRPC's.
     ContentType,

@@ -86,7 +86,6 @@ impl Fetcher {
         Ok(())
     }
 
-    /// The document.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
         match tokio::time::timeout(TIMEOUT, self.ask()).await {
             Ok(answer) => answer,
