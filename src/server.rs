@@ -34,6 +34,7 @@ pub mod stores;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use opentelemetry::KeyValue;
@@ -130,6 +131,56 @@ impl AllPlaces {
     }
 }
 
+/// Follows the certificates and the signing keyring.
+fn follow_files(
+    tls: &tls::Listeners,
+    signing: Option<&SigningKeys>,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let reloader = Reloader::new(tls, Arc::new(SystemClock));
+    tls::observe(metrics, tls, &reloader);
+    tasks.spawn(follow(reloader, signal::hangups()?, stop.clone()));
+    if let Some(signing) = signing {
+        signing.observe(metrics);
+        tasks.spawn(follow(signing.clone(), signal::hangups()?, stop.clone()));
+    }
+    Ok(())
+}
+
+/// Waits for what is under way, until a deadline.
+async fn drain(deadline: Duration, finished: impl Future<Output = ()>) {
+    match tokio::time::timeout(deadline, finished).await {
+        Ok(()) => tracing::info!("stopped"),
+        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
+    }
+}
+
+/// Serves for as long as the store can be used. Never ends well.
+async fn serve(
+    config: &Config,
+    parts: &Parts,
+    health: &Arc<Health>,
+    waiting: health::NotReady,
+    started: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    parts.usable().await?;
+    parts.join_fleet(config);
+    drop(waiting);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "serving: {}",
+        config.summary()
+    );
+    started(parts).await?;
+    tokio::select! {
+        () = parts.store_ended() => {}
+        () = parts.follow_problem(Arc::clone(health)) => {}
+    }
+    anyhow::bail!("the store has stopped, which it never should: the log says why")
+}
+
 /// Serves until a signal, then drains. `started` is called when everything listens. The configuration is taken again
 /// while it runs, if there is a file to follow.
 pub async fn run(
@@ -154,14 +205,7 @@ pub async fn run(
     let bound = Bound::bind(config, &tls).await?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let reloader = Reloader::new(&tls, Arc::new(SystemClock));
-    tls::observe(&metrics, &tls, &reloader);
-    tasks.spawn(follow(reloader, signal::hangups()?, stop.clone()));
-    if let Some(signing) = &signing {
-        signing.observe(&metrics);
-        tasks.spawn(follow(signing.clone(), signal::hangups()?, stop.clone()));
-    }
-
+    follow_files(&tls, signing.as_ref(), &metrics, &tasks, &stop)?;
     if let Some(hop) = &hop {
         hop.start(&metrics, &tasks, &stop)?;
     }
@@ -169,12 +213,8 @@ pub async fn run(
     let check = config.authz.as_ref().map(check);
     if let Some(follower) = follower {
         follower.observe(&metrics);
-        let live = parts.live(check.clone());
-        tasks.spawn(follow(
-            follower.applying_to(live),
-            signal::hangups()?,
-            stop.clone(),
-        ));
+        let follower = follower.applying_to(parts.live(check.clone()));
+        tasks.spawn(follow(follower, signal::hangups()?, stop.clone()));
     }
 
     clock::watch(&metrics, &tasks, &stop);
@@ -184,15 +224,8 @@ pub async fn run(
     if let Some((authz, check)) = config.authz.as_ref().zip(check) {
         let gate = Gate::default();
         gate.observe(&metrics);
-        let (count, connections) = (authz.workers, authz.max_connections);
-        workers = Some(Workers::start(
-            count,
-            connections,
-            &check,
-            &gate,
-            &health,
-            &stop,
-        )?);
+        let (count, most) = (authz.workers, authz.max_connections);
+        workers = Some(Workers::start(count, most, &check, &gate, &health, &stop)?);
     }
     let places = AllPlaces::new(config, files_max);
     places::observe(&metrics, &places.all());
@@ -201,12 +234,12 @@ pub async fn run(
         workers.accept(bound.authz, places, &tasks, &stop);
     }
     if let Some(admin) = &config.admin {
-        let (grpc_health, report) = health.grpc();
-        tasks.spawn(report);
         if let Some(oidc) = &oidc {
             oidc.observe(&metrics);
             oidc.start(&metrics, &tasks, &stop)?;
         }
+        let (grpc_health, report) = health.grpc();
+        tasks.spawn(report);
         let router = admin_auth::router(&parts, &admin.client_roles, oidc, grpc_health);
         let service = HttpService::new(health.bounded(router));
         serve_all(bound.admin, &service, places.admin.as_ref(), &tasks, &stop);
@@ -224,40 +257,21 @@ pub async fn run(
     serve_all(bound.ops, &ops, places.ops.as_ref(), &ops_tasks, &ops_stop);
 
     drop(starting);
-    let serving = async {
-        parts.usable().await?;
-        parts.join_fleet(config);
-        drop(waiting);
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            "serving: {}",
-            config.summary()
-        );
-        started(&parts).await?;
-        tokio::select! {
-            () = parts.store_ended() => {}
-            () = parts.follow_problem(Arc::clone(&health)) => {}
-        }
-        anyhow::bail!("the store has stopped, which it never should: the log says why")
-    };
     let end = tokio::select! {
         () = signals.stop_requested() => Ok(()),
-        end = serving => end,
+        end = serve(config, &parts, &health, waiting, started) => end,
     };
     let deadline = config.shutdown.drain_timeout.0;
     tracing::info!(?deadline, "stopping: finishing what is under way");
     health.drain();
-    let drained = async {
+    drain(deadline, async {
         finish(&tasks, &stop).await;
         if let Some(workers) = workers {
             workers.finished().await;
         }
         finish(&ops_tasks, &ops_stop).await;
-    };
-    match tokio::time::timeout(deadline, drained).await {
-        Ok(()) => tracing::info!("stopped"),
-        Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
-    }
+    })
+    .await;
     parts.give_back_limits().await;
     // Not sooner: a revocation is waited for here as long as a request may be checked here.
     parts.leave_fleet().await;

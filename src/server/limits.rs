@@ -70,6 +70,21 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             read(limiter.counters()).load(Ordering::Relaxed)
         });
     }
+    observe_by_limit(metrics, limiter);
+    observe_warnings(metrics, limiter);
+    let sharing = Arc::clone(limiter);
+    metrics.gauge(
+        "keystile_limits_sidecars",
+        "Sidecars that share the budgets, this one among them, as last counted.",
+        move || sharing.sidecars(),
+    );
+    let limiter = Arc::clone(limiter);
+    metrics.gauge("keystile_limits_entries", "Limits in memory.", move || {
+        limiter.entries() as u64
+    });
+}
+
+fn observe_by_limit(metrics: &Metrics, limiter: &Arc<Limiter>) {
     type ReadAll = fn(&Counters) -> &[AtomicU64];
     let by_limit: [(&'static str, &'static str, ReadAll); 2] = [
         (
@@ -94,6 +109,9 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             shown.collect()
         });
     }
+}
+
+fn observe_warnings(metrics: &Metrics, limiter: &Arc<Limiter>) {
     let warning = Arc::clone(limiter);
     let description =
         "How often a quota came to 80 and to 100 percent, told by the sidecar that found it so.";
@@ -108,15 +126,5 @@ fn observe(metrics: &Metrics, limiter: &Arc<Limiter>) {
             (vec![label], count.load(Ordering::Relaxed))
         });
         shown.collect()
-    });
-    let sharing = Arc::clone(limiter);
-    metrics.gauge(
-        "keystile_limits_sidecars",
-        "Sidecars that share the budgets, this one among them, as last counted.",
-        move || sharing.sidecars(),
-    );
-    let limiter = Arc::clone(limiter);
-    metrics.gauge("keystile_limits_entries", "Limits in memory.", move || {
-        limiter.entries() as u64
     });
 }
