@@ -9,7 +9,7 @@ const KNOWN: &[&[&str]] = &[
     &["store/damage", "store/records"],
     &[
         "store/redb/budgets",
-        "store/redb/requests",
+        "store/redb/idempotency",
         "store/redb/write",
     ],
     &[
