@@ -80,7 +80,7 @@ async fn measure(tenants: usize) {
     let store: Arc<dyn Store> = store(server.port, Access::Read).await;
     let authorizer = move || {
         let cache = Cache::new(
-            &store,
+            Arc::<dyn Store>::clone(&store),
             Arc::clone(&data),
             Default::default(),
             cache::Settings::default(),

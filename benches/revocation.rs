@@ -211,7 +211,7 @@ async fn control_plane(
     let lookup = Arc::new(data.lookup_key().unwrap());
     let clock = Arc::new(SystemClock);
     let store: Arc<dyn Store> = store;
-    let blocks = Blocks::new(abuse::Settings::default(), &store);
+    let blocks = Blocks::new(abuse::Settings::default(), Arc::<dyn Store>::clone(&store));
     let registry = Registry::new(store, data, None, lookup, clock, Settings::default());
     let name = DisplayName::parse("Acme").unwrap();
     let new = NewTenant::named(tenant(), name.clone());
@@ -324,7 +324,12 @@ impl Sidecar {
         let settings = cache::Settings::default();
         let lookup = Arc::new(data.lookup_key().unwrap());
         Authorizer::new(
-            Cache::new(&store, data, Default::default(), settings),
+            Cache::new(
+                Arc::<dyn Store>::clone(&store),
+                data,
+                Default::default(),
+                settings,
+            ),
             lookup,
             TokenPrefixes::default(),
             Arc::new(SystemClock),

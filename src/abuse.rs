@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::clock::Timestamp;
 use crate::domain::block::{Block, Source};
 use crate::sharded::Sharded;
-use crate::store::Store;
+use crate::store::BlockStore;
 use share::Outbox;
 
 /// When a source is blocked and for how long.
@@ -113,16 +113,18 @@ impl fmt::Debug for Blocks {
 
 impl Blocks {
     /// Nobody has failed yet. Blocks are shared through the store, if others use it too.
-    pub fn new(settings: Settings, store: &Arc<dyn Store>) -> Arc<Self> {
+    pub fn new(settings: Settings, store: Arc<dyn BlockStore>) -> Arc<Self> {
         let blocks = Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             shards: Sharded::default(),
             remembered: AtomicUsize::new(0),
             made: AtomicU64::new(0),
-            outbox: store.shares_blocks().then(|| Outbox::new(store)),
+            outbox: store
+                .shares_blocks()
+                .then(|| Outbox::new(Arc::clone(&store))),
         });
         if blocks.outbox.is_some() {
-            share::listen(&blocks, store);
+            share::listen(&blocks, &store);
         }
         blocks
     }

@@ -32,7 +32,7 @@ use crate::domain::name::TenantId;
 use crate::domain::plan::Plans;
 use crate::domain::version::Version;
 use crate::store::records::RecordError;
-use crate::store::{Refuses, Store, StoreError, Watcher};
+use crate::store::{Records, Refuses, StoreError, Watcher};
 
 use entry::TenantSlot;
 pub use entry::{CachedKey, CachedTenant};
@@ -154,7 +154,7 @@ type UnknownMap = quick_cache::sync::Cache<LookupId, Timestamp>;
 
 /// The cache. Shared by all workers; a hit takes no lock that waits for I/O.
 pub struct Cache {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Records>,
     keyring: Arc<Keyring>,
     plans: ArcSwap<Plans>,
     settings: Settings,
@@ -184,7 +184,7 @@ impl fmt::Debug for Cache {
 impl Cache {
     /// An empty cache, which the store invalidates on every change.
     pub fn new(
-        store: &Arc<dyn Store>,
+        store: Arc<dyn Records>,
         keyring: Arc<Keyring>,
         plans: Plans,
         settings: Settings,
@@ -192,7 +192,7 @@ impl Cache {
         let cache = Arc::new(Self {
             keys: key_map(&settings),
             unknown: UnknownMap::new(settings.max_negative_entries),
-            store: Arc::clone(store),
+            store,
             keyring,
             plans: ArcSwap::from_pointee(plans),
             settings,
@@ -203,7 +203,9 @@ impl Cache {
             epoch: AtomicU32::new(1),
             next_epoch: AtomicU32::new(2),
         });
-        store.watch(Arc::new(CacheWatcher(Arc::downgrade(&cache))));
+        cache
+            .store
+            .watch(Arc::new(CacheWatcher(Arc::downgrade(&cache))));
         cache
     }
 

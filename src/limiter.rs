@@ -32,7 +32,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::limit::{LimitName, LimitState};
 use crate::domain::name::TenantId;
 use crate::store::budgets::Terms;
-use crate::store::{Store, StoreError};
+use crate::store::{BudgetStore, StoreError};
 use crate::telemetry::Throttle;
 
 pub use counters::Counters;
@@ -116,7 +116,7 @@ pub struct Refusal {
 
 /// Counts requests against limits.
 pub struct Limiter {
-    store: Arc<dyn Store>,
+    store: Arc<dyn BudgetStore>,
     clock: Arc<dyn Clock>,
     settings: ArcSwap<Settings>,
     /// Names this process among those that lease.
@@ -148,7 +148,11 @@ impl fmt::Debug for Limiter {
 
 impl Limiter {
     /// A limiter over a store. Slices are filled ahead of need and given back only while [`Self::run`] runs.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn BudgetStore>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Arc<Self> {
         let (low, to_fill) = mpsc::channel(LOW_MAX);
         let process: u64 = rand::rng().next_u64();
         Arc::new(Self {

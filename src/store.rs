@@ -318,13 +318,10 @@ pub struct Confirmed {
     pub late: Vec<String>,
 }
 
-/// A place for records.
-pub trait Store: fmt::Debug + Send + Sync + 'static {
+/// A store: everything that the nouns below promise, over one place. Who needs one of them takes that one.
+pub trait Store: Records + BlockStore + BudgetStore + Leases {
     /// What and where it is.
     fn info(&self) -> StoreInfo;
-
-    /// The damage that was met in it.
-    fn damage(&self) -> &Damage;
 
     /// What a check and a repair need beside what is here.
     fn repair(&self) -> &dyn Repair;
@@ -335,6 +332,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Whether it can answer; for readiness.
     fn ping(&self) -> StoreFuture<'_, ()>;
+}
+
+/// Tenants, keys, index entries and audit.
+pub trait Records: Invalidations {
+    /// The damage that was met in it.
+    fn damage(&self) -> &Damage;
 
     /// The index entry of a lookup id.
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>>;
@@ -422,7 +425,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         dek_id: u64,
         expected: Version,
     ) -> StoreFuture<'a, (), CommitError>;
+}
 
+/// Pushes of what was changed.
+pub trait Invalidations: fmt::Debug + Send + Sync + 'static {
+    /// Tells `watcher` of every change from now on.
+    fn watch(&self, watcher: Arc<dyn Watcher>);
+}
+
+/// The sidecars that share the store.
+pub trait Fleet: fmt::Debug + Send + Sync + 'static {
     /// The other processes that live and check requests from this store, in the order of their ids.
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>>;
 
@@ -433,7 +445,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         lookup_ids: &'a [LookupId],
         within: Duration,
     ) -> StoreFuture<'a, Confirmed>;
+}
 
+/// Blocks that sidecars share.
+pub trait BlockStore: Invalidations {
     /// Whether other processes see the blocks that are put here. A store of one process keeps none.
     fn shares_blocks(&self) -> bool {
         false
@@ -453,11 +468,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn drop_blocks(&self, _only: Option<Source>) -> StoreFuture<'_, ()> {
         Box::pin(async { Ok(()) })
     }
+}
 
+/// Budgets of rates and quotas.
+pub trait BudgetStore: Fleet {
     /// Charges a request to the budgets of a tenant, and settles leases on them. The buckets of a quota live at least as
     /// long as their window; what a store loses of them, it loses as a whole process crashes or fails over.
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled>;
+}
 
+/// Which control plane leads.
+pub trait Leases: fmt::Debug + Send + Sync + 'static {
     /// Whether `holder` has the lease of that name for so long from now: nobody else has it, or it had it before. A
     /// store of one process gives it always.
     fn lease<'a>(
@@ -468,7 +489,4 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ) -> StoreFuture<'a, bool> {
         Box::pin(async { Ok(true) })
     }
-
-    /// Tells `watcher` of every change from now on.
-    fn watch(&self, watcher: Arc<dyn Watcher>);
 }

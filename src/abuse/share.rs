@@ -16,14 +16,14 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::block::{Block, Source};
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
-use crate::store::{Store, StoreError, Watcher};
+use crate::store::{BlockStore, StoreError, Watcher};
 
 /// The most blocks that wait to be told; what is beyond stays this process's own.
 const QUEUE_LEN_MAX: usize = 4096;
 
 /// What is to be told and what is to be read.
 pub(super) struct Outbox {
-    store: Arc<dyn Store>,
+    store: Arc<dyn BlockStore>,
     put: mpsc::Sender<Block>,
     // Taken by `run`.
     queue: Mutex<Option<mpsc::Receiver<Block>>>,
@@ -33,10 +33,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(store: &Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Arc<dyn BlockStore>) -> Self {
         let (put, queue) = mpsc::channel(QUEUE_LEN_MAX);
         Self {
-            store: Arc::clone(store),
+            store,
             put,
             queue: Mutex::new(Some(queue)),
             changed: AtomicU64::new(0),
@@ -84,7 +84,7 @@ impl Watcher for BlockWatcher {
     }
 }
 
-pub(super) fn listen(blocks: &Arc<Blocks>, store: &Arc<dyn Store>) {
+pub(super) fn listen(blocks: &Arc<Blocks>, store: &Arc<dyn BlockStore>) {
     store.watch(Arc::new(BlockWatcher(Arc::downgrade(blocks))));
 }
 

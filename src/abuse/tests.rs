@@ -15,8 +15,8 @@ const SETTINGS: Settings = Settings {
 };
 
 fn blocks(settings: Settings) -> Arc<Blocks> {
-    let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory().unwrap());
-    Blocks::new(settings, &store)
+    let store = EmbeddedStore::in_memory().unwrap();
+    Blocks::new(settings, Arc::new(store))
 }
 
 fn source(text: &str) -> Source {

@@ -88,7 +88,12 @@ impl World {
                 ..Plan::default()
             },
         )]);
-        let cache = Cache::new(&store, data, plans, cache::Settings::default());
+        let cache = Cache::new(
+            Arc::<dyn Store>::clone(&store),
+            data,
+            plans,
+            cache::Settings::default(),
+        );
         let timeout = std::time::Duration::from_secs(1);
         let authorizer = Arc::new(Authorizer::new(
             cache,

@@ -244,20 +244,25 @@ impl Parts {
         let plans = plans(config);
         registry.set_plans(plans.clone());
         registry.set_key_rules(config.key_rules());
-        let cache = Cache::new(&store, Arc::clone(&data), plans, cache::settings(config));
+        let cache = Cache::new(
+            Arc::<dyn Store>::clone(&store),
+            Arc::clone(&data),
+            plans,
+            cache::settings(config),
+        );
         let store_timeout = config
             .authz
             .as_ref()
             .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout.0);
         let limiter = Limiter::new(
-            Arc::clone(&store),
+            Arc::<dyn Store>::clone(&store),
             Arc::clone(&clock),
             limits::settings(config),
         );
         let mut authorizer =
             Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout)
                 .with_limiter(Arc::clone(&limiter));
-        let blocks = Blocks::new(abuse::settings(config), &store);
+        let blocks = Blocks::new(abuse::settings(config), Arc::<dyn Store>::clone(&store));
         if config.abuse.is_some() {
             authorizer = authorizer.with_blocks(Arc::clone(&blocks));
         }

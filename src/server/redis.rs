@@ -13,7 +13,7 @@ use crate::domain::name::TenantId;
 use crate::keyfile::{self, KeyfileError};
 use crate::server::health::Health;
 use crate::store::redis::{Access, RedisStore, RootError, Settings};
-use crate::store::{Store as _, StoreError};
+use crate::store::{Records as _, Store as _, StoreError};
 use crate::telemetry::chain;
 use crate::telemetry::metrics::Metrics;
 

@@ -33,8 +33,9 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar, Store,
-    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
+    Invalidations, KeyCommit, KeyRow, Leases, Records, Sidecar, Store, StoreError, StoreFuture,
+    StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use budgets::Budgets;
@@ -147,10 +148,6 @@ impl Store for EmbeddedStore {
         }
     }
 
-    fn damage(&self) -> &Damage {
-        &self.damage
-    }
-
     fn repair(&self) -> &dyn Repair {
         self
     }
@@ -176,6 +173,12 @@ impl Store for EmbeddedStore {
             self.writer.alive()?;
             self.point(t::format).map(drop)
         })
+    }
+}
+
+impl Records for EmbeddedStore {
+    fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
@@ -285,7 +288,15 @@ impl Store for EmbeddedStore {
             Ok(())
         })
     }
+}
 
+impl Invalidations for EmbeddedStore {
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.writer.watch(watcher);
+    }
+}
+
+impl Fleet for EmbeddedStore {
     /// None: whoever uses this store is in this process, and is told before a commit returns.
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
         Box::pin(async { Ok(Vec::new()) })
@@ -294,12 +305,14 @@ impl Store for EmbeddedStore {
     fn late<'a>(&'a self, _: &'a [LookupId], _: Duration) -> StoreFuture<'a, Confirmed> {
         Box::pin(async { Ok(Confirmed::default()) })
     }
+}
 
+impl BlockStore for EmbeddedStore {}
+
+impl BudgetStore for EmbeddedStore {
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
         Box::pin(self.settle_call(tenant, call))
     }
-
-    fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.writer.watch(watcher);
-    }
 }
+
+impl Leases for EmbeddedStore {}

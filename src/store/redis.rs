@@ -57,8 +57,9 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::repair::Repair;
 use crate::store::{
-    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar, Store,
-    StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
+    Invalidations, KeyCommit, KeyRow, Leases, Records, Sidecar, Store, StoreError, StoreFuture,
+    StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 
 use change::damaged;
@@ -272,10 +273,6 @@ impl Store for RedisStore {
         }
     }
 
-    fn damage(&self) -> &Damage {
-        &self.damage
-    }
-
     fn repair(&self) -> &dyn Repair {
         self
     }
@@ -289,6 +286,12 @@ impl Store for RedisStore {
 
     fn ping(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.keyring_of_root().await.map(drop) })
+    }
+}
+
+impl Records for RedisStore {
+    fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
@@ -427,7 +430,15 @@ impl Store for RedisStore {
             expected,
         }))
     }
+}
 
+impl Invalidations for RedisStore {
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.invalidations.add(watcher);
+    }
+}
+
+impl Fleet for RedisStore {
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
         Box::pin(self.live_sidecars())
     }
@@ -439,7 +450,9 @@ impl Store for RedisStore {
     ) -> StoreFuture<'a, Confirmed> {
         Box::pin(self.late_sidecars(lookup_ids, within))
     }
+}
 
+impl BlockStore for RedisStore {
     fn shares_blocks(&self) -> bool {
         true
     }
@@ -455,7 +468,15 @@ impl Store for RedisStore {
     fn drop_blocks(&self, only: Option<Source>) -> StoreFuture<'_, ()> {
         Box::pin(self.remove_blocks(only))
     }
+}
 
+impl BudgetStore for RedisStore {
+    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
+        Box::pin(self.settle_call(tenant, call))
+    }
+}
+
+impl Leases for RedisStore {
     fn lease<'a>(
         &'a self,
         name: &'a str,
@@ -463,13 +484,5 @@ impl Store for RedisStore {
         length: Duration,
     ) -> StoreFuture<'a, bool> {
         Box::pin(self.take_lease(name, holder, length))
-    }
-
-    fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
-        Box::pin(self.settle_call(tenant, call))
-    }
-
-    fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.invalidations.add(watcher);
     }
 }

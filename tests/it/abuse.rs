@@ -95,7 +95,7 @@ async fn connect(server: &RedisServer, access: Access) -> (Arc<RedisStore>, Join
 async fn sidecar(server: &RedisServer, world: &World) -> Sidecar {
     let (store, running) = connect(server, Access::Read).await;
     let store: Arc<dyn Store> = store;
-    let blocks = Blocks::new(STRICT, &store);
+    let blocks = Blocks::new(STRICT, Arc::<dyn Store>::clone(&store));
     let sharing = tokio::spawn(Arc::clone(&blocks).run(Arc::clone(&world.clock) as _));
     Sidecar {
         authorizer: world.strict_authorizer(&blocks),
@@ -184,7 +184,7 @@ async fn a_block_that_is_cleared_is_over_on_every_sidecar() {
     // As a control plane does, which counts nothing itself.
     let (store, _task) = connect(&server, Access::Write).await;
     let store: Arc<dyn Store> = store;
-    let control = Blocks::new(Settings::default(), &store);
+    let control = Blocks::new(Settings::default(), Arc::<dyn Store>::clone(&store));
     let listed = control.list(now).await.unwrap();
     assert_eq!(
         listed.iter().map(|block| block.source).collect::<Vec<_>>(),
@@ -220,7 +220,7 @@ async fn without_redis_each_sidecar_counts_for_itself() {
 /// A world on one embedded store, and a key that is in memory.
 async fn alone(settings: Settings) -> (World, Authorizer, Made) {
     let world = World::new().await;
-    let blocks = Blocks::new(settings, &world.store.beneath());
+    let blocks = Blocks::new(settings, Arc::<dyn Store>::clone(&world.store.beneath()));
     let authorizer = world.strict_authorizer(&blocks);
     let key = world.create_key().await;
     assert_eq!(

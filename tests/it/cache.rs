@@ -8,7 +8,7 @@ mod races;
 use std::time::Duration;
 
 use keystile::cache::Settings;
-use keystile::store::Store as _;
+use keystile::store::Records as _;
 
 use crate::support::fault_store::{Moment, Read};
 use crate::support::world::{Seen, World, acme, nobody};

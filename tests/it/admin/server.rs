@@ -89,7 +89,7 @@ impl AdminServer {
             SystemClock.now(),
             &mut rand::rng(),
         ));
-        let blocks = Blocks::new(abuse::Settings::default(), &store);
+        let blocks = Blocks::new(abuse::Settings::default(), Arc::<dyn Store>::clone(&store));
         let registry = registry(store, Arc::clone(&data), vault);
         let callers = Arc::new(Callers::default());
         let auth = Arc::clone(&callers) as Arc<dyn Authenticate>;

@@ -89,7 +89,7 @@ impl Authenticate for Undecided {
 
 fn nobody_is_blocked() -> Arc<Blocks> {
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory().unwrap());
-    Blocks::new(abuse::Settings::default(), &store)
+    Blocks::new(abuse::Settings::default(), Arc::<dyn Store>::clone(&store))
 }
 
 /// Asks a server that never answers, with a `grpc-timeout`.

@@ -2,7 +2,7 @@
 
 use keystile::clock::Clock as _;
 use keystile::domain::name::TenantId;
-use keystile::store::Store as _;
+use keystile::store::Records as _;
 
 use super::PATIENCE;
 use crate::support::world::{Made, Seen, World};

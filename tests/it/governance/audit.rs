@@ -4,7 +4,7 @@ use keystile::crypto::envelope::{self, Kind, Place as Sealed};
 use keystile::crypto::keyring::Ring;
 use keystile::domain::name::TenantId;
 use keystile::store::redb::EmbeddedStore;
-use keystile::store::{Store as _, records};
+use keystile::store::{Records as _, records};
 
 use crate::support::program::Place;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keystile::domain::limit::{LimitName, Period, QUOTA_MAX, RATE_MAX};
 use keystile::domain::name::TenantId;
-use keystile::store::Store;
+use keystile::store::BudgetStore;
 use keystile::store::budgets::{self, Bucket, BucketAsk, LeaseAsk, Settle, Settled, Terms};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt as _, SeedableRng as _};

@@ -15,8 +15,9 @@ use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
 use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, Confirmed, Expected, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Sidecar,
-    Store, StoreError, StoreFuture, StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
+    BlockStore, BudgetStore, CommitError, Confirmed, Expected, Fleet, IdempotencyRecord, IndexRow,
+    Invalidations, KeyCommit, KeyRow, Leases, Records, Sidecar, Store, StoreError, StoreFuture,
+    StoreInfo, Succession, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 
@@ -279,10 +280,6 @@ impl Store for View {
         }
     }
 
-    fn damage(&self) -> &Damage {
-        &self.cluster.damage
-    }
-
     fn repair(&self) -> &dyn Repair {
         self
     }
@@ -293,6 +290,12 @@ impl Store for View {
 
     fn ping(&self) -> StoreFuture<'_, ()> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+impl Records for View {
+    fn damage(&self) -> &Damage {
+        &self.cluster.damage
     }
 
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
@@ -407,7 +410,22 @@ impl Store for View {
     ) -> StoreFuture<'a, (), CommitError> {
         Box::pin(async { Ok(is_not_in_the_model()?) })
     }
+}
 
+impl Invalidations for View {
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        let Some(number) = self.sidecar else {
+            return;
+        };
+        let mut watchers = self.cluster.watchers.lock();
+        if watchers.len() <= number {
+            watchers.resize(number + 1, None);
+        }
+        watchers[number] = Some(watcher);
+    }
+}
+
+impl Fleet for View {
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
         Box::pin(async { Ok(Vec::new()) })
     }
@@ -433,19 +451,14 @@ impl Store for View {
             Ok(confirmed)
         })
     }
+}
 
+impl BlockStore for View {}
+
+impl BudgetStore for View {
     fn settle<'a>(&'a self, _: &'a TenantId, _: &'a Settle) -> StoreFuture<'a, Settled> {
         Box::pin(async { is_not_in_the_model() })
     }
-
-    fn watch(&self, watcher: Arc<dyn Watcher>) {
-        let Some(number) = self.sidecar else {
-            return;
-        };
-        let mut watchers = self.cluster.watchers.lock();
-        if watchers.len() <= number {
-            watchers.resize(number + 1, None);
-        }
-        watchers[number] = Some(watcher);
-    }
 }
+
+impl Leases for View {}

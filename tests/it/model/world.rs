@@ -169,7 +169,12 @@ impl World {
         };
         let keyring = Arc::clone(&BEGINNING.keyring);
         Sidecar {
-            cache: Cache::new(&view, keyring, BTreeMap::new(), settings),
+            cache: Cache::new(
+                Arc::<dyn Store>::clone(&view),
+                keyring,
+                BTreeMap::new(),
+                settings,
+            ),
             starts,
             confirmed: BTreeSet::new(),
         }

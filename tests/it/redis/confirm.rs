@@ -310,7 +310,12 @@ async fn a_process_that_checks_requests_joins_while_its_store_runs_and_others_do
         let store = Arc::clone(&running.store);
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let settings = keystile::cache::Settings::default();
-        let cache = Cache::new(&shared, Arc::clone(&data), Default::default(), settings);
+        let cache = Cache::new(
+            Arc::<dyn Store>::clone(&shared),
+            Arc::clone(&data),
+            Default::default(),
+            settings,
+        );
         fleet::join(&config, &store, &cache);
         kept.push((running, cache));
         let begun = Instant::now();

@@ -79,7 +79,7 @@ pub(super) async fn start(topology: Topology, prefix: &str, sidecar: Option<&str
     let access = sidecar.map_or(Access::Write, |_| Access::Read);
     let store = RedisStore::new(settings, access);
     let heard = Arc::new(Heard::default());
-    keystile::store::Store::watch(store.as_ref(), Arc::<Heard>::clone(&heard));
+    keystile::store::Invalidations::watch(store.as_ref(), Arc::<Heard>::clone(&heard));
     if let Some(id) = sidecar {
         store.join_fleet(id.to_owned(), report);
     }

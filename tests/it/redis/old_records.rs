@@ -106,7 +106,12 @@ impl World {
     /// What a process that has seen nothing yet makes of a key: the networks that it may come from, if it may.
     async fn allowed(&self, store: &Shared, key: &Key) -> Option<Vec<String>> {
         let keyring = Arc::clone(&self.keyring);
-        let cache = Cache::new(store, keyring, BTreeMap::new(), Settings::default());
+        let cache = Cache::new(
+            Arc::<dyn keystile::store::Store>::clone(store),
+            keyring,
+            BTreeMap::new(),
+            Settings::default(),
+        );
         let lookup_id = key.generations[0].lookup_id;
         let found = cache.get(lookup_id, self.clock.now(), PATIENCE).await;
         let found = found.unwrap().filter(|found| !found.key.is_revoked())?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use keystile::clock::Clock as _;
 use keystile::domain::name::TenantId;
-use keystile::store::Store;
 use keystile::store::redis::{RedisStore, Topology};
+use keystile::store::{Records as _, Store};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 

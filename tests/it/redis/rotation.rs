@@ -12,8 +12,8 @@ use keystile::domain::name::{Description, DisplayName, KeyId, Owner, PlanName, T
 use keystile::domain::plan::{Plan, Rotation};
 use keystile::domain::role::Role;
 use keystile::registry::{self, NewKey, NewTenant, Proven, Registry, RegistryError, RequestId};
-use keystile::store::Store as _;
 use keystile::store::redis::{Access, RedisStore, Settings};
+use keystile::store::{Leases as _, Records as _};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};

@@ -15,8 +15,9 @@ use keystile::store::damage::Damage;
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::repair::Repair;
 use keystile::store::{
-    CommitError, Confirmed, IdempotencyRecord, IndexRow, KeyCommit, KeyRow, Refuses, Sidecar,
-    Store, StoreError, StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
+    BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
+    Invalidations, KeyCommit, KeyRow, Leases, Records, Refuses, Sidecar, Store, StoreError,
+    StoreFuture, StoreInfo, TenantCommit, TenantRow, Watcher,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -249,10 +250,6 @@ impl Store for FaultStore {
         self.inner.info()
     }
 
-    fn damage(&self) -> &Damage {
-        self.inner.damage()
-    }
-
     fn repair(&self) -> &dyn Repair {
         self.inner.repair()
     }
@@ -263,6 +260,12 @@ impl Store for FaultStore {
 
     fn ping(&self) -> StoreFuture<'_, ()> {
         self.inner.ping()
+    }
+}
+
+impl Records for FaultStore {
+    fn damage(&self) -> &Damage {
+        self.inner.damage()
     }
 
     fn index(&self, lookup_id: LookupId) -> StoreFuture<'_, Option<IndexRow>> {
@@ -371,7 +374,17 @@ impl Store for FaultStore {
     ) -> StoreFuture<'a, (), CommitError> {
         self.inner.delete_tenant(tenant, dek_id, expected)
     }
+}
 
+impl Invalidations for FaultStore {
+    fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.watchers.lock().push(Arc::clone(&watcher));
+        let is_gap = Arc::clone(&self.is_gap);
+        self.inner.watch(Arc::new(Muffled { watcher, is_gap }));
+    }
+}
+
+impl Fleet for FaultStore {
     fn sidecars(&self) -> StoreFuture<'_, Vec<Sidecar>> {
         self.inner.sidecars()
     }
@@ -383,14 +396,14 @@ impl Store for FaultStore {
     ) -> StoreFuture<'a, Confirmed> {
         self.inner.late(lookup_ids, within)
     }
+}
 
+impl BlockStore for FaultStore {}
+
+impl BudgetStore for FaultStore {
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
         self.inner.settle(tenant, call)
     }
-
-    fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.watchers.lock().push(Arc::clone(&watcher));
-        let is_gap = Arc::clone(&self.is_gap);
-        self.inner.watch(Arc::new(Muffled { watcher, is_gap }));
-    }
 }
+
+impl Leases for FaultStore {}

@@ -97,7 +97,12 @@ impl World {
             registry::Settings::default(),
         );
         registry.set_key_rules(super::generous_rules());
-        let cache = Cache::new(&shared, Arc::clone(&data), BTreeMap::new(), settings);
+        let cache = Cache::new(
+            Arc::<dyn Store>::clone(&shared),
+            Arc::clone(&data),
+            BTreeMap::new(),
+            settings,
+        );
         let world = Self {
             store,
             clock,

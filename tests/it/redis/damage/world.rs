@@ -199,7 +199,12 @@ impl World {
     pub(super) fn fresh(&self) -> Arc<Cache> {
         let settings = Settings::default();
         let keyring = Arc::clone(&self.keyring);
-        Cache::new(&self.sidecar, keyring, BTreeMap::new(), settings)
+        Cache::new(
+            Arc::<dyn Store>::clone(&self.sidecar),
+            keyring,
+            BTreeMap::new(),
+            settings,
+        )
     }
 
     /// Whether a Check with the key's token would be let pass.

@@ -188,7 +188,12 @@ impl<'a> World<'a> {
         let store: Arc<dyn Store> = Arc::<RedisStore>::clone(&self.place.sidecars[number].store);
         let keyring = Arc::clone(&self.place.keyring);
         Sidecar {
-            cache: Cache::new(&store, keyring, BTreeMap::new(), Settings::default()),
+            cache: Cache::new(
+                Arc::<dyn Store>::clone(&store),
+                keyring,
+                BTreeMap::new(),
+                Settings::default(),
+            ),
             clock: ManualClock::at(now),
             starts,
             confirmed: BTreeSet::new(),
