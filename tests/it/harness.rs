@@ -10,31 +10,16 @@ pub(crate) mod keystile;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod upstream;
+pub(crate) mod wait;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+
+pub(crate) use wait::{PATIENCE, Stopwatch, let_pass, pass, wait_for, wait_until, wait_within};
 
 /// For tests that use the whole machine: one of them at a time.
 pub(crate) static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// Longest wait for anything a busy machine may be slow at.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Asks again and again until there is an answer; panics with `what` when there is none in time.
-#[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = poll() {
-            return answer;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// The Python of `make setup`, with the packages that tests and examples need.
 #[track_caller]

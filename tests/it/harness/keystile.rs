@@ -91,6 +91,10 @@ impl Keystile {
         self.process = Some(process);
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     /// Sends a signal that does not end it, such as HUP.
     pub(crate) fn signal(&self, name: &str) {
         self.process.as_ref().expect("it runs").signal(name);

@@ -84,10 +84,15 @@ impl Process {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        let read = || fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok();
+        wait_for("the pid file", read)
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let pid = wait_for("the pid file", || fs::read_to_string(&self.pid_file).ok());
+        let pid = self.pid();
         // The shell's own: a plain Debian has no program of that name.
-        let kill = format!("kill -{name} {}", pid.trim());
+        let kill = format!("kill -{name} {pid}");
         let sent = Command::new("sh").args(["-c", &kill]).status();
         assert!(sent.expect("run sh").success(), "cannot signal {pid}");
     }

@@ -9,11 +9,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ::redis::AsyncConnectionConfig;
+use ::redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
 use super::ca::{Ca, Pair};
 use super::process::Process;
-use super::{free_port, wait_for};
+use super::{PATIENCE, free_port, wait_for};
+
+/// A connection of somebody who is none of our processes, and has patience.
+pub(crate) async fn somebody(port: u16) -> MultiplexedConnection {
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    let patient = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let connection = client.get_multiplexed_async_connection_with_config(&patient);
+    connection.await.unwrap()
+}
 
 /// What a server has beyond the plain configuration: no password, no TLS, nothing kept over a restart.
 #[derive(Default, Clone, Copy)]
