@@ -20,14 +20,7 @@ async fn passed(limiter: &Limiter, incarnation: u64, requests: usize) -> usize {
     };
     let mut passed = 0;
     for _ in 0..requests {
-        let mut tries = 0..ATTEMPTS;
-        let verdict = loop {
-            match limiter.check(&subject, 1, None).await {
-                // As in `ask`.
-                Err(LimiterDown::Late) if tries.next().is_some() => {}
-                decided => break decided.unwrap(),
-            }
-        };
+        let verdict = decide(limiter, &subject, 1).await;
         passed += usize::from(verdict.refused.is_none());
     }
     passed
@@ -44,11 +37,18 @@ async fn what_a_deleted_tenant_has_used_is_not_charged_to_its_successor() {
             ("redis", Process::start(&topology, &prefix(), mode).await),
         ] {
             let case = format!("{what}, {mode:?}");
-            assert_eq!(passed(&process.limiter, 1, 8).await, 5, "{case}");
-            assert_eq!(passed(&process.limiter, 2, 8).await, 5, "{case}: again");
+            let check = async |making, requests, expected| {
+                let passed = passed(&process.limiter, making, requests).await;
+                // What a busy machine answers too late is charged and does not pass.
+                let late = late(std::slice::from_ref(&process));
+                let fits = passed <= expected && passed + late >= expected;
+                assert!(fits, "{case}, {making}: {passed}, {late} late");
+            };
+            check(1, 8, 5).await;
+            check(2, 8, 5).await;
             // What the deleted one is charged late is not its successor's either.
-            assert_eq!(passed(&process.limiter, 1, 2).await, 0, "{case}");
-            assert_eq!(passed(&process.limiter, 3, 8).await, 5, "{case}: once more");
+            check(1, 2, 0).await;
+            check(3, 8, 5).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Processes that share a budget.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::{Process, ask, late, limits, prefix, storm};
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
 use crate::harness::redis::sentinel::RedisSentinel;
-use crate::harness::{PATIENCE, wait_for};
+use crate::harness::{pass, wait_for, wait_until};
 use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
 
 const REQUESTS: usize = 2_000;
@@ -26,6 +27,23 @@ async fn processes(topology: &Topology, mode: Mode) -> Vec<Process> {
         all.push(Process::start(topology, &prefix, mode).await);
     }
     all
+}
+
+/// How often less may pass than should.
+const TRIES: usize = 5;
+
+/// What a process leases and does not use within a second counts as spent, and a busy machine may keep it from running
+/// for so long: not each time.
+async fn at_least<F: Future<Output = usize>>(least: usize, mut passed: impl FnMut() -> F) {
+    let mut found = Vec::new();
+    while found.len() < TRIES {
+        let passed = passed().await;
+        if passed >= least {
+            return;
+        }
+        found.push(passed);
+    }
+    panic!("{found:?}, each less than {least}");
 }
 
 fn standalone(server: &RedisServer) -> Topology {
@@ -41,14 +59,14 @@ async fn of_a_budget_of_100_strict_lets_exactly_100_pass_and_leased_no_more_and_
             ("", "100/month"),
             ("1/h burst 100", "100/day"),
         ] {
-            let all = processes(&standalone(&server), mode).await;
-            let passed = storm(&all, REQUESTS, (limits(rate, quota), Limits::default()), 1).await;
-            assert!(passed <= 100, "{mode:?} {rate} {quota}: {passed}");
-            let late = late(&all);
-            assert!(
-                passed + late >= least,
-                "{mode:?} {rate} {quota}: {passed}, {late} late"
-            );
+            at_least(least, async || {
+                let all = processes(&standalone(&server), mode).await;
+                let budget = (limits(rate, quota), Limits::default());
+                let passed = storm(&all, REQUESTS, budget, 1).await;
+                assert!(passed <= 100, "{mode:?} {rate} {quota}: {passed}");
+                passed + late(&all)
+            })
+            .await;
         }
     }
 }
@@ -56,17 +74,21 @@ async fn of_a_budget_of_100_strict_lets_exactly_100_pass_and_leased_no_more_and_
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_process_that_crashes_takes_no_more_with_it_than_it_held() {
     let server = RedisServer::start();
-    let mut all = processes(&standalone(&server), Mode::Leased).await;
-    let budget = (limits("1/h burst 100", ""), Limits::default());
-    // Slowly at first, so that there are slices.
-    let first = storm(&all, 20, budget, 1).await;
-    let mut gone = all.pop().unwrap();
-    gone.crash();
-    let passed = first + storm(&all, REQUESTS, budget, 1).await;
-    // Its lease ends, and counts as spent.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
-    let passed = passed + storm(&all, REQUESTS, budget, 1).await;
-    assert!(passed <= 100 && passed + late(&all) >= 90, "{passed}");
+    at_least(90, async || {
+        let mut all = processes(&standalone(&server), Mode::Leased).await;
+        let budget = (limits("1/h burst 100", ""), Limits::default());
+        // Slowly at first, so that there are slices.
+        let first = storm(&all, 20, budget, 1).await;
+        let mut gone = all.pop().unwrap();
+        gone.crash();
+        let passed = first + storm(&all, REQUESTS, budget, 1).await;
+        let longer = Duration::from_millis(2_500);
+        pass(longer, "its lease ends in Redis, and counts as spent").await;
+        let passed = passed + storm(&all, REQUESTS, budget, 1).await;
+        assert!(passed <= 100, "{passed}");
+        passed + late(&all)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -108,7 +130,8 @@ async fn a_hot_tenant_costs_few_commands() {
         all.push(process);
         tasks.spawn(async move {
             let mut passed = 0;
-            while begun.elapsed() < Duration::from_secs(2) {
+            // For a while, and on a slow machine for as long as it takes to be a load.
+            while begun.elapsed() < Duration::from_secs(2) || passed <= 10_000 {
                 for _ in 0..100 {
                     let limits = (&budget, &Limits::default());
                     passed += u64::from(ask(&limiter, "k", limits, 1).await.refused.is_none());
@@ -122,7 +145,6 @@ async fn a_hot_tenant_costs_few_commands() {
     let calls = server.calls();
     let scripts = calls.get("evalsha").copied().unwrap_or(0);
     let seconds = begun.elapsed().as_secs();
-    assert!(passed > 20_000, "no load: {passed}");
     assert!(
         scripts < 300 * seconds,
         "{scripts} calls in {seconds} s for {passed} requests"
@@ -167,16 +189,15 @@ async fn a_quota_survives_a_restart_of_the_embedded_store() {
     let budget = (limits("", "10/day, 100/month"), limits("", "7/month"));
     let mut passed = 0;
     for _ in 0..3 {
-        let store = Arc::new(EmbeddedStore::open(&path).unwrap());
+        // The file is let go of by the last task that holds it.
+        let open = async || EmbeddedStore::open(&path);
+        let store = Arc::new(wait_until("the file is free", open).await);
         let process = Process::over(store, Mode::Leased, JoinSet::new());
         let all = [process];
         passed += storm(&all, 4, budget, 1).await;
         let [mut process] = all;
         process.limiter.give_back().await;
         process.crash();
-        // The file is let go of by the last that holds it.
-        drop(process);
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(passed, 7);
 }
@@ -250,15 +271,12 @@ async fn of_a_quota_80_and_100_percent_are_told_once_for_all() {
         }
         let budget = |quota: &str| (limits("", quota), Limits::default());
         let until = async |all: &[Process], expected| {
-            let begun = Instant::now();
-            while warnings(all) != expected {
+            wait_until("the warnings", async || {
                 let found = warnings(all);
-                assert!(
-                    begun.elapsed() < PATIENCE,
-                    "{mode:?}: {found:?}, not {expected:?}"
-                );
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+                let is_so = found == expected;
+                is_so.then_some(()).ok_or((mode, found, expected))
+            })
+            .await;
         };
         assert_eq!(
             storm(&all, 79, budget("100/month"), 1).await,
@@ -310,23 +328,59 @@ async fn what_a_limit_in_shadow_would_refuse_passes_and_is_told() {
     }
 }
 
+/// By how much a time in whole milliseconds may be off.
+const SOONER: Duration = Duration::from_millis(10);
+
 #[tokio::test]
 async fn a_refused_request_passes_after_the_time_it_is_told_and_not_before() {
     let server = RedisServer::start();
     for mode in [Mode::Strict, Mode::Leased, Mode::Local] {
         let process = Process::start(&standalone(&server), &prefix(), mode).await;
         let budget = limits("2/s burst 2", "");
-        let asked = async || ask(&process.limiter, "k", (&budget, &Limits::default()), 2).await;
-        assert!(asked().await.refused.is_none());
-        let refusal = asked().await.refused.expect("twice at once");
-        let wait = refusal.retry_after;
-        assert!(
-            wait > Duration::from_millis(500) && wait <= Duration::from_millis(1_010),
-            "{wait:?}"
+        let every = Duration::from_millis(1_000);
+        // From before the last request that passed.
+        let last_passed: Cell<Option<Instant>> = Cell::new(None);
+        let asked = async || {
+            let begun = Instant::now();
+            let limits = (&budget, &Limits::default());
+            let refused = ask(&process.limiter, "k", limits, 2).await.refused;
+            let since = last_passed.get().map(|last| last.elapsed() + SOONER);
+            match &refused {
+                None => {
+                    assert!(
+                        since.is_none_or(|since| since >= every),
+                        "{mode:?}: {since:?}"
+                    );
+                    last_passed.set(Some(begun));
+                }
+                // What it waits is what is left since.
+                Some(refusal) => {
+                    let wait = refusal.retry_after;
+                    assert!(wait <= every + SOONER, "{mode:?}: {wait:?}");
+                    let whole = since.is_none_or(|since| since + wait >= every);
+                    assert!(whole, "{mode:?}: {wait:?} and {since:?}");
+                }
+            }
+            refused
+        };
+        // The first passes, and on a busy machine perhaps some more.
+        let refusal = wait_until("a refusal", &asked).await;
+        let told = Instant::now();
+        let until = |time: Duration| (told + time).saturating_duration_since(Instant::now());
+        let sooner = until(
+            refusal
+                .retry_after
+                .saturating_sub(Duration::from_millis(300)),
         );
-        tokio::time::sleep(wait - Duration::from_millis(300)).await;
-        assert!(asked().await.refused.is_some(), "{mode:?}: too soon");
-        tokio::time::sleep(Duration::from_millis(320)).await;
-        assert!(asked().await.refused.is_none(), "{mode:?}: {wait:?}");
+        pass(sooner, "most of the time that the client is told to wait").await;
+        // Unless this machine was busy for as long, too soon.
+        if asked().await.is_some() {
+            let rest = until(refusal.retry_after + SOONER);
+            pass(rest, "the time that the client is told to wait").await;
+            // An answer that came late may have been paid for.
+            let late = process.limiter.counters().failed.load(Ordering::Relaxed);
+            let passes = asked().await.is_none();
+            assert!(passes || late > 0, "{mode:?}: {refusal:?}");
+        }
     }
 }
