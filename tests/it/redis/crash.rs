@@ -4,18 +4,17 @@
 //! the change should have led to is asked of the embedded store, which does it in one transaction.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keystile::store::redb::EmbeddedStore;
 use keystile::store::redis::{Access, RedisStore, Settings};
 use keystile::store::{CommitError, CountChange, Expected, KeyCommit};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
-use crate::harness::PATIENCE;
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::proxy::{Cut, Proxy};
+use crate::harness::{PATIENCE, wait_until};
 use crate::store_contract::redis_address;
 use crate::store_contract::world::*;
 
@@ -23,8 +22,6 @@ use crate::store_contract::world::*;
 const COMMANDS_MAX: i64 = 16;
 /// How many cases run side by side.
 const AT_ONCE: usize = 8;
-/// Longest time until a change that was interrupted is whole or gone.
-const HEALED_WITHIN: Duration = PATIENCE;
 
 /// The changes, each of a world with tenant `acme` and its keys 1 (live), 2 (revoked) and 4 (live, rotated once).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,20 +174,14 @@ async fn interrupt(port: u16, operation: Operation, number: i64, cut: Cut) -> bo
     assert_safe(&healthy, &case).await;
 
     let [before, after] = operation.outcomes().await;
-    let begun = Instant::now();
-    loop {
+    let expected = format!("{case}: one of\n{before:#?}\nor\n{after:#?}");
+    wait_until(&expected, async || {
         let now = contents(&healthy, &TENANTS).await;
-        if now == after || (!is_done && now == before) {
-            break;
-        }
-        let waited = begun.elapsed();
-        assert!(
-            waited < HEALED_WITHIN,
-            "{case}: {now:#?} is neither\n{before:#?}\nnor\n{after:#?}"
-        );
+        let is_whole = now == after || (!is_done && now == before);
         assert_safe(&healthy, &case).await;
-        sleep(Duration::from_millis(50)).await;
-    }
+        is_whole.then_some(()).ok_or(now)
+    })
+    .await;
     healthy_runs.abort();
     is_cut
 }

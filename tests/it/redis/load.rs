@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use keystile::domain::block::Presenter;
+use keystile::domain::key::LookupId;
 use keystile::store::Store;
 use keystile::store::redis::{RedisStore, Topology};
 use parking_lot::Mutex;
@@ -15,17 +16,19 @@ use super::write_and_wait;
 use crate::harness::redis::cluster::RedisCluster;
 use crate::harness::redis::sentinel::RedisSentinel;
 use crate::harness::redis::{Options, RedisServer};
+use crate::harness::{let_pass, pass, wait_for, wait_until};
 use crate::store_contract::{cluster_topology, redis_address, sentinel_topology};
 use crate::support::world::{Made, Seen, World, nobody};
 
 /// As long as a Check waits for the store by default.
 const PATIENCE: Duration = Duration::from_millis(40);
-/// Within this every answer must be there: the patience, and what a busy machine takes.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(250);
-/// Within this 9 of 10 must be told that we could not find out, however busy the machine is.
-const REFUSED_WITHIN: Duration = Duration::from_millis(50);
+/// Within this every answer must be there (DESIGN 4.1).
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 const KEYS: usize = 60;
-const BEFORE_AND_AFTER: Duration = Duration::from_millis(500);
+/// How many answers there are at least before a failure and after it.
+const BEFORE_AND_AFTER: u64 = 2_000;
+/// How many of each kind must not be had while a server does not answer.
+const OUTAGES: u64 = 20;
 
 #[derive(Default)]
 struct Counts {
@@ -43,6 +46,22 @@ impl Counts {
         if *seen == Seen::Outage {
             self.outages_took.lock().push(took);
         }
+    }
+
+    /// Until so many more have been answered. A task that finds a wrong answer ends, and the others ask on.
+    async fn wait_for_more(&self) {
+        let asked = || self.asked.load(Ordering::Relaxed);
+        let enough = asked() + BEFORE_AND_AFTER;
+        wait_until("a load", async || asked() >= enough).await;
+    }
+
+    /// Until so many could not be had.
+    fn wait_for_outages(&self) {
+        wait_for("keys that cannot be had", || {
+            let all = [&self.cold_outages, &self.unknown_outages];
+            all.iter()
+                .all(|count| count.load(Ordering::Relaxed) >= OUTAGES)
+        });
     }
 
     /// Within which time so many of 100 were told.
@@ -86,12 +105,9 @@ async fn place(topology: Topology) -> Place {
     }
     for key in &revoked {
         world.revoke(key).await;
-        let begun = Instant::now();
         // Pushed to the sidecar, which may take a moment.
-        while world.get(key).await != Seen::Revoked {
-            assert!(begun.elapsed() < ANSWERED_WITHIN, "a revoked key works");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let is_revoked = async || world.get(key).await == Seen::Revoked;
+        wait_until("a revoked key is refused", is_revoked).await;
     }
     Place {
         world,
@@ -106,14 +122,19 @@ async fn place(topology: Topology) -> Place {
 
 /// Asks for one key after the other until told to stop; panics at a wrong answer.
 async fn ask_on(place: Arc<Place>, counts: Arc<Counts>, first: usize, stop: Arc<AtomicBool>) {
-    let see = async |key: &Made| {
+    let see_id = async |id: LookupId| {
         let begun = Instant::now();
-        let seen = place.world.get_within(key, PATIENCE).await;
-        let took = begun.elapsed();
-        assert!(took < ANSWERED_WITHIN, "{seen:?} took {took:?}");
-        counts.told(&seen, took);
+        // The bound begins after the answer's own patience and is looked at after it: on a busy machine both end late,
+        // and only an answer that waits for more than its patience is found.
+        let seen = tokio::select! {
+            biased;
+            seen = place.world.get_id(id, PATIENCE) => seen,
+            () = pass(ANSWERED_WITHIN, "the bound of an answer") => panic!("an answer is late"),
+        };
+        counts.told(&seen, begun.elapsed());
         seen
     };
+    let see = async |key: &Made| see_id(key.lookup).await;
     let mut at = first;
     while !stop.load(Ordering::Relaxed) {
         at += 1;
@@ -131,21 +152,17 @@ async fn ask_on(place: Arc<Place>, counts: Arc<Counts>, first: usize, stop: Arc<
                 seen => panic!("a cold key: {seen:?}"),
             }
         }
-        let guess = nobody(at as u64 % 1_000);
-        let begun = Instant::now();
-        let seen = place.world.get_id(guess, PATIENCE).await;
-        counts.told(&seen, begun.elapsed());
-        match seen {
+        match see_id(nobody(at as u64 % 1_000)).await {
             Seen::Unknown => {}
             Seen::Outage => drop(counts.unknown_outages.fetch_add(1, Ordering::Relaxed)),
             seen => panic!("a guess: {seen:?}"),
         }
-        tokio::time::sleep(place.pause).await;
+        pass(place.pause, "other tests want the processor as well").await;
     }
 }
 
 /// Asks before, while and after `fail` happens, and until everything can be had again.
-async fn ask_while(place: Place, fail: impl FnOnce()) {
+async fn ask_while(place: Place, fail: impl FnOnce(&Counts)) {
     let (place, counts) = (Arc::new(place), Arc::new(Counts::default()));
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
@@ -153,17 +170,14 @@ async fn ask_while(place: Place, fail: impl FnOnce()) {
         let (place, counts, stop) = (Arc::clone(&place), Arc::clone(&counts), Arc::clone(&stop));
         tasks.spawn(ask_on(place, counts, first * 7, stop));
     }
-    tokio::time::sleep(BEFORE_AND_AFTER).await;
+    counts.wait_for_more().await;
     place.has_failed.store(true, Ordering::Relaxed);
-    tokio::task::block_in_place(fail);
-    let begun = Instant::now();
+    tokio::task::block_in_place(|| fail(&counts));
     for key in &place.cold {
-        while place.world.get_within(key, PATIENCE).await != Seen::Works {
-            assert!(begun.elapsed() < Duration::from_secs(10), "no way back");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let works = async || place.world.get_within(key, PATIENCE).await == Seen::Works;
+        wait_until("a way back", works).await;
     }
-    tokio::time::sleep(BEFORE_AND_AFTER).await;
+    counts.wait_for_more().await;
     stop.store(true, Ordering::Relaxed);
     while let Some(task) = tasks.join_next().await {
         task.unwrap();
@@ -183,8 +197,6 @@ async fn ask_while(place: Place, fail: impl FnOnce()) {
     {
         println!("{counts}");
     }
-    assert!(most < REFUSED_WITHIN, "too late: {counts}");
-    assert!(asked > 1_000, "no load: {counts}");
     assert!(cold > 0 && unknown > 0, "no failure: {counts}");
 }
 
@@ -200,9 +212,9 @@ async fn a_server_is_killed_and_comes_back_after_30_s() {
         pause: Duration::from_millis(20),
         ..place(topology).await
     };
-    ask_while(place, || {
+    ask_while(place, |_| {
         server.kill();
-        std::thread::sleep(Duration::from_secs(30));
+        let_pass(Duration::from_secs(30), "how long the server is away");
         server.restart();
     })
     .await;
@@ -213,9 +225,10 @@ async fn a_server_does_not_answer_for_a_while() {
     let server = RedisServer::start();
     let topology = Topology::Standalone(redis_address(server.port()));
     let place = place(topology).await;
-    ask_while(place, || {
+    ask_while(place, |counts| {
         server.pause();
-        std::thread::sleep(Duration::from_secs(2));
+        let_pass(Duration::from_secs(2), "how long the server is silent");
+        counts.wait_for_outages();
         server.unpause();
     })
     .await;
@@ -225,7 +238,7 @@ async fn a_server_does_not_answer_for_a_while() {
 async fn the_primary_under_sentinel_is_killed() {
     let mut servers = RedisSentinel::start();
     let place = place(sentinel_topology(&servers)).await;
-    ask_while(place, || {
+    ask_while(place, |_| {
         write_and_wait(servers.primary(), "behind_all_others");
         servers.kill_primary();
         servers.wait_for_failover();
@@ -237,7 +250,7 @@ async fn the_primary_under_sentinel_is_killed() {
 async fn a_primary_of_a_cluster_is_killed() {
     let mut servers = RedisCluster::start();
     let place = place(cluster_topology(&servers)).await;
-    ask_while(place, || {
+    ask_while(place, |_| {
         write_and_wait(
             servers.primary_of("ks:t:{acme}"),
             "behind_all_others_of:{acme}",

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::redis::aio::MultiplexedConnection;
+use ::redis::cmd;
 use keystile::clock::{Clock as _, SystemClock};
 use keystile::crypto::keyring::{Keyring, Ring};
 use keystile::domain::change::Actor;
@@ -16,11 +18,12 @@ use keystile::store::redis::{Access, RedisStore, Settings};
 use keystile::store::{Leases as _, Records as _};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::redis::RedisServer;
 use crate::harness::redis::proxy::{Cut, Proxy};
+use crate::harness::redis::{RedisServer, somebody};
+use crate::harness::{PATIENCE, pass, wait_until};
 use crate::store_contract::redis_address;
 
 /// More commands than a rotation has, with what is read before it.
@@ -28,9 +31,6 @@ const COMMANDS_MAX: i64 = 20;
 /// How many cases run side by side.
 const AT_ONCE: usize = 40;
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// A cut is noticed at once; this is for busy machines.
-const PATIENCE: Duration = Duration::from_secs(60);
-const HEALED_WITHIN: Duration = Duration::from_secs(60);
 
 fn acme() -> TenantId {
     TenantId::parse("acme").unwrap()
@@ -55,6 +55,9 @@ impl Rings {
 /// A control plane: its store, its registry, its work in the background.
 struct Control {
     store: Arc<RedisStore>,
+    prefix: String,
+    /// Somebody who looks at the same Redis.
+    somebody: MultiplexedConnection,
     registry: Registry,
     running: JoinHandle<()>,
 }
@@ -78,6 +81,8 @@ impl Control {
         );
         Self {
             store,
+            prefix: prefix.to_owned(),
+            somebody: somebody(port).await,
             registry,
             running,
         }
@@ -91,6 +96,15 @@ impl Control {
             .rotate_key(&actor, &tenant, id, grace, None, Some(&request))
             .await?;
         Ok((made.key, made.token.expose().to_owned()))
+    }
+
+    /// How many changes are under way.
+    async fn begun(&self) -> u64 {
+        let mut count = cmd("ZCARD");
+        let prefix = &self.prefix;
+        count.arg(format!("{prefix}{{{prefix}tenants}}:begun"));
+        let answer = count.query_async(&mut self.somebody.clone()).await;
+        answer.unwrap()
     }
 
     async fn proven(&self, token: &str) -> Option<Proven> {
@@ -180,27 +194,28 @@ impl Case {
         let key = revoked
             .unwrap_or_else(|error| panic!("{self:?}: {error}"))
             .key;
-        let begun = Instant::now();
-        loop {
+        let is_in_index = async || {
             for one in &key.generations {
                 let row = healthy.store.index(one.lookup_id).await.unwrap();
                 let version = row.map(|row| row.version);
                 assert_eq!(version, Some(key.version), "{self:?}: {}", one.number);
             }
-            // And stays so when what was begun is over.
-            if begun.elapsed() > Duration::from_secs(3) {
-                break;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
+        };
+        // And stays so until what was begun is over.
+        wait_until("what was begun is over", async || {
+            is_in_index().await;
+            let left = healthy.begun().await;
+            (left == 0).then_some(()).ok_or((self, left))
+        })
+        .await;
+        is_in_index().await;
         let found = healthy.proven(old).await.unwrap();
         assert!(!found.key.is_live(), "{self:?}");
-        let live = healthy.store.live_keys(&acme(), [0; 16]).await.unwrap();
-        let begun = Instant::now();
-        while healthy.store.live_keys(&acme(), [0; 16]).await.unwrap().1 != 0 {
-            assert!(begun.elapsed() < HEALED_WITHIN, "{self:?}: {live:?}");
-            sleep(Duration::from_millis(50)).await;
-        }
+        wait_until("the key counts no more", async || {
+            let live = healthy.store.live_keys(&acme(), [0; 16]).await.unwrap();
+            (live.1 == 0).then_some(()).ok_or((self, live))
+        })
+        .await;
         let refused = healthy.rotate(id, self.grace).await;
         let rotated_before = key.generations.len() == 2;
         match refused {
@@ -304,13 +319,13 @@ async fn of_several_control_planes_one_leads_and_each_key_is_rotated_once() {
         let of = |plane: &Control| plane.registry.rotations().counts()[0].1;
         planes.iter().map(of).collect::<Vec<_>>()
     };
-    let begun = Instant::now();
-    while rotated().iter().sum::<u64>() < 40 {
-        assert!(begun.elapsed() < HEALED_WITHIN, "{:?}", rotated());
-        sleep(Duration::from_millis(50)).await;
-    }
-    // Time for others to do it again, if they would.
-    sleep(Duration::from_millis(2500)).await;
+    wait_until("every key is rotated", async || {
+        let all = rotated();
+        (all.iter().sum::<u64>() >= 40).then_some(()).ok_or(all)
+    })
+    .await;
+    let twice = Duration::from_millis(2_500);
+    pass(twice, "time for others to do it again, if they would").await;
     stop.cancel();
     running.join_all().await;
     let leaders = rotated().into_iter().filter(|count| *count > 0).count();
@@ -331,13 +346,11 @@ async fn a_lease_is_one_holders_until_it_runs_out() {
     let ask = async |holder, length| store.lease("test", holder, length).await.unwrap();
     assert!(ask("one", long).await);
     assert!(!ask("two", long).await);
-    assert!(ask("one", short).await, "its holder has it again");
-    assert!(!ask("two", short).await);
-    assert!(store.lease("another", "two", short).await.unwrap());
     let begun = Instant::now();
-    while !ask("two", long).await {
-        assert!(begun.elapsed() < HEALED_WITHIN);
-        sleep(Duration::from_millis(20)).await;
-    }
+    assert!(ask("one", short).await, "its holder has it again");
+    let another = ask("two", short).await;
+    assert!(!another || begun.elapsed() >= short, "it ran for less");
+    assert!(store.lease("another", "two", short).await.unwrap());
+    wait_until("the lease ends", async || ask("two", long).await).await;
     assert!(!ask("one", long).await);
 }

@@ -9,7 +9,7 @@ use keystile::store::redis::{RedisStore, Topology};
 use sha2::{Digest as _, Sha256};
 
 use super::fleet::{Process, start};
-use crate::harness::redis::RedisServer;
+use crate::harness::redis::{RedisServer, somebody};
 use crate::store_contract::redis_address;
 use crate::support::world::{Made, Seen, World};
 
@@ -36,9 +36,8 @@ async fn place() -> Place {
         let store: Arc<dyn Store> = Arc::<RedisStore>::clone(&process.store);
         store
     });
-    let client = ::redis::Client::open(server.url()).unwrap();
     Place {
-        somebody: client.get_multiplexed_async_connection().await.unwrap(),
+        somebody: somebody(server.port()).await,
         server,
         world: World::over(writes, reads).await,
         _processes: [control, sidecar],

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, cmd};
@@ -20,11 +19,10 @@ use keystile::registry::{self, NewKey, NewTenant, Registry};
 use keystile::store::Store;
 use keystile::store::budgets::{BucketAsk, LeaseAsk, Settle, Settled, Terms};
 use keystile::store::redis::{RedisStore, Topology};
-use tokio::time::sleep;
 
 use super::super::fleet::{Process, start};
-use crate::harness::PATIENCE;
-use crate::harness::redis::RedisServer;
+use crate::harness::redis::{RedisServer, somebody};
+use crate::harness::{PATIENCE, wait_within};
 use crate::store_contract::redis_address;
 
 pub(super) struct World {
@@ -79,7 +77,6 @@ impl World {
             registry::Settings::default(),
         );
         registry.set_key_rules(crate::support::generous_rules());
-        let client = ::redis::Client::open(server.url()).unwrap();
         Self {
             control: store,
             registry,
@@ -87,7 +84,7 @@ impl World {
             keyring,
             lookup,
             sidecar: Arc::<RedisStore>::clone(&sidecar.store),
-            somebody: client.get_multiplexed_async_connection().await.unwrap(),
+            somebody: somebody(server.port()).await,
             messages: AtomicU64::new(1),
             _processes: [control, sidecar],
             server,
@@ -233,13 +230,10 @@ impl World {
     pub(super) async fn until_healed(&self, what: &str, mark: &str) {
         let mut score = cmd("ZSCORE");
         score.arg("ks:{ks:tenants}:begun").arg(mark);
-        let begun = Instant::now();
-        while self.ask::<Option<f64>>(&score).await.is_some() {
-            assert!(
-                begun.elapsed() < 3 * PATIENCE,
-                "{what}: {mark} is not healed"
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
+        wait_within(3 * PATIENCE, what, async || {
+            let score: Option<f64> = self.ask(&score).await;
+            score.is_none().then_some(()).ok_or(mark)
+        })
+        .await;
     }
 }
