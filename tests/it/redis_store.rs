@@ -13,12 +13,13 @@ mod topologies;
 
 use std::time::{Duration, Instant};
 
+use keystile::clock::{Clock as _, SystemClock};
 use tonic::transport::Channel;
 
 use crate::harness::redis::{Options, RedisServer};
-use crate::harness::wait_for;
+use crate::harness::{wait_for, wait_until};
 use crate::support::client;
-use crate::support::program::{Place, Running};
+use crate::support::program::{Ended, Place, Running};
 
 /// Of a right form, and nobody's.
 const UNKNOWN: &str = "another-system-made-this-token-0123456789";
@@ -94,9 +95,22 @@ impl Fleet {
     }
 
     fn revoke_and_wait(&self, key: &Key) {
-        let wait = ["key", "revoke", "acme", &key.id, "--wait", "20s"];
+        let wait = ["key", "revoke", "acme", &key.id, "--wait", "60s"];
         let answer = self.control.do_it(&wait);
         assert!(answer.contains("has confirmed it"), "{answer}");
+    }
+
+    /// Runs a command that the server refuses with `words`. On a busy machine a client may have lost patience before.
+    #[track_caller]
+    fn refused(&self, args: &[&str], words: &str) -> Ended {
+        for timeout in ["2s", "15s", "60s"] {
+            let refused = self.control.run(&[args, &["--timeout", timeout]].concat());
+            assert_eq!(refused.code, 1, "{args:?}: {}", refused.stdout);
+            if refused.stderr.contains(words) || timeout == "60s" {
+                return refused;
+            }
+        }
+        unreachable!("the last is answered");
     }
 
     /// The ids of the live sidecars; the control plane checks requests too.
@@ -127,20 +141,13 @@ async fn ask(channel: &Channel, token: &str) -> i32 {
     client::ask(channel, &[("x-api-key", token)]).await
 }
 
-/// Asks until the answer is `status`; how long that took.
-async fn ask_until(channel: &Channel, token: &str, status: i32) -> Duration {
-    let begun = Instant::now();
-    loop {
+/// Asks until the answer is `status`.
+async fn ask_until(channel: &Channel, token: &str, status: i32) {
+    wait_until(&format!("an answer of {status}"), async || {
         let found = ask(channel, token).await;
-        if found == status {
-            return begun.elapsed();
-        }
-        assert!(
-            begun.elapsed() < crate::harness::PATIENCE,
-            "{found} instead of {status}"
-        );
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+        (found == status).then_some(()).ok_or(found)
+    })
+    .await;
 }
 
 /// A key works everywhere until it is revoked, and then nowhere.
@@ -204,13 +211,23 @@ async fn a_sidecar_that_stands_still_is_named_and_asked_again() {
     let live = fleet.wait_until_all_live();
     let key = fleet.create_key();
     fleet.running[1].signal("STOP");
+    // They stay live: this machine may be slower than a heartbeat's age.
+    let later = SystemClock.now().as_millis() + 3_600_000;
+    for id in &live {
+        redis.cli(&["ZADD", "ks:fleet:{fleet}:live", &later.to_string(), id]);
+    }
     let revoke = ["key", "revoke", "acme", &key.id, "--wait", "300ms"];
-    let late = fleet.control.run(&[&revoke[..], &["-o", "json"]].concat());
-    assert_eq!(late.code, 1, "{}", late.stderr);
-    let answer: serde_json::Value = serde_json::from_str(&late.stdout).unwrap();
-    let named = answer["unconfirmed_sidecars"].as_array().unwrap();
-    assert_eq!(named.len(), 1, "{named:?}");
-    assert!(live.iter().any(|id| named[0] == **id), "{named:?} {live:?}");
+    // On a busy machine the others may take several moments; this one never answers.
+    let late = wait_for("the others confirm", || {
+        let late = fleet.control.run(&[&revoke[..], &["-o", "json"]].concat());
+        assert_eq!(late.code, 1, "{}", late.stderr);
+        let answer: serde_json::Value = serde_json::from_str(&late.stdout).unwrap();
+        let named = answer["unconfirmed_sidecars"].as_array().unwrap();
+        let is_known = |one: &serde_json::Value| live.iter().any(|id| *one == **id);
+        assert!(!named.is_empty() && named.iter().all(is_known), "{named:?}");
+        let named = named.len();
+        if named == 1 { Ok(late) } else { Err(named) }
+    });
     assert!(
         late.stderr.contains("the key is revoked"),
         "{}",
@@ -233,17 +250,19 @@ async fn without_redis_known_keys_work_and_unknown_ones_are_503_at_once() {
     wait_for("the loss to be seen", || {
         (metric(sidecar, "keystile_store_up") == 0.0).then_some(())
     });
+    // How much later an answer is that needs the store than one that does not, right after it.
+    let mut later = Vec::new();
     for _ in 0..20 {
         let begun = Instant::now();
         assert_eq!(ask(&channel, UNKNOWN).await, 503);
-        // `authz.store_timeout` is 5 s here.
-        assert!(
-            begun.elapsed() < Duration::from_millis(50),
-            "{:?}",
-            begun.elapsed()
-        );
+        let (unknown, begun) = (begun.elapsed(), Instant::now());
         assert_eq!(ask(&channel, &key.token).await, 200);
+        later.push(unknown.saturating_sub(begun.elapsed()));
     }
+    later.sort_unstable();
+    // `authz.store_timeout` is 5 s here: nobody waits for it. A pause of the machine delays some, never most.
+    let bound = Duration::from_millis(50);
+    assert!(later[later.len() * 3 / 4] < bound, "{later:?}");
     assert!(
         sidecar.is_ready(),
         "what it has in memory is worth asking for"

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Fleet, at};
 use crate::harness::redis::RedisServer;
-use crate::harness::wait_for;
+use crate::harness::{self, wait_for};
 use crate::support::client;
 use crate::support::program::Place;
 
@@ -31,18 +31,11 @@ pub(super) fn listed(control: &Place) -> Vec<String> {
 }
 
 pub(super) async fn wait_until(channel: &tonic::transport::Channel, status: i32, from: &str) {
-    let begun = std::time::Instant::now();
-    loop {
+    harness::wait_until(&format!("an answer of {status}"), async || {
         let found = client::ask_from(channel, &[("x-api-key", "short")], from).await;
-        if found == status {
-            return;
-        }
-        assert!(
-            begun.elapsed() < crate::harness::PATIENCE,
-            "{found}, not {status}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+        (found == status).then_some(()).ok_or(found)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,8 +61,7 @@ async fn what_redis_refuses_is_said_in_words_to_who_changes_keys_and_lists_the_f
             &["key", "revoke", "acme", &key.id],
             &["fleet"],
         ] {
-            let refused = fleet.control.run(&[args, &["--timeout", "2s"]].concat());
-            assert_eq!(refused.code, 1, "{code} {args:?}: {}", refused.stdout);
+            let refused = fleet.refused(args, code);
             for text in [code, words] {
                 let said = refused.stderr.contains(text);
                 assert!(said, "{code} {args:?}: {}", refused.stderr);
