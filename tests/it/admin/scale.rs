@@ -13,7 +13,7 @@ use keystile::store::{CountChange, Expected, KeyCommit, Store, records};
 
 use super::server::AdminServer;
 use super::{ROOT, create, create_key};
-use crate::harness::ALONE;
+use crate::harness::{ALONE, Stopwatch};
 
 async fn on_disk(folder: &tempfile::TempDir) -> (AdminServer, Arc<dyn Store>) {
     let path = folder.path().join("keystile.redb");
@@ -28,7 +28,7 @@ async fn ten_thousand_tenants_with_a_key_each_load_within_a_minute() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _) = on_disk(&folder).await;
     let (mut tenants, mut keys) = (server.tenants(ROOT), server.keys(ROOT));
-    let begun = Instant::now();
+    let begun = Stopwatch::start(&[]);
     let ids: Vec<_> = (0..10_000).map(|number| format!("t{number}")).collect();
     for ids in ids.chunks(1000) {
         let requests = ids.iter().map(|id| create(id)).collect();
@@ -51,7 +51,7 @@ async fn ten_thousand_tenants_with_a_key_each_load_within_a_minute() {
             Some(pb::batch_create_keys_result::Result::Created(_))
         )));
     }
-    let took = begun.elapsed();
+    let took = begun.unhurried();
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
