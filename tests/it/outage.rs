@@ -1,6 +1,6 @@
 //! What Envoy hears when the store does not answer: in band, in time, and never a way through.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
@@ -11,6 +11,7 @@ use keystile::clock::Clock as _;
 use keystile::ext_authz::{CheckService, Settings};
 use prost::Message as _;
 
+use crate::harness::pass;
 use crate::support::check::{framed, with_headers};
 use crate::support::fault_store::Mood;
 use crate::support::world::World;
@@ -19,8 +20,8 @@ use crate::support::world::World;
 const STORE_TIMEOUT: Duration = Duration::from_millis(40);
 /// Much longer than any test may take.
 const FOR_EVER: Duration = Duration::from_secs(3600);
-/// A machine that is busy with other tests; what would hang does so for ever.
-const SLACK: Duration = Duration::from_secs(5);
+/// Within this every answer must be there.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 /// Of a right form, and nobody's.
 const UNKNOWN: &str = "another-system-made-this-token-0123456789";
 const MALFORMED: &str = "ks_live_tooShort";
@@ -30,7 +31,6 @@ struct Heard {
     code: String,
     /// Whether `failure_mode_allow` decides.
     deferred: bool,
-    took: Duration,
 }
 
 impl Heard {
@@ -40,16 +40,32 @@ impl Heard {
 }
 
 async fn ask(service: &CheckService, token: &str, grpc_timeout: Option<&str>) -> Heard {
+    ask_within(service, token, grpc_timeout, ANSWERED_WITHIN).await
+}
+
+async fn ask_within(
+    service: &CheckService,
+    token: &str,
+    grpc_timeout: Option<&str>,
+    bound: Duration,
+) -> Heard {
     let message = with_headers(&[(":method", "GET"), ("x-api-key", token)]);
     let mut request = Request::post("/").body(Full::new(Bytes::from(framed(&message))));
     if let (Ok(request), Some(timeout)) = (&mut request, grpc_timeout) {
         let value = timeout.parse().unwrap();
         request.headers_mut().insert("grpc-timeout", value);
     }
-    let started = Instant::now();
-    let response = service.clone().call(request.unwrap()).await.unwrap();
-    let body = response.into_body().collect().await.unwrap();
-    let took = started.elapsed();
+    let answered = async {
+        let response = service.clone().call(request.unwrap()).await.unwrap();
+        response.into_body().collect().await.unwrap()
+    };
+    // The bound begins after the answer's own time and is looked at after it: on a busy machine both end late, and only
+    // an answer that waits for longer is found.
+    let body = tokio::select! {
+        biased;
+        body = answered => body,
+        () = pass(bound, "the bound of an answer") => panic!("no answer within {bound:?}"),
+    };
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0", "in band");
     let answer = CheckResponse::decode(&body.to_bytes()[5..]).unwrap();
     let status = answer.status.expect("an answer without status allows");
@@ -62,7 +78,6 @@ async fn ask(service: &CheckService, token: &str, grpc_timeout: Option<&str>) ->
                 http,
                 code,
                 deferred: false,
-                took,
             };
         }
         Some(HttpResponse::DeniedResponse(denied)) => (denied, false),
@@ -73,7 +88,6 @@ async fn ask(service: &CheckService, token: &str, grpc_timeout: Option<&str>) ->
         http: denied.status.unwrap().code,
         code: status.message,
         deferred,
-        took,
     }
 }
 
@@ -99,7 +113,6 @@ async fn an_outage_stops_unknown_keys_and_nothing_else() {
         for (what, token, expected) in rows {
             let heard = ask(&service, token, None).await;
             assert_eq!(heard.in_short(), expected, "{what}, {mood:?}");
-            assert!(heard.took < STORE_TIMEOUT + SLACK, "{what}, {mood:?}");
         }
         world.store.be(Mood::Well);
         assert_eq!(ask(&service, &cold.token, None).await.in_short(), ALLOWED);
@@ -167,10 +180,9 @@ async fn a_deadline_shorter_than_the_store_timeout_is_kept() {
     let key = world.create_key().await;
     world.store.be(Mood::Hanging);
     for (header, deadline) in [("900m", 900), ("700000u", 700)] {
-        let heard = ask(&service, &key.token, Some(header)).await;
-        assert_eq!(heard.in_short(), OUTAGE);
         let deadline = Duration::from_millis(deadline);
-        assert!(heard.took < deadline, "{header}: {:?}", heard.took);
+        let heard = ask_within(&service, &key.token, Some(header), deadline).await;
+        assert_eq!(heard.in_short(), OUTAGE);
     }
     // A deadline that has passed is no reason to fail: what is in memory is still answered.
     world.store.be(Mood::Well);
