@@ -134,3 +134,38 @@ fn a_start_that_fails_ends_though_nobody_reads_why() {
         place.start_into("refused", &SERVE, &[], [write_out.into(), write_err.into()]);
     assert_eq!(refused.wait_for_end().code(), Some(78), "it has no keyring");
 }
+
+/// An Envoy with `allowed_headers` hides from us what a client may forge: its operator is told, and not with each request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_that_hides_headers_is_told_of_once_and_each_of_its_checks_is_counted() {
+    let place = Place::bootstrapped();
+    let mut running = place.serve();
+    let channel = client::tcp(place.authz).await;
+    let counted = || {
+        let (_, metrics) = place.ops("/metrics").unwrap();
+        let name = "keystile_filtered_checks_total ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+        count.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    };
+    let key = ("x-api-key", place.admin_token.as_str());
+    let whole = [(":method", "GET"), (":path", "/"), key];
+    assert_eq!(client::ask(&channel, &whole).await, 200);
+    assert_eq!(counted(), "0", "an Envoy that shows all");
+    // With a key and without: who is refused is counted too.
+    for headers in [&[key][..], &[], &[key]] {
+        client::ask(&channel, headers).await;
+    }
+    assert_eq!(counted(), "3");
+    assert_eq!(client::ask(&channel, &whole).await, 200);
+    assert_eq!(counted(), "3");
+    // Every line is written before it ends.
+    running.signal("TERM");
+    running.wait_for_end();
+    let log = running.log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("a Check came without pseudo-headers"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("allowed_headers"), "{told:?}");
+}
