@@ -59,7 +59,7 @@ fn setting() -> Setting {
             ],
             ..Settings::default()
         };
-        let patience = std::time::Duration::from_secs(5);
+        let patience = crate::harness::PATIENCE;
         let service = world.service(patience, settings);
         let swapped = works.token.to_ascii_uppercase();
         let short = works.token[..works.token.len() - 1].to_owned();

@@ -1,7 +1,6 @@
 //! What is true of every call: refusals of the protocol's own code, deadlines, reflection.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use keystile::abuse::{self, Blocks};
@@ -18,6 +17,7 @@ use tonic::{Code, Status};
 use tower::ServiceExt as _;
 
 use super::{ROOT, check_refused, server};
+use crate::harness::PATIENCE;
 
 /// The path of every method of the schema, and whether its message has any fields.
 fn methods() -> Vec<(String, bool)> {
@@ -109,7 +109,7 @@ async fn ask_with_timeout(timeout: &str) -> Status {
         .body(Body::from(vec![0; 5]))
         .unwrap();
     let answer = admin::router(routes).oneshot(request);
-    let answer = tokio::time::timeout(Duration::from_secs(30), answer).await;
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
     let answer = answer.expect("the deadline ends the call").unwrap();
     Status::from_header_map(answer.headers()).unwrap()
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, pass, wait_until};
 use crate::support::client;
 use crate::support::program::{Place, Running};
 
@@ -56,7 +56,7 @@ async fn check_on(channel: Channel, token: String, stop: Arc<AtomicBool>, checks
         let status = client::ask(&channel, &[("x-api-key", &token)]).await;
         assert_eq!(status, 200);
         checks.fetch_add(1, Ordering::Relaxed);
-        sleep(Duration::from_millis(4)).await;
+        pass(Duration::from_millis(4), "the load leaves room for reloads").await;
     }
 }
 
@@ -94,7 +94,6 @@ async fn a_storm_of_reloads_fails_no_check_and_leaks_nothing() {
         };
         fs::write(place.path("next"), text).unwrap();
         fs::rename(place.path("next"), place.path("keystile.yaml")).unwrap();
-        let begun = Instant::now();
         assert!(
             Command::new("kill")
                 .args(["-HUP", &pid])
@@ -102,10 +101,15 @@ async fn a_storm_of_reloads_fails_no_check_and_leaks_nothing() {
                 .unwrap()
                 .success()
         );
-        while reads(&place) <= reload {
-            assert!(begun.elapsed() < PATIENCE, "{}", running.log());
-            sleep(Duration::from_millis(2)).await;
-        }
+        wait_until("the file is read", async || {
+            let is_read = reads(&place) > reload;
+            is_read.then_some(()).ok_or_else(|| running.log())
+        })
+        .await;
+        // Between reloads there are checks, however slow this machine is.
+        let enough = u64::try_from(reload / 2).unwrap();
+        let checked = async || checks.load(Ordering::Relaxed) >= enough;
+        wait_until("checks are answered", checked).await;
         if reload == WARM {
             warm = footprint(&running);
         }
@@ -115,8 +119,6 @@ async fn a_storm_of_reloads_fails_no_check_and_leaks_nothing() {
     for task in load {
         timeout(PATIENCE, task).await.unwrap().unwrap();
     }
-    let checked = checks.load(Ordering::Relaxed);
-    assert!(checked > 500, "only {checked} checks: no load");
     assert!(end.0 <= warm.0 + 8, "open files: {} then {}", warm.0, end.0);
     assert!(
         end.1 <= warm.1 + GROWTH_MAX,

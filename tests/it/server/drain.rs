@@ -10,7 +10,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::wait_for;
+use crate::harness::{PATIENCE, wait_for};
 use crate::support::check::{framed, with_headers};
 use crate::support::client::{self, Connection, Slow, check_request, connect, read_answer};
 use crate::support::program::{Place, Running};
@@ -155,7 +155,7 @@ fn an_idle_connection_is_told_to_go_away() {
     let ports = [place.authz, place.admin, place.ops];
     let mut idle = ports.map(|port| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(AT_ONCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &SETTINGS[..]].concat();
         stream.write_all(&hello).unwrap();
         // The server's SETTINGS: it knows us.

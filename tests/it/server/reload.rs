@@ -1,11 +1,8 @@
 //! What a new configuration file changes while the process runs.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use crate::harness::PATIENCE;
+use crate::harness;
 use crate::support::client;
 use crate::support::program::Place;
 
@@ -13,15 +10,11 @@ use crate::support::program::Place;
 const END: &str = "  store_timeout: 5s\n";
 
 async fn wait_until(channel: &Channel, key: &[(&str, &str)], status: i32) {
-    let begun = Instant::now();
-    loop {
+    harness::wait_until(&format!("an answer of {status}"), async || {
         let found = client::ask_from(channel, key, "192.0.2.1").await;
-        if found == status {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{found}, not {status}");
-        sleep(Duration::from_millis(20)).await;
-    }
+        (found == status).then_some(()).ok_or(found)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,11 +36,12 @@ async fn rules_and_limits_on_failures_are_taken_and_a_bad_file_is_not() {
 
     place.edit_config("mode: optional", "mode: of");
     running.signal("HUP");
-    let begun = Instant::now();
-    while !running.log().contains("rejected the new configuration") {
-        assert!(begun.elapsed() < PATIENCE, "{}", running.log());
-        sleep(Duration::from_millis(20)).await;
-    }
+    harness::wait_until("it is rejected", async || {
+        let log = running.log();
+        let is_rejected = log.contains("rejected the new configuration");
+        is_rejected.then_some(()).ok_or(log)
+    })
+    .await;
     assert!(
         running.log().contains("authz.routes[0].mode"),
         "{}",
@@ -80,10 +74,11 @@ async fn a_plans_limit_is_taken_while_it_is_used() {
     place.edit_config("rate: 5/h", "rate: 1/h, shadow: true");
     running.signal("HUP");
     let shown = || place.do_it(&["tenant", "get", "acme"]);
-    let begun = Instant::now();
-    while !shown().contains("1/h shadow (plan)") {
-        assert!(begun.elapsed() < PATIENCE, "{}", shown());
-    }
+    harness::wait_for("the plan's new limit", || {
+        let shown = shown();
+        let is_new = shown.contains("1/h shadow (plan)");
+        is_new.then_some(()).ok_or(shown)
+    });
     for _ in 0..3 {
         assert_eq!(client::ask_left(&channel, &key).await, (200, Some(0)));
     }

@@ -1,7 +1,6 @@
 //! What the audit says of limits on keys.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keystile::crypto::envelope::{self, Kind, Place};
 use keystile::domain::governance::KeyRules;
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::server::AdminServer;
 use super::super::{ROOT, server};
 use super::{id, make, set, small};
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, wait_until};
 use crate::support::fault_store::{FaultStore, Mood};
 
 /// The texts of a tenant's audit, the newest first. There is no service that shows them yet.
@@ -72,9 +71,7 @@ async fn changes_refusals_and_readings_are_in_the_audit_and_a_flood_of_them_is_n
     let stop = CancellationToken::new();
     stop.cancel();
     let written = server.registry.write_notes(stop);
-    tokio::time::timeout(Duration::from_secs(20), written)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
     let entries = audit(&server, "platform").await;
     let mut new = entries[..entries.len() - before].to_vec();
     new.reverse();
@@ -119,7 +116,8 @@ async fn a_store_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
     let stop = CancellationToken::new();
     let (registry, stopped) = (server.registry.clone(), stop.clone());
     let writing = tokio::spawn(async move { registry.write_notes(stopped).await });
-    wait_until(|| server.registry.notes_dropped() == 1).await;
+    let dropped = async || server.registry.notes_dropped() == 1;
+    wait_until("the note is given up", dropped).await;
     store.be(Mood::Well);
     make(&server, "bob", pb::Role::User).await.unwrap_err();
     stop.cancel();
@@ -133,13 +131,4 @@ async fn a_store_that_hangs_holds_nobody_up_and_what_is_lost_is_counted() {
         !newest.iter().any(|text| text.contains("owner alice")),
         "{newest:?}"
     );
-}
-
-async fn wait_until(is_so: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 }
