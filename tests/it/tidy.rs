@@ -7,6 +7,7 @@ mod circles;
 mod held;
 mod layers;
 mod tree;
+mod waits;
 
 use std::path::{Component, Path, PathBuf};
 

@@ -57,6 +57,24 @@ impl Source {
         }
         code
     }
+
+    /// What is compiled for tests alone, each line where it is in the file.
+    pub(super) fn test_code(&self) -> String {
+        if !self.is_rust() || !(self.path.starts_with("src/") || self.path.starts_with("tests/")) {
+            return String::new();
+        }
+        let product = self.code();
+        let mut product = product.lines();
+        let mut code = String::with_capacity(self.text.len());
+        for line in self.text.lines() {
+            let is_product = product.next().is_some_and(|line| !line.is_empty());
+            if !is_product && !line.trim_start().starts_with("//") {
+                code.push_str(line);
+            }
+            code.push('\n');
+        }
+        code
+    }
 }
 
 fn is_test_path(path: &str) -> bool {
