@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use ::redis::cmd;
 use keystile::check::Entry;
 use keystile::check::background::Pace;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, wait_until};
 
 const PACE: Pace = Pace {
     ask_every: Duration::from_millis(5),
@@ -60,11 +59,7 @@ async fn damage_that_nobody_reads_is_told_of_and_left_as_it_is() {
         let before = world.dump(&words[1]).await;
         let stop = CancellationToken::new();
         let looking = tokio::spawn(world.background(PACE).run(stop.clone()));
-        let begun = Instant::now();
-        while met(&world, *entry) == 0 {
-            assert!(begun.elapsed() < PATIENCE, "{what}: not found");
-            sleep(Duration::from_millis(5)).await;
-        }
+        wait_until(&what, async || met(&world, *entry) != 0).await;
         stop.cancel();
         looking.await.unwrap();
         assert_eq!(world.dump(&words[1]).await, before, "{what}");

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use ::redis::{FromRedisValue, Value, cmd};
 use keystile::store::redis::Topology;
-use tokio::time::sleep;
 
 use super::super::fleet::{Process, start};
-use crate::harness::PATIENCE;
 use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
+use crate::harness::{PATIENCE, wait_until};
 use crate::store_contract::{cluster_topology, redis_address, world::Shared};
 use crate::support::world::{Made, Seen, World};
 
@@ -88,14 +87,8 @@ impl Place {
     }
 
     async fn until_it_works(&self, what: &str, key: &Made) {
-        let begun = std::time::Instant::now();
-        while self.see(key).await != Seen::Works || !self.processes[0].store.is_up() {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{what}: put back, and still out"
-            );
-            sleep(std::time::Duration::from_millis(20)).await;
-        }
+        let works = async || self.see(key).await == Seen::Works && self.processes[0].store.is_up();
+        wait_until(&format!("{what}: put back, it works again"), works).await;
     }
 
     /// Harms what is under that name. Answers how often it was an outage.

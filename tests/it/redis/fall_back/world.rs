@@ -15,13 +15,13 @@ use keystile::registry::{self, NewKey, NewTenant, Registry, RegistryError};
 use keystile::store::redis::{RedisStore, Topology};
 use keystile::store::{Store, StoreError};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::super::fleet::{Process, start, until_live};
 use super::gate::Gate;
 use super::shards::Shards;
-use crate::harness::PATIENCE;
 use crate::harness::redis::RedisServer;
+use crate::harness::{PATIENCE, pass};
 use crate::model::change::{Outcome, Target};
 use crate::model::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
 use crate::store_contract::redis_address;
@@ -138,7 +138,7 @@ async fn until_answered<T>(
     loop {
         match ask().await {
             Err(RegistryError::Store(StoreError::Unavailable(_))) if begun.elapsed() < PATIENCE => {
-                sleep(Duration::from_millis(5)).await;
+                pass(Duration::from_millis(5), "until it is asked again").await;
             }
             answer => return answer,
         }
@@ -270,7 +270,11 @@ impl<'a> World<'a> {
             let begun = Instant::now();
             while !running.is_finished() && !control.gate.holds() {
                 assert!(begun.elapsed() < PATIENCE, "a change does not go on");
-                sleep(Duration::from_micros(200)).await;
+                pass(
+                    Duration::from_micros(200),
+                    "between two of many short looks",
+                )
+                .await;
             }
             if running.is_finished() {
                 let outcome = running.await.unwrap();
