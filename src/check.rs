@@ -167,6 +167,9 @@ impl Check {
 
     /// Looks at everything. `done` is told how many tenants are done of how many there are.
     pub async fn run(self, done: &dyn Fn(usize, usize)) -> Result<Report, CheckError> {
+        if !self.check_markers().await? {
+            return Ok(self.report.into_inner());
+        }
         let tenants = self.all_tenants().await?;
         for (at, tenant) in tenants.iter().enumerate() {
             self.check_tenant(tenant).await?;
@@ -202,6 +205,34 @@ impl Check {
         if self.rest > 0 {
             sleep(begun.elapsed() * self.rest).await;
         }
+    }
+
+    /// Answers whether anything else can be read.
+    async fn check_markers(&self) -> Result<bool, StoreError> {
+        let lost = self.store.repair().lost_markers(self.mode).await?;
+        let finding = |problem, outcome| Finding {
+            entry: Entry::Lists,
+            tenant: None,
+            key: None,
+            lookup_id: None,
+            problem,
+            outcome,
+        };
+        if lost.alone > 0 {
+            let problem = format!(
+                "{} slots of the Cluster have lost their markers: the store is out, and nothing else is looked at, until they are put back",
+                lost.alone
+            );
+            self.tell(finding(problem, self.outcome()));
+        }
+        if lost.with_data > 0 {
+            let problem = format!(
+                "{} slots of the Cluster have lost their data: restore it from a backup; nothing else is looked at before",
+                lost.with_data
+            );
+            self.tell(finding(problem, Outcome::ByHand));
+        }
+        Ok(lost.with_data == 0 && (lost.alone == 0 || self.repairs()))
     }
 
     async fn all_tenants(&self) -> Result<BTreeSet<TenantId>, StoreError> {

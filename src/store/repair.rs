@@ -55,6 +55,15 @@ pub struct Lists {
     pub types: u64,
 }
 
+/// Markers that are lost. On a Cluster each slot has one, by which a server that has lost its data is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostMarkers {
+    /// How many can be put back, or were: the data of their slots is there.
+    pub alone: u64,
+    /// How many cannot: data was lost with them.
+    pub with_data: u64,
+}
+
 /// Whether something is only looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -66,6 +75,11 @@ pub enum Mode {
 
 /// Sees and puts right what the store itself cannot: which record is right, its caller knows.
 pub trait Repair: Send + Sync {
+    /// Markers that are lost. Where any are, nothing else can be read.
+    fn lost_markers(&self, _mode: Mode) -> StoreFuture<'_, LostMarkers> {
+        Box::pin(async { Ok(LostMarkers::default()) })
+    }
+
     /// Tenants of which anything is stored: a record, keys, counts, or a name in the list. Some more than once.
     fn scan_tenants(&self, from: Option<Cursor>) -> StoreFuture<'_, Page<TenantId>>;
 

@@ -164,23 +164,38 @@ impl RedisStore {
         for (first, last, at) in self.link.ranges().await? {
             let mut connection = self.open(&at).await.map_err(unavailable)?;
             let slots: Vec<u16> = (first..=last).collect();
-            for some in slots.chunks(MARKERS_AT_ONCE) {
-                let mut pipeline = redis::pipe();
-                for slot in some {
-                    let marker = self.names.marker(*slot);
-                    pipeline.cmd("HSET").arg(marker);
-                    pipeline.arg(keyspace::ROOT_STORE).arg(store_id).ignore();
-                }
-                let written = pipeline.query_async::<()>(&mut connection);
-                written
-                    .await
-                    .map_err(|error| StoreError::Unavailable(error.into()))?;
-            }
+            self.write_markers(&mut connection, &slots, store_id)
+                .await?;
         }
         Ok(())
     }
 
-    async fn open(&self, at: &Address) -> Result<MultiplexedConnection, connect::ConnectError> {
+    /// Writes the markers of these slots of one server.
+    pub(super) async fn write_markers(
+        &self,
+        connection: &mut MultiplexedConnection,
+        slots: &[u16],
+        store_id: &str,
+    ) -> Result<(), StoreError> {
+        for some in slots.chunks(MARKERS_AT_ONCE) {
+            let mut pipeline = redis::pipe();
+            for slot in some {
+                let marker = self.names.marker(*slot);
+                pipeline.cmd("HSET").arg(marker);
+                pipeline.arg(keyspace::ROOT_STORE).arg(store_id).ignore();
+            }
+            let written = pipeline.query_async::<()>(connection);
+            written
+                .await
+                .map_err(|error| StoreError::Unavailable(error.into()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn open(
+        &self,
+        at: &Address,
+    ) -> Result<MultiplexedConnection, connect::ConnectError> {
         connect::open(self.link.settings(), at, |_| {}).await
     }
 

@@ -1,6 +1,7 @@
 //! What is as it lies in Redis, for a check, and writes that hold only if it is still so.
 
 mod counts;
+mod markers;
 mod scan;
 
 use std::collections::HashMap;
@@ -15,14 +16,14 @@ use super::{RedisStore, scripts};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
-use crate::store::repair::{Counted, Cursor, Found, Lists, Mode, Page, Repair, Seen};
+use crate::store::repair::{Counted, Cursor, Found, Lists, LostMarkers, Mode, Page, Repair, Seen};
 use crate::store::{IndexRow, KeyRow, StoreError, StoreFuture, TenantRow};
 
 /// A record's fields.
 type Fields = HashMap<Vec<u8>, Vec<u8>>;
 
 impl Mode {
-    fn arg(self) -> &'static [u8] {
+    pub(super) fn arg(self) -> &'static [u8] {
         match self {
             Self::Check => b"0",
             Self::Repair => b"1",
@@ -212,6 +213,10 @@ impl Keyspace {
 }
 
 impl Repair for RedisStore {
+    fn lost_markers(&self, mode: Mode) -> StoreFuture<'_, LostMarkers> {
+        Box::pin(self.look_for_lost_markers(mode))
+    }
+
     fn scan_tenants(&self, from: Option<Cursor>) -> StoreFuture<'_, Page<TenantId>> {
         Box::pin(self.scan_for_tenants(from))
     }

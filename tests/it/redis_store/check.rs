@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{Fleet, Key, at};
 use crate::harness::redis::RedisServer;
+use crate::harness::redis::cluster::RedisCluster;
 use crate::support::client;
 use crate::support::program::{Ended, Place};
 
@@ -140,6 +141,73 @@ async fn a_tenants_record_that_is_lost_is_named_and_nothing_of_it_is_touched() {
     assert_eq!(ended.code, 0, "{report} {}", ended.stderr);
     let sidecar = client::tcp(fleet.sidecars[0].authz).await;
     super::ask_until(&sidecar, &key.token, 200).await;
+}
+
+/// The marker of the slot of a name.
+fn marker_beside(redis: &RedisCluster, name: &str) -> String {
+    let slot = redis.slot_of(name).to_string();
+    let names = redis
+        .primary_of(name)
+        .cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
+    let marker = names.lines().find(|name| name.starts_with("ks:root:{"));
+    marker.expect("each slot has one").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_slot_marker_is_put_back_where_its_data_is_there_and_else_is_named() {
+    let redis = RedisCluster::start();
+    let fields = format!("mode: cluster, url: \"{}\"", redis.urls()[0]);
+    let fleet = Fleet::start(&fields, &fields);
+    let key = fleet.create_key();
+    let sidecar = client::tcp(fleet.sidecars[0].authz).await;
+    assert_eq!(super::ask(&sidecar, super::UNKNOWN).await, 401);
+    let marker = marker_beside(&redis, "ks:t:{acme}");
+    assert_eq!(redis.cli(&["DEL", &marker]), "1");
+    // It is met by who reads the tenant.
+    assert_eq!(super::ask(&sidecar, &key.token).await, 503);
+    super::ask_until(&sidecar, super::UNKNOWN, 503).await;
+
+    let lists = |outcome: &str| ("lists".to_owned(), outcome.to_owned());
+    let (ended, report) = check(&fleet.control, &[]);
+    assert_eq!((ended.code, &report["unrepaired"]), (1, &1.into()));
+    assert_eq!(found(&report), [lists("repairable")], "{report}");
+    assert_eq!(
+        redis.cli(&["EXISTS", &marker]),
+        "0",
+        "a check writes nothing"
+    );
+    let (ended, report) = check(&fleet.control, &["--repair"]);
+    assert_eq!(found(&report), [lists("repaired")], "{report}");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(redis.cli(&["EXISTS", &marker]), "1");
+    let (ended, report) = check(&fleet.control, &[]);
+    assert_eq!(ended.code, 0, "{report} {}", ended.stderr);
+    super::ask_until(&sidecar, super::UNKNOWN, 401).await;
+    super::ask_until(&sidecar, &key.token, 200).await;
+
+    // The tenant's record is lost with the marker: what is not there is no answer.
+    redis.cli(&["RENAME", "ks:t:{acme}", "kept:{acme}"]);
+    redis.cli(&["DEL", &marker]);
+    for more in [&[][..], &["--repair"]] {
+        let (ended, report) = check(&fleet.control, more);
+        assert_eq!(found(&report), [lists("by_hand")], "{report}");
+        assert_eq!(ended.code, 1, "{}", ended.stderr);
+        assert_eq!(redis.cli(&["EXISTS", &marker]), "0");
+    }
+    redis.cli(&["RENAME", "kept:{acme}", "ks:t:{acme}"]);
+    let (_, report) = check(&fleet.control, &["--repair"]);
+    assert_eq!(found(&report), [lists("repaired")], "{report}");
+
+    // A primary that has nothing left.
+    let names: Vec<_> = ('a'..='z').map(|id| format!("ks:t:{{{id}}}")).collect();
+    let with_root = redis.primary_of("ks:root").port();
+    let with_lists = redis.primary_of("ks:tenants").port();
+    let emptied = names.iter().map(|name| redis.primary_of(name));
+    let mut emptied = emptied.filter(|one| ![with_root, with_lists].contains(&one.port()));
+    emptied.next().expect("there are three").flush();
+    let (ended, report) = check(&fleet.control, &["--repair"]);
+    assert_eq!(found(&report), [lists("by_hand")], "{report}");
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
 }
 
 #[test]
