@@ -18,7 +18,7 @@ use crate::domain::role::AdminAccess;
 use crate::domain::version::Version;
 use crate::registry::{Entry, Opened, Registry, RegistryError, refused};
 use crate::store::damage;
-use crate::store::repair::{Cursor, Found, Page};
+use crate::store::repair::{Cursor, Found, Mode, Page};
 use crate::store::{CountChange, Expected, IndexRow, StoreError, StoreFuture, records};
 
 /// How many entries are looked at side by side.
@@ -57,17 +57,28 @@ impl Registry {
         Ok(rebuilt(&opened, id, &entries, self.now()))
     }
 
-    /// Keys of a tenant that work and have no record of their own, as their entries tell of them.
-    pub async fn lost_keys(&self, tenant: &TenantId) -> Result<Vec<Key>, RegistryError> {
+    /// Keys of a tenant that work and have no record of their own, as their entries tell of them. Where the list of the
+    /// tenant's entries is lost too, they are looked for as far as `search` says.
+    pub async fn lost_keys(
+        &self,
+        tenant: &TenantId,
+        search: Search,
+    ) -> Result<Vec<Key>, RegistryError> {
         let opened = self.open(tenant).await?;
-        let repair = self.store.repair();
+        let search = match search {
+            Search::Everywhere if self.has_lost_its_list(&opened).await? => Search::Everywhere,
+            Search::Everywhere | Search::Tenant => Search::Tenant,
+        };
         let mut lost: BTreeMap<KeyId, Entries> = BTreeMap::new();
         let mut cursor = None;
         loop {
-            let (ids, next) = repair.scan_lookups(tenant, cursor).await?;
+            let (ids, next) = self.some_entries(tenant, search, cursor).await?;
             for ids in ids.chunks(AT_ONCE) {
                 let mut found = Entries::new();
                 self.add_entries(&opened, None, ids, &mut found).await?;
+                if search == Search::Everywhere {
+                    self.list_again(&opened, &found).await?;
+                }
                 for (lookup_id, access) in found {
                     if !access.revoked && self.is_lost(tenant, &access.key).await? {
                         let entries = lost.entry(access.key.clone()).or_default();
@@ -85,6 +96,47 @@ impl Registry {
         Ok(keys
             .filter_map(|(id, entries)| rebuilt(&opened, id, entries, now))
             .collect())
+    }
+
+    /// Puts entries into their tenant's list again: whoever looks for them next finds them there.
+    async fn list_again(&self, opened: &Opened, found: &Entries) -> Result<(), StoreError> {
+        let ids: Vec<_> = found.keys().copied().collect();
+        let (tenant, dek_id) = (&opened.tenant.id, opened.data_key.id());
+        let listed = (self.store.repair()).forgotten_lookups(tenant, dek_id, &ids, Mode::Repair);
+        listed.await.map(drop)
+    }
+
+    /// Where entries of a tenant may be.
+    fn some_entries<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        search: Search,
+        from: Option<Cursor>,
+    ) -> StoreFuture<'a, Page<LookupId>> {
+        let repair = self.store.repair();
+        match search {
+            Search::Tenant => repair.scan_lookups(tenant, from),
+            Search::Everywhere => repair.scan_index(from),
+        }
+    }
+
+    /// Whether the list of a tenant's entries is empty, or lacks some of keys that have a record.
+    async fn has_lost_its_list(&self, opened: &Opened) -> Result<bool, StoreError> {
+        let (tenant, dek_id) = (&opened.tenant.id, opened.data_key.id());
+        let repair = self.store.repair();
+        if repair.scan_lookups(tenant, None).await?.0.is_empty() {
+            return Ok(true);
+        }
+        let rows = self.store.keys(tenant, None, AT_ONCE).await?;
+        let keys = rows
+            .iter()
+            .flat_map(|row| records::open_key(&opened.data_key, tenant, row));
+        let known: Vec<_> = keys
+            .flat_map(|key| key.generations)
+            .map(|generation| generation.lookup_id)
+            .collect();
+        let lacks = repair.forgotten_lookups(tenant, dek_id, &known, Mode::Check);
+        Ok(lacks.await? > 0)
     }
 
     /// Whether a key has no record, or none that can be read.
@@ -175,15 +227,10 @@ impl Registry {
         search: Search,
     ) -> Result<Entries, RegistryError> {
         let tenant = &opened.tenant.id;
-        let repair = self.store.repair();
         let mut found = Entries::new();
         let mut cursor: Option<Cursor> = None;
         loop {
-            let page: StoreFuture<'_, Page<LookupId>> = match search {
-                Search::Tenant => repair.scan_lookups(tenant, cursor),
-                Search::Everywhere => repair.scan_index(cursor),
-            };
-            let (ids, next) = page.await?;
+            let (ids, next) = self.some_entries(tenant, search, cursor).await?;
             for ids in ids.chunks(AT_ONCE) {
                 self.add_entries(opened, Some(id), ids, &mut found).await?;
             }

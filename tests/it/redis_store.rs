@@ -5,6 +5,7 @@ mod blocks;
 mod check;
 mod limits;
 mod lost;
+mod lost_keys;
 mod migrate;
 mod rotation;
 mod start;

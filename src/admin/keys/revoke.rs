@@ -133,8 +133,13 @@ impl Keys {
         let pages = &self.0.pages;
         let mut after = pages.position(&bound_to, &request.page_token, KeyId::parse)?;
         let mut answer = pb::RevokeAllKeysResponse::default();
-        let mut looked_at = 0;
-        while looked_at < SCAN_MAX && answer.revoked_count == 0 {
+        let (mut looked_at, mut revoked) = (0, 0);
+        // First: what is revoked is listed again, and then nobody sees that a list was lost.
+        let lost = match after {
+            None => self.revoke_lost(&task).await?,
+            Some(_) => 0,
+        };
+        while looked_at < SCAN_MAX && revoked == 0 {
             let found = self
                 .0
                 .registry
@@ -152,19 +157,28 @@ impl Keys {
             let concerned = found.into_iter().filter(|key| task.concerns(key));
             let (spared, doomed): (Vec<_>, Vec<_>) = concerned.partition(|key| task.spares(key));
             answer.skipped_count += count(spared.len());
-            answer.revoked_count += count(self.revoke_each(&task, doomed).await?);
+            revoked += self.revoke_each(&task, doomed).await?;
             if is_last {
-                let lost = self.0.registry.lost_keys(&task.tenant).await;
-                let lost = lost.map_err(from_registry("key"))?.into_iter();
-                let doomed = lost.filter(|key| task.concerns(key) && !task.spares(key));
-                let doomed = doomed.collect();
-                answer.revoked_count += count(self.revoke_each(&task, doomed).await?);
                 break;
             }
         }
+        answer.revoked_count = count(lost + revoked);
         let token = |last: KeyId| pages.seal(&bound_to, last.as_str());
         answer.next_page_token = after.map(token).unwrap_or_default();
         Ok(answer)
+    }
+
+    /// Revokes keys whose own record is lost, and answers how many there were. A user does not look further than where its
+    /// tenant's are: that reads the whole index.
+    async fn revoke_lost(&self, task: &Arc<Task>) -> Result<usize, Status> {
+        let search = match task.caller.role {
+            Role::User => Search::Tenant,
+            Role::TenantAdmin | Role::GlobalAdmin => Search::Everywhere,
+        };
+        let lost = self.0.registry.lost_keys(&task.tenant, search).await;
+        let lost = lost.map_err(from_registry("key"))?.into_iter();
+        let doomed = lost.filter(|key| task.concerns(key) && !task.spares(key));
+        self.revoke_each(task, doomed.collect()).await
     }
 
     /// With what is known of keys whose own record is lost.

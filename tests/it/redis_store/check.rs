@@ -69,7 +69,7 @@ fn lookup_of_new(redis: &RedisServer, before: &str) -> String {
 }
 
 /// A key and where its index entry is.
-fn new_key(fleet: &Fleet, redis: &RedisServer) -> (Key, String) {
+pub(super) fn new_key(fleet: &Fleet, redis: &RedisServer) -> (Key, String) {
     let before = redis.cli(&["KEYS", "ks:i:*"]);
     let key = fleet.create_key();
     (key, lookup_of_new(redis, &before))
