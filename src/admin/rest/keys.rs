@@ -233,9 +233,11 @@ pub(super) async fn revoke(
 ) -> Result<Response, Refusal> {
     let identity = caller.claimed_identity(&rest).await?;
     let tenant = tenant_of(&identity, None)?;
-    // What cannot be the id of a key is not there.
-    let id = id.ok().and_then(|Path(id)| KeyId::parse(&id).ok());
-    let id = id.ok_or_else(|| status::not_found("key"))?;
+    let Some(id) = id.ok().and_then(|Path(id)| KeyId::parse(&id).ok()) else {
+        // What cannot be the id of a key is not there, for a caller who may look at all.
+        caller.identity(&rest).await?;
+        return Err(status::not_found("key").into());
+    };
     let request = pb::RevokeKeyRequest {
         name: format!("tenants/{tenant}/keys/{id}"),
         reason: "revoked over REST".to_owned(),

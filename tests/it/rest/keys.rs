@@ -155,3 +155,28 @@ fn what_is_wrong_is_said_by_the_name_of_its_field() {
         assert!(!text.contains("key."), "names of another protocol: {said}");
     }
 }
+
+#[test]
+fn a_key_that_does_not_open_the_api_hears_no_more_of_an_id_that_is_none() {
+    let closed = PLACE
+        .server
+        .create_key(
+            "acme",
+            &[
+                "--name",
+                "closed",
+                "--owner",
+                "alice",
+                "--admin-access",
+                "none",
+            ],
+        )
+        .token;
+    for id in ["abcdefgh12345678", "no-id", "A", "%00", "%ff"] {
+        let path = format!("{KEYS}/{id}");
+        let refused = ask("DELETE", &path, &closed, None);
+        check_refused(refused, 403, "PERMISSION_DENIED");
+        let refused = ask("DELETE", &path, &PLACE.alice, None);
+        check_refused(refused, 404, "KEY_NOT_FOUND");
+    }
+}
