@@ -12,6 +12,7 @@
 pub mod budgets;
 pub mod codec;
 pub mod damage;
+pub mod owners;
 pub mod records;
 pub mod redb;
 pub mod redis;
@@ -31,6 +32,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use budgets::{Settle, Settled};
 use damage::Damage;
+use owners::OwnerIndex;
 use repair::Repair;
 
 /// A store's answer, to be awaited.
@@ -232,7 +234,7 @@ pub struct KeyCommit {
     /// Index entries of the key to remove; another's stays. A backend may keep their places for a while, so that a
     /// write that was held up puts nothing back: until then the lookup ids are taken.
     pub drop: Vec<LookupId>,
-    /// Stands for the owner in the counters.
+    /// Stands for the owner in the counters and the owner index. It is that of the key for good.
     pub owner_tag: [u8; 16],
     /// What happens to the counters.
     pub count: CountChange,
@@ -367,6 +369,11 @@ pub trait Records: Invalidations {
         after: Option<&'a KeyId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<KeyRow>>;
+
+    /// Keys of a tenant by their owners. None: the store keeps no such index.
+    fn owner_index(&self) -> Option<&dyn OwnerIndex> {
+        None
+    }
 
     /// How many live keys the owner behind the tag has, and how many all tenants have together.
     fn live_keys<'a>(

@@ -13,6 +13,7 @@ mod budgets;
 mod idempotency;
 mod open;
 mod overlay;
+mod owners;
 mod repair;
 mod tables;
 mod version_prefix;
@@ -31,6 +32,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
+use crate::store::owners::OwnerIndex;
 use crate::store::repair::Repair;
 use crate::store::{
     BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
@@ -210,6 +212,10 @@ impl Records for EmbeddedStore {
     ) -> StoreFuture<'a, Vec<KeyRow>> {
         let (tenant, after) = (tenant.clone(), after.cloned());
         Box::pin(self.scan(move |txn| t::keys(txn, &tenant, after.as_ref(), limit)))
+    }
+
+    fn owner_index(&self) -> Option<&dyn OwnerIndex> {
+        Some(self)
     }
 
     fn live_keys<'a>(

@@ -26,6 +26,7 @@ mod live;
 mod mend;
 mod nodes;
 mod outbox;
+mod owners;
 mod problem;
 mod read;
 mod refusal;
@@ -55,6 +56,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::version::Version;
 use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
+use crate::store::owners::OwnerIndex;
 use crate::store::repair::Repair;
 use crate::store::{
     BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
@@ -351,6 +353,10 @@ impl Records for RedisStore {
         limit: usize,
     ) -> StoreFuture<'a, Vec<KeyRow>> {
         Box::pin(self.page_of_keys(tenant, after, limit))
+    }
+
+    fn owner_index(&self) -> Option<&dyn OwnerIndex> {
+        Some(self)
     }
 
     fn live_keys<'a>(

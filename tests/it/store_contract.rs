@@ -8,6 +8,7 @@ mod commits;
 mod counts;
 mod deletion;
 mod load;
+mod owners;
 mod reading;
 mod requests;
 mod revocation;
@@ -150,6 +151,10 @@ for_each_store! {
     deletion::a_deleted_tenant_leaves_nothing_and_can_be_made_again,
     deletion::a_deleted_tenant_takes_nothing_of_a_neighbour,
     deletion::what_was_sealed_for_a_deleted_tenant_does_not_reach_its_successor,
+    owners::the_keys_of_an_owner_come_in_pages_and_nobody_elses,
+    owners::an_index_that_lacks_a_key_is_not_used_until_it_is_completed,
+    owners::an_index_with_a_key_too_many_is_not_used_until_that_is_removed,
+    owners::a_tenant_that_is_made_again_has_nothing_of_the_one_before,
     reading::an_empty_store_has_nothing,
     reading::tenants_come_in_pages_in_the_order_of_their_ids,
     reading::a_page_ends_with_the_tenant,

@@ -12,11 +12,11 @@ use crate::store::repair::{Counted, Cursor, Found, Lists, Mode, Page, Repair, Se
 use crate::store::{CommitError, IndexRow, KeyRow, StoreError, StoreFuture, TenantRow};
 
 /// How many rows are read for one page.
-const PAGE: usize = 1000;
+pub(super) const PAGE: usize = 1000;
 
 impl EmbeddedStore {
     /// Writes a repair. Answers whether what it was for was still there.
-    async fn fix(&self, fix: Fix) -> Result<bool, StoreError> {
+    pub(super) async fn fix(&self, fix: Fix) -> Result<bool, StoreError> {
         match self.writer.submit(Request::Fix(fix)).await {
             Ok(()) => Ok(true),
             Err(CommitError::Store(error)) => Err(error),

@@ -1,6 +1,7 @@
 //! The tables of the file, and how they are read. Names and types are stored: a change needs a new format version.
 
 mod everything;
+mod owners;
 
 use std::ops::Bound;
 
@@ -16,6 +17,7 @@ pub(super) use everything::{
     all_entries, all_tenants, counts, lookups, not_remembered, seen, seen_entry, seen_key,
     seen_tenant, sum_of_counts,
 };
+pub(super) use owners::{is_whole, missing_owners, owner_entries, page_of_owner};
 
 /// The version of what is below.
 pub(super) const FORMAT: u32 = 1;
@@ -65,6 +67,15 @@ pub(super) const REQUESTS_DUE: TableDefinition<'_, (i64, &str, &[u8; 16]), ()> =
 /// (tenant, limit with its window and key) -> used, end of the window. A file of an earlier version does not have it.
 pub(super) const QUOTAS: TableDefinition<'_, (&str, &str), (u64, i64)> =
     TableDefinition::new("quotas");
+
+/// (tenant, owner tag, key): the owner index. A file of an earlier version does not have it.
+pub(super) const BY_OWNER: TableDefinition<'_, (&str, &[u8; 16], &str), ()> =
+    TableDefinition::new("by_owner");
+
+/// tenant -> data key id, number of the last audit entry. As long as both are the tenant's, every key of it is in
+/// [`BY_OWNER`]: a version that does not write that one has written nothing since.
+pub(super) const BY_OWNER_WHOLE: TableDefinition<'_, &str, (u64, u64)> =
+    TableDefinition::new("by_owner_whole");
 
 /// `redb` does not say which of its errors pass: what it calls corrupted stays so, the rest may be the disk.
 impl From<redb::Error> for StoreError {

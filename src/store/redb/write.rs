@@ -3,6 +3,7 @@
 //! Every change is checked in full before its first write. A refused one has therefore written nothing, and the
 //! others in the transaction stand.
 
+mod owners;
 mod repair;
 
 use redb::{ReadableTable, Table, WriteTransaction};
@@ -83,6 +84,8 @@ pub(super) struct Tables<'txn> {
     audit: Table<'txn, (&'static str, u64), &'static [u8]>,
     requests: Requests<'txn>,
     quotas: Table<'txn, (&'static str, &'static str), (u64, i64)>,
+    by_owner: Table<'txn, (&'static str, &'static [u8; 16], &'static str), ()>,
+    by_owner_whole: Table<'txn, &'static str, (u64, u64)>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -99,6 +102,8 @@ impl<'txn> Tables<'txn> {
             audit: txn.open_table(t::AUDIT)?,
             requests: Requests::open(txn)?,
             quotas: txn.open_table(t::QUOTAS)?,
+            by_owner: txn.open_table(t::BY_OWNER)?,
+            by_owner_whole: txn.open_table(t::BY_OWNER_WHOLE)?,
         })
     }
 
@@ -186,6 +191,9 @@ impl<'txn> Tables<'txn> {
         self.requests
             .write(row.id.as_str(), commit.request.as_ref())?;
         self.append_audit(&row.id, &commit.audit)?;
+        if current.is_none() {
+            self.begin_owners(&row.id, row.dek_id)?;
+        }
         Ok(Touched {
             index: Vec::new(),
             tenant: Some(row.id.clone()),
@@ -201,6 +209,7 @@ impl<'txn> Tables<'txn> {
         let body = version_prefix::put(row.version, false, &row.body);
         let value = (row.version.order, body.as_slice());
         self.keys.insert((tenant, row.id.as_str()), value)?;
+        self.write_owner(commit)?;
         let fresh = commit.index.iter().zip(stale).filter(|(_, stale)| !stale);
         let mut touched = Touched::default();
         for (entry, _) in fresh {
@@ -340,6 +349,7 @@ impl<'txn> Tables<'txn> {
         self.audit.retain_in((id, 0)..(end, 0), |_, _| false)?;
         let index = self.delete_index(id, end)?;
         self.delete_counts(id, end)?;
+        self.delete_owners(id)?;
         self.requests.delete(id, end)?;
         self.quotas.retain_in((id, "")..(end, ""), |_, _| false)?;
         Ok(Touched {
@@ -386,12 +396,14 @@ impl<'txn> Tables<'txn> {
             self.audit
                 .insert((tenant.as_str(), number), entry.as_slice())?;
         }
+        self.follow_audit(tenant, after, after + entries.len() as u64)?;
         Ok(Touched::default())
     }
 
     fn append_audit(&mut self, tenant: &TenantId, entry: &[u8]) -> Result<(), Stop> {
         let number = self.last_audit(tenant)? + 1;
         self.audit.insert((tenant.as_str(), number), entry)?;
+        self.follow_audit(tenant, number - 1, number)?;
         Ok(())
     }
 

@@ -251,6 +251,11 @@ impl OfTenant {
         self.named("owners")
     }
 
+    /// Sorted set of owner tags, each followed by the id of a key, all with score 0: the owner index.
+    pub(super) fn by_owner(&self) -> String {
+        self.named("by_owner")
+    }
+
     /// Hash: lookup id -> an index write that is not yet confirmed.
     pub(super) fn outbox(&self) -> String {
         self.named("outbox")
@@ -299,6 +304,7 @@ impl OfTenant {
             self.requests(),
             self.requests_due(),
             self.revoking(),
+            self.by_owner(),
         ]
     }
 }

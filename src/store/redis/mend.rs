@@ -11,8 +11,8 @@ use crate::store::damage::Entry;
 use crate::store::repair::Mode;
 
 /// The types of what [`super::keyspace::OfTenant::for_keys`] names, the tenant's record apart.
-const OF_TENANT: [&[u8]; 9] = [
-    b"hash", b"zset", b"hash", b"hash", b"stream", b"set", b"hash", b"zset", b"hash",
+const OF_TENANT: [&[u8]; 10] = [
+    b"hash", b"zset", b"hash", b"hash", b"stream", b"set", b"hash", b"zset", b"hash", b"zset",
 ];
 /// The types of what [`RedisStore::of_all`] names.
 const OF_ALL: [&[u8]; 6] = [b"zset", b"string", b"zset", b"hash", b"zset", b"zset"];

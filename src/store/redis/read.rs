@@ -246,7 +246,7 @@ pub(super) fn key_row(id: KeyId, stored: &[u8]) -> Result<KeyRow, StoreError> {
     })
 }
 
-fn key_or_nothing(id: KeyId, stored: &[u8]) -> KeyRow {
+pub(super) fn key_or_nothing(id: KeyId, stored: &[u8]) -> KeyRow {
     key_row(id.clone(), stored).unwrap_or_else(|_| KeyRow {
         id,
         version: Version::default(),

@@ -47,6 +47,9 @@ scripts! {
     PENDING = ["common", "pending"];
     STATE = ["common", "state"];
     PAGE = ["page"];
+    PAGE_OF_OWNER = ["page_of_owner"];
+    MISSING_OWNERS = ["missing_owners"];
+    REMOVE_OWNERS = ["remove_owners"];
     SETTLE = ["settle"];
 }
 

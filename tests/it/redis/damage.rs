@@ -67,6 +67,7 @@ const OF_TENANT: &[OfTenant] = &[
     ("ks:k:{T}:keys", None, Then::ById),
     ("ks:k:{T}:keys", Some("K"), Then::ById),
     ("ks:k:{T}:ids", None, Then::ById),
+    ("ks:k:{T}:by_owner", None, Then::ById),
     ("ks:k:{T}:owners", None, Then::ById),
     ("ks:k:{T}:owners", Some("*"), Then::ById),
     ("ks:k:{T}:outbox", None, Then::ById),
@@ -113,7 +114,7 @@ fn type_of(name: &str) -> &'static str {
     match (of_all, name.rsplit(':').next().unwrap_or_default()) {
         (None, _) if name.contains(":leftovers:") => "set",
         (Some((_, kind)), _) => kind,
-        (None, "ids" | "requests_due") => "zset",
+        (None, "ids" | "by_owner" | "requests_due") => "zset",
         (None, "audit") => "stream",
         (None, "lookups") => "set",
         (None, _) => "hash",

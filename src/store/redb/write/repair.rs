@@ -5,6 +5,7 @@ use redb::ReadableTable as _;
 use super::{Stop, Tables, Touched, expect_version};
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
+use crate::store::owners::OwnerEntry;
 use crate::store::redb::tables as t;
 use crate::store::redb::version_prefix;
 use crate::store::{CommitError, KeyRow, TenantRow};
@@ -37,9 +38,23 @@ pub(in crate::store::redb) enum Fix {
         lookups: Vec<LookupId>,
     },
     Sum(u64),
+    PutOwners {
+        tenant: TenantId,
+        dek_id: u64,
+        entries: Vec<OwnerEntry>,
+    },
+    RemoveOwners {
+        tenant: TenantId,
+        dek_id: u64,
+        entries: Vec<OwnerEntry>,
+    },
+    OwnersWhole {
+        tenant: TenantId,
+        dek_id: u64,
+    },
 }
 
-fn expect(is_as_seen: bool) -> Result<(), Stop> {
+pub(super) fn expect(is_as_seen: bool) -> Result<(), Stop> {
     match is_as_seen {
         true => Ok(()),
         false => Err(CommitError::Conflict.into()),
@@ -69,6 +84,17 @@ impl Tables<'_> {
                 self.totals.insert(t::TOTAL_LIVE, total)?;
                 Ok(Touched::default())
             }
+            Fix::PutOwners {
+                tenant,
+                dek_id,
+                entries,
+            } => self.put_owners(tenant, *dek_id, entries),
+            Fix::RemoveOwners {
+                tenant,
+                dek_id,
+                entries,
+            } => self.remove_owners(tenant, *dek_id, entries),
+            Fix::OwnersWhole { tenant, dek_id } => self.mark_owners_whole(tenant, *dek_id),
         }
     }
 

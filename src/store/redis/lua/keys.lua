@@ -1,5 +1,6 @@
 -- What the scripts on a tenant's keys share. KEYS of all of them:
 -- 1 tenant  2 keys  3 ids  4 owners  5 outbox  6 audit  7 lookups  8 requests  9 requests_due  10 revoking
+-- 11 by_owner
 -- A change of a key is a list:
 -- 1 data key id  2 'new', 'first', 'lost' or the version that must be there  3 key id  4 its version  5 sealed key
 -- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
@@ -75,6 +76,8 @@ end
 -- Applies a change; its index entries go to the outbox unless they are written already.
 -- Answers the number of the audit entry and how many live keys the tenant has.
 local function apply(change, is_index_written)
+  -- First: what is of another type than ours stops here, before anything is changed.
+  redis.call('ZADD', KEYS[11], 0, change[8] .. change[3])
   redis.call('HSET', KEYS[2], change[3], change[4] .. '\n' .. change[5])
   redis.call('ZADD', KEYS[3], 0, change[3])
   local step = change[6] == 'add' and 1 or change[6] == 'remove' and -1 or 0

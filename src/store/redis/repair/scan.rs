@@ -130,6 +130,20 @@ impl RedisStore {
         Ok((ids.collect(), at.next(cursor, 1)))
     }
 
+    /// A page of the members of a sorted set.
+    pub(in crate::store::redis) async fn scan_members(
+        &self,
+        name: &str,
+        from: Option<Cursor>,
+    ) -> Result<Page<Vec<u8>>, StoreError> {
+        let at = At::of(from.as_ref())?;
+        let mut scan = cmd("ZSCAN");
+        scan.arg(name);
+        let (pairs, cursor) = self.scan_list(scan, &at).await?;
+        let members = pairs.into_iter().step_by(2).collect();
+        Ok((members, at.next(cursor, 1)))
+    }
+
     /// A page of one list. One of another type than ours has nothing in it.
     async fn scan_list(&self, mut scan: Cmd, at: &At) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
         scan.arg(at.cursor).arg("COUNT").arg(COUNT);
