@@ -15,6 +15,7 @@ mod key_rules;
 mod keys;
 mod lineage;
 mod lost;
+mod owners;
 mod recount;
 mod rotation;
 mod schedule;
@@ -51,6 +52,7 @@ pub use key_changes::Edited;
 pub use keys::{CreatedKey, NewKey};
 pub use lineage::RevokedWith;
 pub use lost::{Search, Standing};
+pub use owners::OwnerIndexState;
 pub use rotation::NewEnd;
 pub use schedule::Rotations;
 pub use tenants::NewTenant;
@@ -185,6 +187,8 @@ pub struct Registry {
     rotations: Arc<Rotations>,
     key_rules: Arc<ArcSwap<KeyRules>>,
     audit_writer: AuditWriter,
+    /// Held by who completes an owner index.
+    unfinished: Arc<tokio::sync::Mutex<owners::Unfinished>>,
 }
 
 /// A tenant that has been read, with what is needed to change it.
@@ -215,6 +219,7 @@ impl Registry {
             rotations: Arc::default(),
             key_rules: Arc::default(),
             audit_writer: AuditWriter::new(),
+            unfinished: Arc::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 use tonic::Status;
 
 use crate::admin::convert::bad;
+use crate::domain::name::Owner;
 use crate::proto::admin as pb;
 
 /// The longest filter, in bytes.
@@ -86,6 +87,14 @@ impl Filter {
     /// Whether everything passes.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The owner that an item must have to pass, if the filter names one. What is no owner's name, none has.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.0.iter().find_map(|test| match test {
+            (Wanted::Owner(owner), true) => Owner::parse(owner).ok(),
+            _ => None,
+        })
     }
 
     /// Whether the item passes.

@@ -364,14 +364,20 @@ impl Registry {
     ) -> Result<Vec<Result<Key, KeyId>>, RegistryError> {
         let opened = self.open(tenant).await?;
         let rows = self.store.keys(tenant, after, limit).await?;
+        Ok(self.open_rows(&opened, rows))
+    }
+
+    /// Opens keys. Of one whose record is lost or cannot be read, the id.
+    pub(super) fn open_rows(&self, opened: &Opened, rows: Vec<KeyRow>) -> Vec<Result<Key, KeyId>> {
+        let tenant = &opened.tenant.id;
         let open = |row: KeyRow| {
-            let opened = records::open_key(&opened.data_key, tenant, &row);
-            opened.map_err(|error| {
+            let key = records::open_key(&opened.data_key, tenant, &row);
+            key.map_err(|error| {
                 self.store.damage().unopened(tenant, &error);
                 row.id
             })
         };
-        Ok(rows.into_iter().map(open).collect())
+        rows.into_iter().map(open).collect()
     }
 
     /// The commit that puts `key` there.

@@ -109,19 +109,23 @@ impl Registry {
             let Some(last) = page.last() else {
                 return Ok(());
             };
-            after = Some(
-                last.as_ref()
-                    .map_or_else(KeyId::clone, |key| key.id.clone()),
-            );
+            after = Some(id_of(last));
             page.into_iter().flatten().for_each(&mut act);
         }
     }
 
     async fn keys_of(&self, tenant: &TenantId, owner: &Owner) -> Result<Vec<Key>, RegistryError> {
-        let mut all = Vec::new();
-        let keep = |key: Key| all.extend((key.owner == *owner).then_some(key));
-        self.each_key(tenant, keep).await?;
-        Ok(all)
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.keys_of_owner(tenant, owner, after.as_ref(), PAGE);
+            let page = page.await?;
+            let Some(last) = page.last() else {
+                return Ok(all);
+            };
+            after = Some(id_of(last));
+            let keys = page.into_iter().flatten();
+            all.extend(keys.filter(|key| key.owner == *owner));
+        }
     }
 
     /// The keys of an owner that it was given: those that it did not make with one of its own, nor under its limits.
@@ -189,6 +193,10 @@ impl Registry {
             Err(error) => Err(error),
         }
     }
+}
+
+fn id_of(key: &Result<Key, KeyId>) -> KeyId {
+    key.as_ref().map_or_else(KeyId::clone, |key| key.id.clone())
 }
 
 fn narrow_to(made: &mut Key, from: &Key) {

@@ -9,6 +9,7 @@ mod hostile;
 mod isolation;
 mod key_changes;
 mod lineage;
+mod owners;
 mod requests;
 mod reveal;
 mod rotation;

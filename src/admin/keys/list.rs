@@ -10,7 +10,7 @@ use crate::admin::page::{Listed, page};
 use crate::admin::page_token::page_size;
 use crate::clock::Timestamp;
 use crate::domain::key::Key;
-use crate::domain::name::{KeyId, TenantId};
+use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::proto::admin as pb;
 use crate::registry::Registry;
 use crate::status::{self, from_registry};
@@ -21,6 +21,8 @@ struct Query<'a> {
     caller: &'a Identity,
     tenant: TenantId,
     filter: Filter,
+    /// Whose keys alone can pass.
+    owner: Option<Owner>,
     now: Timestamp,
 }
 
@@ -34,7 +36,13 @@ impl Listed for Query<'_> {
     }
 
     async fn fetch(&self, after: Option<&KeyId>, limit: usize) -> Result<Vec<Self::Item>, Status> {
-        let keys = self.registry.keys(&self.tenant, after, limit).await;
+        let keys = match &self.owner {
+            Some(owner) => {
+                let keys = (self.registry).keys_of_owner(&self.tenant, owner, after, limit);
+                keys.await
+            }
+            None => self.registry.keys(&self.tenant, after, limit).await,
+        };
         keys.map_err(from_registry("key"))
     }
 
@@ -72,6 +80,7 @@ impl Keys {
             registry: &self.0.registry,
             caller,
             tenant,
+            owner: caller.only_owner().cloned().or_else(|| filter.owner()),
             filter,
             now: self.0.clock.now(),
         };

@@ -64,7 +64,7 @@ impl Drop for AdminServer {
     }
 }
 
-type Authorized = InterceptedService<Channel, AsCaller>;
+pub(crate) type Authorized = InterceptedService<Channel, AsCaller>;
 
 /// Adds a token to each call.
 #[derive(Clone)]

@@ -12,8 +12,9 @@ use keystile::domain::name::{KeyId, TenantId};
 use keystile::domain::version::Version;
 use keystile::store::budgets::{Settle, Settled};
 use keystile::store::damage::Damage;
+use keystile::store::owners::{OwnerEntry, OwnerIndex, OwnersKeys};
 use keystile::store::redb::EmbeddedStore;
-use keystile::store::repair::Repair;
+use keystile::store::repair::{Cursor, Mode, Page, Repair};
 use keystile::store::{
     BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
     Invalidations, KeyCommit, KeyRow, Leases, Records, Refuses, Sidecar, Store, StoreError,
@@ -92,6 +93,7 @@ pub(crate) struct FaultStore {
     mood: watch::Sender<Mood>,
     gate: Mutex<Option<Arc<Gate>>>,
     reads: [AtomicU64; 2],
+    key_rows: AtomicU64,
     /// What is answered instead of what is stored.
     index: Mutex<HashMap<LookupId, Option<IndexRow>>>,
     tenants: Mutex<HashMap<TenantId, TenantRow>>,
@@ -153,6 +155,7 @@ impl FaultStore {
             mood: watch::Sender::new(Mood::Well),
             gate: Mutex::default(),
             reads: Default::default(),
+            key_rows: AtomicU64::default(),
             index: Mutex::default(),
             tenants: Mutex::default(),
             watchers: Mutex::default(),
@@ -173,6 +176,15 @@ impl FaultStore {
     pub(crate) fn reads(&self) -> (u64, u64) {
         let [index, tenants] = &self.reads;
         (index.load(Ordering::SeqCst), tenants.load(Ordering::SeqCst))
+    }
+
+    /// How many keys were read so far.
+    pub(crate) fn key_rows(&self) -> u64 {
+        self.key_rows.load(Ordering::SeqCst)
+    }
+
+    fn count_keys(&self, count: usize) {
+        self.key_rows.fetch_add(count as u64, Ordering::SeqCst);
     }
 
     pub(crate) fn hold_next(&self, read: Read, moment: Moment) -> Arc<Gate> {
@@ -303,6 +315,7 @@ impl Records for FaultStore {
     }
 
     fn key<'a>(&'a self, tenant: &'a TenantId, key: &'a KeyId) -> StoreFuture<'a, Option<KeyRow>> {
+        self.count_keys(1);
         self.inner.key(tenant, key)
     }
 
@@ -312,7 +325,15 @@ impl Records for FaultStore {
         after: Option<&'a KeyId>,
         limit: usize,
     ) -> StoreFuture<'a, Vec<KeyRow>> {
-        self.inner.keys(tenant, after, limit)
+        Box::pin(async move {
+            let rows = self.inner.keys(tenant, after, limit).await?;
+            self.count_keys(rows.len());
+            Ok(rows)
+        })
+    }
+
+    fn owner_index(&self) -> Option<&dyn OwnerIndex> {
+        self.inner.owner_index().map(|_| self as &dyn OwnerIndex)
     }
 
     fn live_keys<'a>(
@@ -407,3 +428,62 @@ impl BudgetStore for FaultStore {
 }
 
 impl Leases for FaultStore {}
+
+impl FaultStore {
+    fn inner_index(&self) -> &dyn OwnerIndex {
+        self.inner.owner_index().expect("it is asked for before")
+    }
+}
+
+impl OwnerIndex for FaultStore {
+    fn page<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        owner_tag: [u8; 16],
+        after: Option<&'a KeyId>,
+        limit: usize,
+    ) -> StoreFuture<'a, Option<OwnersKeys>> {
+        Box::pin(async move {
+            let page = self.inner_index().page(tenant, owner_tag, after, limit);
+            let page = page.await?;
+            self.count_keys(page.as_ref().map_or(0, |page| page.rows.len()));
+            Ok(page)
+        })
+    }
+
+    fn missing<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        entries: &'a [OwnerEntry],
+        mode: Mode,
+    ) -> StoreFuture<'a, u64> {
+        self.inner_index().missing(tenant, dek_id, entries, mode)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: Option<Cursor>,
+    ) -> StoreFuture<'a, Page<OwnerEntry>> {
+        self.inner_index().scan(tenant, from)
+    }
+
+    fn remove<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        entries: &'a [OwnerEntry],
+    ) -> StoreFuture<'a, ()> {
+        self.inner_index().remove(tenant, dek_id, entries)
+    }
+
+    fn is_whole<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        dek_id: u64,
+        mode: Mode,
+    ) -> StoreFuture<'a, bool> {
+        self.inner_index().is_whole(tenant, dek_id, mode)
+    }
+}
