@@ -136,6 +136,8 @@ pub struct Check {
     now: Timestamp,
     /// For how many times as long as a batch took it rests after it.
     rest: u32,
+    /// Whether the owner index is compared too.
+    compares_owners: bool,
     report: Mutex<Report>,
     /// Data keys of tenants, and none for those that have no record that opens.
     open: Mutex<BTreeMap<TenantId, Option<Arc<DataKey>>>>,
@@ -159,6 +161,7 @@ impl Check {
             mode,
             now,
             rest: 0,
+            compares_owners: true,
             report: Mutex::default(),
             open: Mutex::default(),
             told: Mutex::default(),
@@ -168,7 +171,7 @@ impl Check {
     /// Looks at everything. `done` is told how many tenants are done of how many there are.
     pub async fn run(self, done: &dyn Fn(usize, usize)) -> Result<Report, CheckError> {
         if !self.check_markers().await? {
-            return Ok(self.report.into_inner());
+            return Ok(self.into_report());
         }
         let tenants = self.all_tenants().await?;
         for (at, tenant) in tenants.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
-use super::{Check, CheckError, Entry, Finding, Mode};
+use super::{Check, CheckError, Entry, Finding, Mode, Outcome};
 use crate::crypto::envelope::DataKey;
 use crate::domain::change::Actor;
 use crate::domain::key::{Key, LookupId};
@@ -41,6 +41,9 @@ impl Check {
         self.report.lock().tenants += 1;
         self.check_lists(id, data_key.id()).await?;
         self.check_keys(id, &data_key).await?;
+        if self.compares_owners {
+            self.check_owner_index(id).await?;
+        }
         if let Some(wrong) = self.registry.miscounted(id).await? {
             let count = async { self.registry.count_anew(id).await.map(|()| true) };
             self.put_right(Finding::of(Entry::Counts, id, wrong), count)
@@ -173,6 +176,25 @@ impl Check {
             self.check_lookups(id, data_key.id(), &lookups).await?;
             self.rest_since(begun).await;
         }
+    }
+
+    async fn check_owner_index(&self, id: &TenantId) -> Result<(), CheckError> {
+        let differs = self.registry.check_owner_index(id, self.mode).await?;
+        if let Some(state) = differs {
+            let problem = format!(
+                "the index of its keys by owner lacks {} and has {} that are no key's: all keys are read to list those of one owner",
+                state.missing, state.foreign
+            );
+            let outcome = match self.mode {
+                Mode::Repair if state.is_whole => Outcome::Repaired,
+                Mode::Repair | Mode::Check => Outcome::Repairable,
+            };
+            self.tell(Finding {
+                outcome,
+                ..Finding::of(Entry::Lists, id, problem)
+            });
+        }
+        Ok(())
     }
 
     async fn check_lookups(

@@ -20,6 +20,23 @@ const HARMED: &[Harmed] = &[
     (&["DEL", "ks:{ks:tenants}:live"], "counts", true),
     (&["DEL", "ks:k:{acme}:ids"], "lists", true),
     (&["DEL", "ks:k:{acme}:lookups"], "lists", true),
+    (&["DEL", "ks:k:{acme}:by_owner"], "lists", true),
+    (&["SET", "ks:k:{acme}:by_owner", "no set"], "lists", true),
+    (
+        &[
+            "ZADD",
+            "ks:k:{acme}:by_owner",
+            "0",
+            "0123456789abcdefnobodyskey",
+        ],
+        "lists",
+        true,
+    ),
+    (
+        &["ZADD", "ks:k:{acme}:by_owner", "1", "garbage"],
+        "lists",
+        true,
+    ),
     (&["DEL", "ks:tenants"], "lists", true),
     (&["ZADD", "ks:tenants", "0", "nobody"], "lists", true),
     (&["HSET", "ks:t:{acme}", "d", "7"], "tenant", true),
