@@ -1,5 +1,6 @@
 //! Batches: many small requests in one call, each with a result of its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use prost::Message as _;
@@ -54,6 +55,48 @@ where
         }
     }
     Ok(results.into_iter().flatten().collect())
+}
+
+/// The same, but where `may_wait` says so an item waits for all others, and then for those of its group that come before
+/// it. So of a group with more than there is room for, the later items are too many.
+pub(super) async fn each_in_turn<T, R, F, G>(
+    items: Vec<T>,
+    may_wait: impl Fn(&T) -> Option<G>,
+    work: impl Fn(T) -> F + Clone + Send + 'static,
+) -> Result<Vec<R>, Status>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = R> + Send + 'static,
+    G: Ord,
+{
+    let (mut at_once, mut groups) = (Vec::new(), BTreeMap::<G, Vec<(usize, T)>>::new());
+    for (at, item) in items.into_iter().enumerate() {
+        match may_wait(&item) {
+            None => at_once.push((at, item)),
+            Some(group) => groups.entry(group).or_default().push((at, item)),
+        }
+    }
+    let now = work.clone();
+    let first = each(at_once, |(at, item)| {
+        let work = now(item);
+        async move { (at, work.await) }
+    });
+    let mut results: Vec<(usize, R)> = first.await?;
+    let groups: Vec<_> = groups.into_values().collect();
+    let then = each(groups, |group| {
+        let work = work.clone();
+        async move {
+            let mut done = Vec::with_capacity(group.len());
+            for (at, item) in group {
+                done.push((at, work(item).await));
+            }
+            done
+        }
+    });
+    results.extend(then.await?.into_iter().flatten());
+    results.sort_unstable_by_key(|(at, _)| *at);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
 /// An error as a part of an answer, with all its details.

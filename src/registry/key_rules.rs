@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::change::{Action, Actor};
-use crate::domain::governance::{KeyLimits, KeyRules};
+use crate::domain::governance::{KeyLimits, KeyRules, PerRole};
 use crate::domain::name::{Owner, TenantId};
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
@@ -44,6 +44,27 @@ impl Registry {
         Ok(CountChange::Add {
             per_owner: u64::from(limit.max),
             total: rules.max_total().map(u64::from),
+        })
+    }
+
+    /// How many more live keys an owner may have with each role, as it is now.
+    pub async fn room_of(
+        &self,
+        tenant: &TenantId,
+        owner: &Owner,
+    ) -> Result<PerRole<u64>, RegistryError> {
+        let tenant = self.open(tenant).await?.tenant;
+        let tag = self.lookup.owner_tag(tenant.id.as_str(), owner.as_str());
+        let (live, _) = self.store.live_keys(&tenant.id, tag).await?;
+        let rules = self.key_rules();
+        let room = |role| {
+            let limit = rules.limit(&tenant.id, &tenant.key_limits, role);
+            u64::from(limit.max).saturating_sub(live)
+        };
+        Ok(PerRole {
+            user: room(Role::User),
+            tenant_admin: room(Role::TenantAdmin),
+            global_admin: room(Role::GlobalAdmin),
         })
     }
 

@@ -222,14 +222,20 @@ pub(super) fn quota(fields: &mut Fields, wanted: &pb::Key) -> Option<Quota> {
 }
 
 fn role(fields: &mut Fields, number: i32) -> Option<Role> {
+    let role = role_of(number);
+    if role.is_none() {
+        fields.refuse("key.role", "is not a known role");
+    }
+    role
+}
+
+/// The role of a new key; none if that is no role.
+pub(in crate::admin) fn role_of(number: i32) -> Option<Role> {
     match pb::Role::try_from(number) {
         Ok(pb::Role::Unspecified | pb::Role::User) => Some(Role::User),
         Ok(pb::Role::TenantAdmin) => Some(Role::TenantAdmin),
         Ok(pb::Role::GlobalAdmin) => Some(Role::GlobalAdmin),
-        Err(_) => {
-            fields.refuse("key.role", "is not a known role");
-            None
-        }
+        Err(_) => None,
     }
 }
 

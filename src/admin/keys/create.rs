@@ -1,6 +1,7 @@
 //! Making keys: one, many, and of tokens that another system made.
 
 mod import;
+mod order;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::admin::caller::{Credential, Identity, Permission, require};
 use crate::admin::convert::{bad, key_name, key_to_proto, new_key, request_id, tenant_name};
 use crate::admin::grant::{self, Means};
 use crate::admin::keys::Keys;
+use crate::admin::keys::create::order::Whose;
 use crate::clock::Timestamp;
 use crate::domain::name::{Description, TenantId};
 use crate::proto::admin as pb;
@@ -100,16 +102,21 @@ impl Keys {
         parent.require(&caller, Permission::OwnKeys)?;
         batch::check_len(batch.requests.len())?;
         let shared = Arc::new((self.clone(), self.maker(caller).await?, parent));
-        let results: Vec<Result<pb::CreateKeyResponse, Status>> =
-            batch::each(batch.requests, |request| {
-                let shared = Arc::clone(&shared);
-                async move {
-                    let (keys, maker, parent) = shared.as_ref();
-                    let tenant = parent.of(&request.parent)?;
-                    keys.create_one(maker, &tenant, request).await
-                }
-            })
-            .await?;
+        let rows = batch.requests.iter();
+        let rows = rows.map(|row| (row.parent.as_str(), row.key.as_ref()));
+        let waiting = self.waiting(&shared.2, rows).await?;
+        let rows = batch.requests.into_iter().zip(waiting).collect();
+        let work = Arc::clone(&shared);
+        let create = move |(request, _): (pb::CreateKeyRequest, Option<Whose>)| {
+            let shared = Arc::clone(&work);
+            async move {
+                let (keys, maker, parent) = shared.as_ref();
+                let tenant = parent.of(&request.parent)?;
+                keys.create_one(maker, &tenant, request).await
+            }
+        };
+        let results = batch::each_in_turn(rows, |(_, whose)| whose.clone(), create);
+        let results: Vec<Result<pb::CreateKeyResponse, Status>> = results.await?;
         let made = results.iter().flatten();
         let names: Vec<&str> = made
             .flat_map(|made| &made.key)
@@ -137,14 +144,20 @@ impl Keys {
         parent.require(&caller, Permission::OwnTenant)?;
         batch::check_len(batch.requests.len())?;
         let shared = Arc::new((self.clone(), self.maker(caller).await?, parent));
-        let results = batch::each(batch.requests, |request| {
-            let shared = Arc::clone(&shared);
+        let rows = batch.requests.iter();
+        let rows = rows.map(|row| (row.parent.as_str(), row.key.as_ref()));
+        let waiting = self.waiting(&shared.2, rows).await?;
+        let rows = batch.requests.into_iter().zip(waiting).collect();
+        let work = Arc::clone(&shared);
+        let import = move |(request, _): (pb::ImportKeyRequest, Option<Whose>)| {
+            let shared = Arc::clone(&work);
             async move {
                 let (keys, maker, parent) = shared.as_ref();
                 let tenant = parent.of(&request.parent);
                 keys.import_row(maker, tenant, request).await
             }
-        });
+        };
+        let results = batch::each_in_turn(rows, |(_, whose)| whose.clone(), import);
         let results = results.await?;
         let made = results.iter().filter_map(|result| match &result.result {
             Some(Outcome::Key(key)) => Some(key.name.as_str()),

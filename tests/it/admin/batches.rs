@@ -338,3 +338,104 @@ async fn a_revoked_token_cannot_be_imported_back_to_life() {
     assert_eq!(status.code(), Code::AlreadyExists);
     assert!(status.get_details_error_info().is_some());
 }
+
+/// Of each row of an answer, whether it was done; what was not was too many.
+fn fits<T>(results: Vec<Result<T, Status>>) -> Vec<bool> {
+    let fits = results.into_iter().map(|result| match result {
+        Ok(_) => true,
+        Err(status) => {
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(info.reason, "API_KEY_LIMIT_EXCEEDED", "{status:?}");
+            false
+        }
+    });
+    fits.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_an_owner_reaches_its_limit_the_later_rows_of_a_batch_are_too_many() {
+    const ROWS: usize = 60;
+    let server = server().await.with_tenant("acme").await;
+    let rules = KeyRules {
+        defaults: PerRole {
+            user: 20,
+            tenant_admin: 25,
+            global_admin: 25,
+        },
+        ..generous_rules()
+    };
+    server.registry.set_key_rules(rules);
+    let mut keys = server.keys(ROOT);
+    for round in 0..4 {
+        // Those of two owners stand between each other; both have two keys already.
+        let owner = |at: usize| format!("{}-{round}", ["alice", "bob"][at % 2]);
+        let mut requests = Vec::new();
+        for at in 0..4 {
+            let mut row = create_key("acme", "before");
+            row.key.as_mut().unwrap().owner = owner(at);
+            requests.push(row);
+        }
+        let parent = "tenants/acme".to_owned();
+        let batch = pb::BatchCreateKeysRequest { parent, requests };
+        keys.batch_create_keys(batch).await.unwrap();
+
+        let created = round % 2 == 0;
+        let results: Vec<Result<(), Status>> = if created {
+            let rows = (0..ROWS).map(|at| {
+                let mut row = create_key("acme", "row");
+                row.key.as_mut().unwrap().owner = owner(at);
+                row
+            });
+            let parent = "tenants/acme".to_owned();
+            let requests = rows.collect();
+            let batch = pb::BatchCreateKeysRequest { parent, requests };
+            let done = keys.batch_create_keys(batch).await.unwrap().into_inner();
+            let results = done.results.into_iter();
+            let results = results.map(|row| match row.result.unwrap() {
+                Created::Created(_) => Ok(()),
+                Created::Error(error) => Err(as_status(&error)),
+            });
+            results.collect()
+        } else {
+            let mut batch = import_as("acme", "-", "");
+            batch.requests = (0..ROWS)
+                .map(|at| {
+                    let token = format!("batch-token-{round}-{at:04}-0123456789");
+                    import_as("acme", &owner(at), &token).requests.remove(0)
+                })
+                .collect();
+            let done = keys.import_keys(batch).await.unwrap().into_inner();
+            let results = done.results.into_iter();
+            let results = results.map(|row| match row.result.unwrap() {
+                Imported::Key(_) => Ok(()),
+                Imported::Error(error) => Err(as_status(&error)),
+            });
+            results.collect()
+        };
+        let expected: Vec<bool> = (0..ROWS).map(|at| at / 2 < 18).collect();
+        assert_eq!(fits(results), expected, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_for_another_reason_leaves_its_place_to_a_later_one() {
+    let server = server().await.with_tenant("acme").await;
+    let rules = KeyRules {
+        defaults: PerRole {
+            user: 3,
+            tenant_admin: 3,
+            global_admin: 3,
+        },
+        ..generous_rules()
+    };
+    server.registry.set_key_rules(rules);
+    let mut requests = vec![create_key("acme", "row"); 6];
+    requests[1].key.as_mut().unwrap().display_name = "\u{202e}".to_owned();
+    let parent = "tenants/acme".to_owned();
+    let batch = pb::BatchCreateKeysRequest { parent, requests };
+    let done = server.keys(ROOT).batch_create_keys(batch).await.unwrap();
+    let results = done.into_inner().results.into_iter();
+    let made = results.map(|row| matches!(row.result, Some(Created::Created(_))));
+    let made: Vec<bool> = made.collect();
+    assert_eq!(made, [true, false, true, true, false, false]);
+}
