@@ -156,8 +156,12 @@ impl World {
     }
 
     fn key(&self, name: &str, more: &[&str]) -> Key {
+        self.key_of("acme", name, more)
+    }
+
+    fn key_of(&self, tenant: &str, name: &str, more: &[&str]) -> Key {
         let mut args = vec![
-            "key", "create", "acme", "--name", name, "--owner", name, "-o", "json",
+            "key", "create", tenant, "--name", name, "--owner", name, "-o", "json",
         ];
         args.extend(more);
         let made: Value = serde_json::from_str(&self.gateway.do_it(&args)).unwrap();
@@ -297,6 +301,41 @@ fn the_second_hop_asks_its_own_rules_and_how_the_key_is_now() {
     wait_for("the key to expire", || {
         let answer = world.past("GET /seen/short", &[("x-tenant-token", &context)]);
         (answer == "401 api_key_expired").then_some(())
+    });
+}
+
+/// A request that has passed the first hop is on its way when its tenant is suspended, its key revoked, or its tenant
+/// deleted: its context is fresh, and says nothing of it.
+#[test]
+fn a_fresh_context_of_a_suspended_or_deleted_tenant_or_a_revoked_key_opens_nothing() {
+    let world = &*WORLD;
+    let tenant = "hopping";
+    world.gateway.do_it(&["tenant", "create", tenant]);
+    let revoked = world.key_of(tenant, "revoked", &[]);
+    let key = world.key_of(tenant, "fresh", &[]);
+    let of_revoked = world.context("GET /seen/revoked", &revoked);
+    let context = world.context("GET /seen/fresh", &key);
+    let token = [("x-tenant-token", &*context)];
+    assert_eq!(world.past("GET /seen/fresh", &token), "200");
+
+    let revoke = ["key", "revoke", tenant, &revoked.id, "--wait", "60s"];
+    world.gateway.do_it(&revoke);
+    let answer = world.past("GET /seen/revoked", &[("x-tenant-token", &*of_revoked)]);
+    assert_eq!(answer, "401 invalid_api_key");
+    assert_eq!(
+        world.past("GET /seen/fresh", &token),
+        "200",
+        "its neighbour"
+    );
+
+    world.gateway.do_it(&["tenant", "suspend", tenant]);
+    wait_for("the second hop to hear of the suspension", || {
+        (world.past("GET /seen/fresh", &token) == "403 tenant_suspended").then_some(())
+    });
+    world.gateway.do_it(&["tenant", "delete", tenant, "--yes"]);
+    // A context of a key that is not there is as none.
+    wait_for("the second hop to hear of the deletion", || {
+        (world.past("GET /seen/fresh", &token) == "401 missing_api_key").then_some(())
     });
 }
 
