@@ -119,13 +119,9 @@ impl Blocks {
             shards: Sharded::default(),
             remembered: AtomicUsize::new(0),
             made: AtomicU64::new(0),
-            outbox: store
-                .shares_blocks()
-                .then(|| Outbox::new(Arc::clone(&store))),
+            outbox: store.shares_blocks().then_some(store).map(Outbox::new),
         });
-        if blocks.outbox.is_some() {
-            share::listen(&blocks, &store);
-        }
+        share::listen(&blocks);
         blocks
     }
 

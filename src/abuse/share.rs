@@ -84,8 +84,12 @@ impl Watcher for BlockWatcher {
     }
 }
 
-pub(super) fn listen(blocks: &Arc<Blocks>, store: &Arc<dyn BlockStore>) {
-    store.watch(Arc::new(BlockWatcher(Arc::downgrade(blocks))));
+/// Has the store tell of the blocks of others, where they are shared.
+pub(super) fn listen(blocks: &Arc<Blocks>) {
+    if let Some(outbox) = &blocks.outbox {
+        let watcher = BlockWatcher(Arc::downgrade(blocks));
+        outbox.store.watch(Arc::new(watcher));
+    }
 }
 
 impl Blocks {
