@@ -65,6 +65,34 @@ type LockedSession<'a> = (usize, MutexGuard<'a, LeaseSession>);
 /// What a call asks of a need's lease, by the need's index.
 type Asked = (usize, Option<LeaseRequest>);
 
+/// Debts on their way to the store. Those of a call that fails or is given up are owed again: should the store have taken
+/// them over all the same, they are charged twice, which lets nobody pass who should not.
+struct Debts(Vec<(Arc<Slice>, u64)>);
+
+impl Debts {
+    fn of(needs: &Needs, asked: &[Asked], call: &Settle) -> Self {
+        let all = asked.iter().zip(&call.buckets);
+        let owed = all.filter(|(_, ask)| ask.debt > 0);
+        let of_slice = owed.filter_map(|((index, _), ask)| {
+            let need = needs.all[*index].as_ref()?;
+            Some((Arc::clone(&need.slice), ask.debt))
+        });
+        Self(of_slice.collect())
+    }
+
+    fn are_paid(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Debts {
+    fn drop(&mut self) {
+        for (slice, debt) in &self.0 {
+            slice.debt.fetch_add(*debt, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Needs {
     fn iter(&self) -> impl Iterator<Item = &Need> {
         self.all.iter().flatten()
@@ -304,18 +332,9 @@ impl Limiter {
     ) -> Result<Verdict, Undecided> {
         let at = self.instant();
         let (call, asked) = self.prepare(subject, needs, &mut sessions, at);
-        let (charged, states) = match self.call(subject.tenant, &call).await {
-            Ok(done) => done,
-            Err(undecided) => {
-                // The debt left with the call; the store has not taken it over.
-                for ((index, _), ask) in asked.iter().zip(&call.buckets) {
-                    if let Some(need) = &needs.all[*index] {
-                        need.slice.debt.fetch_add(ask.debt, Ordering::Relaxed);
-                    }
-                }
-                return Err(undecided);
-            }
-        };
+        let debts = Debts::of(needs, &asked, &call);
+        let (charged, states) = self.call(subject.tenant, &call).await?;
+        debts.are_paid();
         let refused = needs.settle(&asked, &states, &mut sessions, (at.now, self.millis()));
         // What the store has charged passes, even where a limit of it was full: that limit is in shadow.
         Ok(needs.verdict(refused.filter(|_| !charged), self.instant()))

@@ -1,16 +1,19 @@
 //! The store goes away and comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use keystile::clock::SystemClock;
 use keystile::domain::limit::Limits;
 use keystile::domain::name::TenantId;
-use keystile::limiter::{Mode, OnOutage, Settings, Subject};
+use keystile::limiter::{Limiter, Mode, OnOutage, Settings, Subject};
 use keystile::store::redis::Topology;
 
 use super::{Process, ask, late, limits, prefix, storm};
 use crate::harness::redis::{Options, RedisServer};
 use crate::harness::{pass, wait_until};
 use crate::store_contract::redis_address;
+use crate::support::fault_store::{FaultStore, Mood};
 
 /// A process that goes on with its share of what was left.
 async fn start(server: &RedisServer, mode: Mode) -> Process {
@@ -118,7 +121,10 @@ async fn a_redis_that_does_not_answer_holds_nobody_up_for_long() {
     let server = RedisServer::start();
     let process = [start(&server, Mode::Strict).await];
     let budget = (limits("1/h burst 100", ""), Limits::default());
-    assert_eq!(storm(&process, 10, budget, 1).await, 10);
+    // One after the other: what is known to be left is what the last answer says.
+    for _ in 0..10 {
+        assert_eq!(storm(&process, 1, budget, 1).await, 1);
+    }
     let silent = Duration::from_millis(1_100);
     pass(silent, "a store that has just answered is late, not gone").await;
     server.pause();
@@ -126,4 +132,42 @@ async fn a_redis_that_does_not_answer_holds_nobody_up_for_long() {
     let passed = storm(&process, 300, budget, 1).await;
     assert!(passed <= 90, "{passed}");
     server.unpause();
+}
+
+/// It is charged when the store is back, also where a call that was to tell it got no answer.
+#[tokio::test]
+async fn what_has_passed_without_the_store_is_charged_though_a_call_is_given_up() {
+    let store = FaultStore::new();
+    let settings = Settings {
+        mode: Mode::Strict,
+        on_outage: OnOutage::Local,
+    };
+    let limiter = Limiter::new(Arc::clone(&store) as _, Arc::new(SystemClock), settings);
+    let budget = limits("", "20/month");
+    let check = async || {
+        let tenant = TenantId::parse("acme").unwrap();
+        let subject = Subject {
+            tenant: &tenant,
+            incarnation: 1,
+            tenant_limits: &budget,
+            key: "thekey",
+            key_limits: &Limits::default(),
+        };
+        limiter.check(&subject, 1, None).await
+    };
+    let remaining = async || {
+        let verdict = check().await.unwrap();
+        assert!(verdict.refused.is_none());
+        verdict.states.iter().next().unwrap().remaining
+    };
+    assert_eq!(remaining().await, 19);
+    store.be(Mood::Failing);
+    for left in [18, 17, 16] {
+        assert_eq!(remaining().await, left, "of its share");
+    }
+    store.be(Mood::Hanging);
+    // Late, or gone: then it passes as well.
+    let passed = u64::from(check().await.is_ok());
+    store.be(Mood::Well);
+    assert_eq!(remaining().await, 15 - passed);
 }

@@ -234,13 +234,19 @@ impl FaultStore {
         }
     }
 
-    async fn read<T>(&self, read: Read, inner: StoreFuture<'_, T>) -> Result<T, StoreError> {
-        self.reads[read as usize].fetch_add(1, Ordering::SeqCst);
+    /// Hangs or fails as it is told to.
+    async fn reach(&self) -> Result<(), StoreError> {
         let mut moods = self.mood.subscribe();
         let mood = *moods.wait_for(|mood| *mood != Mood::Hanging).await.unwrap();
-        if mood == Mood::Failing {
-            return Err(StoreError::Unavailable("told to fail".into()));
+        match mood {
+            Mood::Failing => Err(StoreError::Unavailable("told to fail".into())),
+            Mood::Well | Mood::Hanging => Ok(()),
         }
+    }
+
+    async fn read<T>(&self, read: Read, inner: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        self.reads[read as usize].fetch_add(1, Ordering::SeqCst);
+        self.reach().await?;
         let gate = self.gate.lock().take_if(|gate| gate.read == read);
         match gate {
             None => inner.await,
@@ -423,7 +429,10 @@ impl BlockStore for FaultStore {}
 
 impl BudgetStore for FaultStore {
     fn settle<'a>(&'a self, tenant: &'a TenantId, call: &'a Settle) -> StoreFuture<'a, Settled> {
-        self.inner.settle(tenant, call)
+        Box::pin(async move {
+            self.reach().await?;
+            self.inner.settle(tenant, call).await
+        })
     }
 }
 
