@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint deny fmt bench bench-limits bench-redis bench-revocation doc clean
+.PHONY: help setup build run test lint deny fmt bench bench-limits bench-redis bench-revocation doc image clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -62,6 +62,9 @@ bench-revocation: setup ## Measure on a real Redis how long a revoked key is sti
 
 doc:          ## Build the crate's documentation.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+image:        ## Build the container image with buildah or Docker. IMAGE=NAME:TAG, PREBUILT=FILE: a static binary that is there.
+	docker/image.sh $(or $(IMAGE),keystile:dev)
 
 clean:        ## Remove what was built, installed and run.
 	cargo clean
