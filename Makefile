@@ -1,6 +1,6 @@
 # CI runs these targets and nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test lint deny fmt bench bench-limits bench-redis bench-revocation doc image clean
+.PHONY: help setup build run test lint deny fmt bench bench-limits bench-redis bench-revocation doc image chart-schema clean
 
 PYTHON ?= python3
 CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -65,6 +65,9 @@ doc:          ## Build the crate's documentation.
 
 image:        ## Build the container image with buildah or Docker. IMAGE=NAME:TAG, PREBUILT=FILE: a static binary that is there.
 	docker/image.sh $(or $(IMAGE),keystile:dev)
+
+chart-schema: build ## Put the schema of the configuration into charts/keystile/values.schema.json.
+	"$(CARGO_TARGET_DIR)/$(KEYSTILE_PROFILE)/keystile" config schema | $(PYTHON) charts/keystile/schema.py
 
 clean:        ## Remove what was built, installed and run.
 	cargo clean

