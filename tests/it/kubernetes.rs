@@ -1,6 +1,7 @@
-//! The Helm chart and the compose file, by the real Helm and Kubernetes' own schemas.
+//! The Helm chart, the examples for meshes and the compose file, by the real Helm, Envoy and Kubernetes' own schemas.
 
 mod configs;
+mod examples;
 mod matrix;
 mod policy;
 mod refusals;
