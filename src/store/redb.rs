@@ -3,7 +3,7 @@
 //! Reads see the last durable commit. Writes go through one thread, which puts many waiting commits into one
 //! transaction and so into one `fsync`; see [`writer`].
 //!
-//! What deletion promises: after [`Store::delete_tenant`] no read finds anything of the tenant, whatever crashes.
+//! What deletion promises: after [`Records::delete_tenant`] no read finds anything of the tenant, whatever crashes.
 //! It does not promise that the bytes are gone from the disk. `redb` copies pages on write, so the wrapped data
 //! key may stay in a free page of the file until that page is used again, and nothing above `redb` can reach it;
 //! backups and the disk itself keep copies too. Whoever has such a copy still needs the keyring to unwrap it:
