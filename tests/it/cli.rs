@@ -114,7 +114,7 @@ async fn an_operator_manages_tenants_and_keys() {
             "tenant delete acme --yes --etag {}",
             made["etag"].as_str().unwrap()
         );
-        assert!(fail(&stale, 1).contains("changed meanwhile"));
+        assert!(fail(&stale, 1).contains("modified concurrently"));
         assert!(run("tenant delete acme --yes").contains("deleted"));
         assert_eq!(
             fail("tenant get acme", 1),

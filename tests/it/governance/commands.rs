@@ -113,7 +113,7 @@ fn what_is_wrong_says_what_to_do() {
                 "1-1",
             ],
             1,
-            "changed meanwhile",
+            "modified concurrently",
         ),
     ] {
         let ended = place.run(args);
