@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keystile::domain::change::Actor;
-use keystile::domain::key::{Key, LookupId};
+use keystile::domain::key::Key;
 use keystile::domain::name::{Description, KeyId, TenantId};
 use keystile::registry::{NewEnd, Registry, RegistryError};
 
@@ -16,8 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Outcome {
     /// Who has not confirmed; none where nobody was waited for.
     Revoked(Option<Vec<String>>),
-    /// The key is bound to this network, by each of these tokens.
-    Narrowed(String, Vec<LookupId>),
     Other,
 }
 
@@ -68,12 +66,7 @@ impl Change {
                 };
                 return Outcome::Revoked(late);
             }
-            Self::Narrow => {
-                if let Ok(key) = of.narrow(&registry, network.clone()).await {
-                    let tokens = key.generations.iter().map(|one| one.lookup_id);
-                    return Outcome::Narrowed(network, tokens.collect());
-                }
-            }
+            Self::Narrow => drop(of.narrow(&registry, network).await),
             Self::Same => {
                 let same = registry.update_key(&actor, tenant, id, None, String::new(), |_| ());
                 drop(same.await);

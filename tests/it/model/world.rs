@@ -18,7 +18,7 @@ use keystile::store::Store;
 
 use super::change::{Outcome, Target};
 use super::cluster::{Cluster, Contents, View};
-use super::schedule::{CONTROL_PLANES, Change, Event, Part, SIDECARS, Schedule};
+use super::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
 
 const BEGAN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const DAY: u64 = 86_400_000;
@@ -103,10 +103,6 @@ struct Control {
     running: Option<Running>,
     /// What was revoked in the index was lost since the change began.
     is_void: bool,
-    /// What runs binds the key to a network.
-    narrows: bool,
-    /// Since it began something has fallen back, or another one has bound the key: which network holds is not known.
-    is_in_doubt: bool,
     /// How often each sidecar had been started when the change began.
     starts: [usize; SIDECARS],
 }
@@ -125,8 +121,6 @@ pub(super) struct World {
     sidecars: Vec<Sidecar>,
     /// A revocation was acknowledged, and the index shard has kept it.
     is_revoked: bool,
-    /// To which network the key is bound by an acknowledged change, and which tokens.
-    bound: Option<(String, Vec<LookupId>)>,
     networks: u32,
 }
 
@@ -146,8 +140,6 @@ impl World {
                 clock,
                 running: None,
                 is_void: false,
-                narrows: false,
-                is_in_doubt: false,
                 starts: [0; SIDECARS],
             }
         };
@@ -157,7 +149,6 @@ impl World {
             clock: ManualClock::at(BEGAN.plus(Duration::from_millis(10))),
             cluster,
             is_revoked: false,
-            bound: None,
             networks: 0,
         };
         world.sidecars = (0..SIDECARS)
@@ -225,35 +216,7 @@ impl World {
                 ));
             }
         }
-        if is_anew {
-            self.check_bound(number)?;
-        }
         Ok(())
-    }
-
-    /// No later change of something else takes a binding away.
-    fn check_bound(&self, number: usize) -> Result<(), Violation> {
-        let Some((network, tokens)) = &self.bound else {
-            return Ok(());
-        };
-        for token in tokens {
-            if let Some(from) = self.passes(number, *token).filter(|is| is != network) {
-                return Err(format!(
-                    "sidecar {number} lets {token} pass from {from:?} after it was bound to {network}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Of two that bind the key at the same time, nobody knows which is last.
-    fn begin_to_narrow(&mut self, number: usize) {
-        self.bound = None;
-        let is_alone = !self.controls.iter().any(|one| one.narrows);
-        self.controls[number].narrows = true;
-        for control in self.controls.iter_mut().filter(|one| one.narrows) {
-            control.is_in_doubt |= !is_alone;
-        }
     }
 
     fn begin(&mut self, number: usize, change: Change) {
@@ -263,7 +226,7 @@ impl World {
             return;
         }
         self.networks += 1;
-        (control.is_void, control.is_in_doubt) = (false, false);
+        control.is_void = false;
         for (at, sidecar) in self.sidecars.iter().enumerate() {
             control.starts[at] = sidecar.starts;
         }
@@ -272,9 +235,6 @@ impl World {
             &BEGINNING.target,
             network,
         )));
-        if matches!(change, Change::Narrow) {
-            self.begin_to_narrow(number);
-        }
     }
 
     fn step(&mut self, number: usize, steps: usize) {
@@ -287,13 +247,8 @@ impl World {
                 continue;
             };
             control.running = None;
-            control.narrows = false;
-            match outcome {
-                Outcome::Revoked(late) => self.acknowledged(number, late),
-                Outcome::Narrowed(network, tokens) if !control.is_in_doubt => {
-                    self.bound = Some((network, tokens));
-                }
-                Outcome::Narrowed(..) | Outcome::Other => {}
+            if let Outcome::Revoked(late) = outcome {
+                self.acknowledged(number, late);
             }
         }
     }
@@ -318,10 +273,7 @@ impl World {
             Event::Begin(number, change) => self.begin(number, change),
             Event::Step(number, steps) => self.step(number, steps),
             Event::Finish(number) => self.step(number, STEPS_MAX),
-            Event::Crash(number) => {
-                self.controls[number].running = None;
-                self.controls[number].narrows = false;
-            }
+            Event::Crash(number) => self.controls[number].running = None,
             Event::Heal => {
                 alone(self.cluster.heal());
             }
@@ -331,10 +283,6 @@ impl World {
                 self.sidecars[number] = self.sidecar(number, self.sidecars[number].starts + 1);
             }
             Event::FallBack(part, changes) => {
-                self.bound = None;
-                for control in &mut self.controls {
-                    control.is_in_doubt = true;
-                }
                 let before = self.cluster.revoked();
                 self.cluster.fall_back(part, changes);
                 let after = self.cluster.revoked();
@@ -344,11 +292,6 @@ impl World {
                     for control in &mut self.controls {
                         control.is_void = true;
                     }
-                }
-            }
-            Event::FallBackAll(changes) => {
-                for part in Part::ALL {
-                    self.happen(Event::FallBack(part, changes))?;
                 }
             }
             Event::Wait(millis) => {
@@ -419,7 +362,6 @@ pub(super) fn run(schedule: &Schedule) -> Result<(), Violation> {
         world.happen(*event)?;
     }
     world.come_to_rest();
-    world.check_all()?;
     world.narrow_for_good()?;
     world.revoke_for_good()?;
     for event in &schedule.after {
