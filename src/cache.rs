@@ -385,7 +385,12 @@ impl Cache {
     /// refused. A revocation that is in memory is final, whatever the store says later.
     async fn refuses(&self, lookup_id: LookupId, now: Timestamp) -> bool {
         match self.get(lookup_id, now, CONFIRM_TIMEOUT).await {
-            Ok(found) => found.is_none_or(|found| found.key.is_revoked()),
+            Ok(Some(found)) => found.key.is_revoked(),
+            // A store that has lost the entry may have it back, not revoked: only an entry that is there and says so counts.
+            Ok(None) => {
+                let row = tokio::time::timeout(CONFIRM_TIMEOUT, self.store.index(lookup_id)).await;
+                matches!(row, Ok(Ok(Some(row))) if row.revoked)
+            }
             Err(_) => false,
         }
     }
