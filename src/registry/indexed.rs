@@ -64,13 +64,11 @@ impl Indexed {
             .any(|access| access.revoked && !access.forgotten)
     }
 
-    /// Whether no entry of the key lets anybody pass: each is revoked, or there is none.
+    /// Whether every entry of the key is there and revoked. A missing one may come back in an older state; where another
+    /// key's entry stands, there is none to revoke.
     pub(super) fn is_all_revoked(&self) -> bool {
-        let readable = !self
-            .known
-            .iter()
-            .any(|found| matches!(found, Found::Unreadable));
-        readable && self.ours().all(|access| access.revoked)
+        let is_there = |found: &Found| matches!(found, Found::Ours(_) | Found::Others);
+        self.known.iter().all(is_there) && self.ours().all(|access| access.revoked)
     }
 
     /// Whether every entry is there and has that version.
