@@ -5,8 +5,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use tonic::Status;
 
-/// One byte that says whether it is compressed, four for its length.
-const HEAD_BYTES: usize = 5;
+use crate::grpc::{PREFIX_LEN, Prefix};
 
 /// The one message of a call with an answer of one. What says that it is longer than `max` is refused further on, by what it
 /// says, and so is what ends too early.
@@ -17,7 +16,7 @@ pub(super) async fn read(mut body: Body, max: usize) -> Result<Body, Status> {
         if let Ok(data) = frame.into_data() {
             kept.extend_from_slice(&data);
         }
-        if kept.len() > max.saturating_add(HEAD_BYTES)
+        if kept.len() > max.saturating_add(PREFIX_LEN)
             || length(&kept).is_some_and(|said| said > max)
         {
             break;
@@ -28,17 +27,16 @@ pub(super) async fn read(mut body: Body, max: usize) -> Result<Body, Status> {
 }
 
 fn length(bytes: &[u8]) -> Option<usize> {
-    let said = bytes.get(1..HEAD_BYTES)?.try_into().ok()?;
-    usize::try_from(u32::from_be_bytes(said)).ok()
+    usize::try_from(Prefix::read(bytes)?.len).ok()
 }
 
 /// How much of what was sent is shown: one message, or a part of its head if there is no whole one.
 fn believed(bytes: &[u8], max: usize) -> usize {
     match length(bytes) {
         None => bytes.len(),
-        Some(said) if said > max => HEAD_BYTES,
-        Some(said) if said + HEAD_BYTES <= bytes.len() => said + HEAD_BYTES,
-        Some(_) => HEAD_BYTES - 1,
+        Some(said) if said > max => PREFIX_LEN,
+        Some(said) if said + PREFIX_LEN <= bytes.len() => said + PREFIX_LEN,
+        Some(_) => PREFIX_LEN - 1,
     }
 }
 
