@@ -22,10 +22,11 @@ impl EmbeddedStore {
         let missing = missing.await?;
         let count = missing.len() as u64;
         if count > 0 && mode == Mode::Repair {
-            self.fix(Fix::PutOwners {
+            self.fix(Fix::Owners {
                 tenant: tenant.clone(),
                 dek_id,
-                entries: missing,
+                put: missing,
+                remove: Vec::new(),
             })
             .await?;
         }
@@ -93,10 +94,11 @@ impl OwnerIndex for EmbeddedStore {
         entries: &'a [OwnerEntry],
     ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            let remove = Fix::RemoveOwners {
+            let remove = Fix::Owners {
                 tenant: tenant.clone(),
                 dek_id,
-                entries: entries.to_vec(),
+                put: Vec::new(),
+                remove: entries.to_vec(),
             };
             self.fix(remove).await.map(drop)
         })

@@ -53,31 +53,23 @@ impl Tables<'_> {
         self.by_owner_whole.remove(tenant).map(drop)
     }
 
-    pub(super) fn put_owners(
+    /// Puts and removes entries; the index is not whole until somebody says so again.
+    pub(super) fn change_owners(
         &mut self,
         tenant: &TenantId,
         dek_id: u64,
-        entries: &[OwnerEntry],
+        put: &[OwnerEntry],
+        remove: &[OwnerEntry],
     ) -> Result<Touched, Stop> {
         self.expect_data_key(tenant, dek_id)?;
-        self.by_owner_whole.remove(tenant.as_str())?;
-        for entry in entries {
-            let at = (tenant.as_str(), &entry.owner_tag, entry.key.as_str());
+        let tenant = tenant.as_str();
+        self.by_owner_whole.remove(tenant)?;
+        for entry in put {
+            let at = (tenant, &entry.owner_tag, entry.key.as_str());
             self.by_owner.insert(at, ())?;
         }
-        Ok(Touched::default())
-    }
-
-    pub(super) fn remove_owners(
-        &mut self,
-        tenant: &TenantId,
-        dek_id: u64,
-        entries: &[OwnerEntry],
-    ) -> Result<Touched, Stop> {
-        self.expect_data_key(tenant, dek_id)?;
-        self.by_owner_whole.remove(tenant.as_str())?;
-        for entry in entries {
-            let at = (tenant.as_str(), &entry.owner_tag, entry.key.as_str());
+        for entry in remove {
+            let at = (tenant, &entry.owner_tag, entry.key.as_str());
             self.by_owner.remove(at)?;
         }
         Ok(Touched::default())

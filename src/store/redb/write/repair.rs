@@ -38,15 +38,11 @@ pub(in crate::store::redb) enum Fix {
         lookups: Vec<LookupId>,
     },
     Sum(u64),
-    PutOwners {
+    Owners {
         tenant: TenantId,
         dek_id: u64,
-        entries: Vec<OwnerEntry>,
-    },
-    RemoveOwners {
-        tenant: TenantId,
-        dek_id: u64,
-        entries: Vec<OwnerEntry>,
+        put: Vec<OwnerEntry>,
+        remove: Vec<OwnerEntry>,
     },
     OwnersWhole {
         tenant: TenantId,
@@ -84,16 +80,12 @@ impl Tables<'_> {
                 self.totals.insert(t::TOTAL_LIVE, total)?;
                 Ok(Touched::default())
             }
-            Fix::PutOwners {
+            Fix::Owners {
                 tenant,
                 dek_id,
-                entries,
-            } => self.put_owners(tenant, *dek_id, entries),
-            Fix::RemoveOwners {
-                tenant,
-                dek_id,
-                entries,
-            } => self.remove_owners(tenant, *dek_id, entries),
+                put,
+                remove,
+            } => self.change_owners(tenant, *dek_id, put, remove),
             Fix::OwnersWhole { tenant, dek_id } => self.mark_owners_whole(tenant, *dek_id),
         }
     }
