@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keystile::domain::change::Actor;
-use keystile::domain::key::Key;
+use keystile::domain::key::{Key, LookupId};
 use keystile::domain::name::{Description, KeyId, TenantId};
 use keystile::registry::{NewEnd, Registry, RegistryError};
 
@@ -82,4 +82,19 @@ impl Change {
         }
         Outcome::Other
     }
+}
+
+/// Of a sidecar that lets a token pass: an error if it has confirmed the revocation, or has to know of it.
+pub(crate) fn judge_pass(
+    sidecar: usize,
+    token: LookupId,
+    has_confirmed: bool,
+    must_refuse: bool,
+) -> Result<(), String> {
+    let why = match (has_confirmed, must_refuse) {
+        (true, _) => "pass, though it has confirmed the revocation",
+        (false, true) => "pass after the revocation was acknowledged",
+        (false, false) => return Ok(()),
+    };
+    Err(format!("sidecar {sidecar} lets {token} {why}"))
 }

@@ -16,7 +16,7 @@ use keystile::domain::role::Role;
 use keystile::registry::{self, NewKey, NewTenant, Registry, RegistryError};
 use keystile::store::Store;
 
-use super::change::{Outcome, Target};
+use super::change::{Outcome, Target, judge_pass};
 use super::cluster::{Cluster, Contents, View};
 use super::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
 
@@ -205,16 +205,8 @@ impl World {
             if self.passes(number, token).is_none() {
                 continue;
             }
-            if sidecar.confirmed.contains(&token) {
-                return Err(format!(
-                    "sidecar {number} lets {token} pass, though it has confirmed the revocation"
-                ));
-            }
-            if self.is_revoked && is_anew {
-                return Err(format!(
-                    "sidecar {number} lets {token} pass after the revocation was acknowledged"
-                ));
-            }
+            let is_confirmed = sidecar.confirmed.contains(&token);
+            judge_pass(number, token, is_confirmed, self.is_revoked && is_anew)?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::shards::Shards;
 use crate::harness::redis::RedisServer;
 use crate::harness::{PATIENCE, pass};
-use crate::model::change::{Outcome, Target};
+use crate::model::change::{Outcome, Target, judge_pass};
 use crate::model::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
 use crate::store_contract::redis_address;
 
@@ -228,16 +228,8 @@ impl<'a> World<'a> {
             if self.passes(number, token).await.is_none() {
                 continue;
             }
-            if sidecar.confirmed.contains(&token) {
-                return Err(format!(
-                    "sidecar {number} lets {token} pass, though it has confirmed the revocation"
-                ));
-            }
-            if self.is_revoked && is_anew {
-                return Err(format!(
-                    "sidecar {number} lets {token} pass after the revocation was acknowledged"
-                ));
-            }
+            let is_confirmed = sidecar.confirmed.contains(&token);
+            judge_pass(number, token, is_confirmed, self.is_revoked && is_anew)?;
         }
         Ok(())
     }
