@@ -320,7 +320,7 @@ pub struct Confirmed {
     pub late: Vec<String>,
 }
 
-/// A store: everything that the nouns below promise, over one place. Who needs one of them takes that one.
+/// A store: all of the traits below. Code that needs one of them takes that trait.
 pub trait Store: Records + BlockStore + BudgetStore + Leases {
     /// What and where it is.
     fn info(&self) -> StoreInfo;

@@ -49,7 +49,7 @@ pub(crate) async fn store(port: u16, access: Access) -> Arc<RedisStore> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tokio::spawn(Arc::clone(&store).run());
-    while store.hears().is_err() {
+    while store.tracks().is_err() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     store

@@ -22,7 +22,7 @@ const LEASE: &str = "check";
 /// How often, and how slowly.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often it is asked whether a check is due and nobody else makes it.
+    /// How often it tries to start a check: one is due, and the lease is free.
     pub ask_every: Duration,
     /// The time from the beginning of one check to that of the next.
     pub every: Duration,

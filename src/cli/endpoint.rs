@@ -13,7 +13,7 @@ use crate::cli::output::Form;
 use crate::cli::tls::{self, TlsArgs};
 use crate::config;
 
-/// How every client command is told where to go and how to answer.
+/// Flags of every client command: the server's address, the credential and the form of the output.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct ClientArgs {

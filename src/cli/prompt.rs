@@ -102,9 +102,9 @@ pub(super) fn secret(prompt: &str) -> Result<Zeroizing<String>, Failure> {
         return credential_from(Path::new("-"));
     }
     write!(io::stderr(), "{prompt}")?;
-    let silence = Silence::new()?;
-    let typed = Silence::line();
-    drop(silence);
+    let echo_off = EchoOff::new()?;
+    let typed = EchoOff::line();
+    drop(echo_off);
     writeln!(io::stderr())?;
     match typed? {
         Some(line) if !line.is_empty() => Ok(line),
@@ -114,9 +114,9 @@ pub(super) fn secret(prompt: &str) -> Result<Zeroizing<String>, Failure> {
 }
 
 /// A terminal that shows nothing of what is typed, until this is dropped.
-struct Silence(Termios);
+struct EchoOff(Termios);
 
-impl Silence {
+impl EchoOff {
     fn new() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut quiet = before.clone();
@@ -149,7 +149,7 @@ impl Silence {
     }
 }
 
-impl Drop for Silence {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         // There is nothing more to be done about a terminal that has gone.
         tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0).ok();

@@ -125,7 +125,7 @@ section! {
         pub keyring: Keyrings,
         /// What a sidecar remembers of the store.
         pub cache: Cache,
-        /// What Envoy hears when no decision can be made.
+        /// The answer to Envoy when no decision can be made.
         pub failure_policy: FailurePolicy,
         /// The form of API keys and whether they can be shown again.
         pub tokens: Tokens,

@@ -1,6 +1,6 @@
 //! What a request asks for.
 
-/// What is asked for, as it will reach the upstream unless a route rewrites it.
+/// Method, host and path of a request, as the upstream gets them unless a route rewrites them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Target<'a> {
     pub(super) method: &'a [u8],

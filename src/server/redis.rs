@@ -124,7 +124,7 @@ impl Running {
 
     async fn look(&self, data: &Keyring, vault: Option<&Keyring>) -> anyhow::Result<()> {
         self.check(data, vault).await?;
-        self.store.hears()?;
+        self.store.tracks()?;
         Ok(())
     }
 
@@ -168,7 +168,7 @@ impl Running {
         let store = Arc::clone(&self.store);
         metrics.counter(
             "keystile_store_gaps",
-            "Times in which changes could go unheard.",
+            "How often tracking was lost, so that an invalidation may have been missed.",
             move || store.gaps(),
         );
         let store = Arc::clone(&self.store);

@@ -79,7 +79,7 @@ async fn connect(server: &RedisServer, access: Access) -> (Arc<RedisStore>, Join
     let store = RedisStore::new(settings, access);
     store.connect().await.unwrap();
     let task = tokio::spawn(Arc::clone(&store).run());
-    wait_until("it hears", async || store.hears().is_ok()).await;
+    wait_until("every primary is tracked", async || store.tracks().is_ok()).await;
     (store, task)
 }
 

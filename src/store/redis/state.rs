@@ -52,8 +52,8 @@ impl RedisStore {
         self.invalidations.gaps()
     }
 
-    /// Whether every primary pushes its changes.
-    pub fn hears(&self) -> Result<(), StoreError> {
+    /// Whether every primary is tracked, so that no invalidation is missed.
+    pub fn tracks(&self) -> Result<(), StoreError> {
         self.invalidations.check()
     }
 }

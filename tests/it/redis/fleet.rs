@@ -40,11 +40,11 @@ impl Watcher for Heard {
     }
 
     fn tracking_lost(&self) {
-        self.gaps.lock().push("deaf");
+        self.gaps.lock().push("lost");
     }
 
     fn tracking_restored(&self) {
-        self.gaps.lock().push("hearing");
+        self.gaps.lock().push("restored");
     }
 }
 
@@ -85,8 +85,8 @@ pub(super) async fn start(topology: Topology, prefix: &str, sidecar: Option<&str
     }
     store.connect().await.unwrap();
     let running = tokio::spawn(Arc::clone(&store).run());
-    let hears = async || store.hears().is_ok();
-    wait_until("it hears every primary", hears).await;
+    let tracks = async || store.tracks().is_ok();
+    wait_until("it hears every primary", tracks).await;
     Process {
         store,
         heard,
@@ -206,7 +206,7 @@ async fn every_process_hears_and_confirms_under_sentinel() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_server_makes_deaf_and_its_return_puts_all_in_doubt() {
+async fn a_lost_server_ends_tracking_and_its_return_begins_a_new_epoch() {
     let mut server = RedisServer::start();
     let topology = Topology::Standalone(redis_address(server.port()));
     let sidecar = start(topology, "ks:", Some("one")).await;
@@ -215,11 +215,11 @@ async fn a_lost_server_makes_deaf_and_its_return_puts_all_in_doubt() {
     for round in 1..=ROUNDS {
         heard.gaps.lock().clear();
         let kill = async { tokio::task::block_in_place(|| server.kill()) };
-        let is_deaf = || *heard.gaps.lock() == ["deaf"];
-        delays.measure(kill, "it is deaf", is_deaf).await;
-        assert!(sidecar.store.hears().is_err());
+        let is_deaf = || *heard.gaps.lock() == ["lost"];
+        delays.measure(kill, "tracking is lost", is_deaf).await;
+        assert!(sidecar.store.tracks().is_err());
         tokio::task::block_in_place(|| server.restart());
-        let back = async || *heard.gaps.lock() == ["deaf", "hearing"];
+        let back = async || *heard.gaps.lock() == ["lost", "restored"];
         wait_until("it hears again", back).await;
         assert_eq!(sidecar.store.gaps(), round);
     }
@@ -236,7 +236,7 @@ async fn flushing_a_server_puts_all_in_doubt() {
     for _ in 0..ROUNDS {
         heard.gaps.lock().clear();
         let flush = async { tokio::task::block_in_place(|| server.flush()) };
-        let in_doubt = || *heard.gaps.lock() == ["deaf", "hearing"];
+        let in_doubt = || *heard.gaps.lock() == ["lost", "restored"];
         delays.measure(flush, "all is in doubt", in_doubt).await;
     }
     delays.check();
@@ -255,8 +255,8 @@ async fn a_failover_under_sentinel_is_followed() {
         servers.wait_for_failover();
     });
     write_again(&store).await;
-    let hears = async || control.store.hears().is_ok();
-    wait_until("it hears the new primary", hears).await;
+    let tracks = async || control.store.tracks().is_ok();
+    wait_until("it hears the new primary", tracks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -272,8 +272,8 @@ async fn a_failover_in_a_cluster_is_followed() {
         servers.wait_for_failover("ks:t:{acme}");
     });
     write_again(&store).await;
-    let hears = async || control.store.hears().is_ok();
-    wait_until("it hears the new primary", hears).await;
+    let tracks = async || control.store.tracks().is_ok();
+    wait_until("it hears the new primary", tracks).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
