@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -224,14 +225,9 @@ impl Parts {
                 .context("the data keyring has no lookup key")?,
         );
         let page_tokens = lookup.digest("keystile/v1/page-tokens");
-        // What decides; the registry writes down when something was done.
-        let clock: Arc<dyn Clock> = Arc::new(SteadyClock);
         let prefixes = TokenPrefixes {
             live: config.tokens.live_prefix.to_string(),
             test: config.tokens.test_prefix.to_string(),
-        };
-        let settings = registry::Settings {
-            prefixes: prefixes.clone(),
         };
         let registry = Registry::new(
             Arc::clone(&store),
@@ -239,36 +235,30 @@ impl Parts {
             vault,
             Arc::clone(&lookup),
             Arc::new(SystemClock),
-            settings,
+            registry::Settings {
+                prefixes: prefixes.clone(),
+            },
         );
         let plans = plans(config);
         registry.set_plans(plans.clone());
         registry.set_key_rules(config.key_rules());
+        // What decides; the registry writes down when something was done, by the time of day.
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock);
         let cache = Cache::new(
             Arc::<dyn Store>::clone(&store),
             Arc::clone(&data),
             plans,
             cache::settings(config),
         );
-        let store_timeout = config
-            .authz
-            .as_ref()
-            .map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout.0);
         let limiter = Limiter::new(
             Arc::<dyn Store>::clone(&store),
             Arc::clone(&clock),
             limits::settings(config),
         );
-        let mut authorizer =
-            Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, store_timeout)
-                .with_limiter(Arc::clone(&limiter));
         let blocks = Blocks::new(abuse::settings(config), Arc::<dyn Store>::clone(&store));
-        if config.abuse.is_some() {
-            authorizer = authorizer.with_blocks(Arc::clone(&blocks));
-        }
-        if let Some(rate) = config.admin.as_ref().map(|admin| admin.guesses) {
-            authorizer = authorizer.with_guesses(rate);
-        }
+        let timeout = store_timeout(config);
+        let authorizer = Authorizer::new(Arc::clone(&cache), lookup, prefixes, clock, timeout);
+        let authorizer = with_protection(authorizer, config, &limiter, &blocks);
         let page_token_key = *page_tokens.as_bytes();
         Ok(Self {
             store,
@@ -360,10 +350,10 @@ impl Live {
 }
 
 /// Longest wait for each word of goodbye to the store.
-const GOODBYE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long authenticating on a control plane without `authz` waits for the store.
-const DEFAULT_STORE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the keyrings belong to a store; asked before anything is written to it.
 pub(super) fn check_keyrings(
@@ -386,6 +376,29 @@ pub(super) fn check_keyrings(
             })?;
     }
     Ok(())
+}
+
+/// How long authenticating waits for the store.
+fn store_timeout(config: &Config) -> Duration {
+    let authz = config.authz.as_ref();
+    authz.map_or(DEFAULT_STORE_TIMEOUT, |authz| authz.store_timeout.0)
+}
+
+/// Limits always; blocks and the rate of guesses where the configuration has them.
+fn with_protection(
+    authorizer: Authorizer,
+    config: &Config,
+    limiter: &Arc<Limiter>,
+    blocks: &Arc<Blocks>,
+) -> Authorizer {
+    let mut authorizer = authorizer.with_limiter(Arc::clone(limiter));
+    if config.abuse.is_some() {
+        authorizer = authorizer.with_blocks(Arc::clone(blocks));
+    }
+    if let Some(admin) = &config.admin {
+        authorizer = authorizer.with_guesses(admin.guesses);
+    }
+    authorizer
 }
 
 fn plans(config: &Config) -> Plans {

@@ -36,6 +36,9 @@ const REMEMBERED_MAX: usize = 4096;
 /// After nobody gave way, nobody is looked for again for so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 100 });
 
+/// Values of a metric with their labels.
+type Readings = Vec<(Vec<KeyValue>, u64)>;
+
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Peer {
@@ -190,6 +193,10 @@ impl Places {
         Ok(())
     }
 
+    fn label(&self) -> KeyValue {
+        KeyValue::new("listener", self.bounds.listener)
+    }
+
     fn count(&self, reason: Reason) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -340,68 +347,55 @@ impl Drop for Place {
 
 /// Shows how full the listeners are, and whom they refused.
 pub(super) fn observe(metrics: &Metrics, all: &[Arc<Places>]) {
-    let listener = |places: &Places| KeyValue::new("listener", places.bounds.listener);
-    let shown = all.to_vec();
     metrics.gauges(
         "keystile_connections",
         "Open connections by listener.",
-        move || {
-            let open = |places: &Arc<Places>| places.state.lock().open.len() as u64;
-            let shown = shown
-                .iter()
-                .map(|places| (vec![listener(places)], open(places)));
-            shown.collect()
-        },
+        by_listener(all, |places| places.state.lock().open.len() as u64),
     );
-    for (name, description, reasons) in [
-        (
-            "keystile_connections_refused",
-            "Connections that were refused at once, by listener and reason.",
-            &Reason::REFUSED[..],
-        ),
-        (
-            "keystile_connections_closed",
-            "Connections that we closed before their peers did, by listener and reason.",
-            &Reason::CLOSED,
-        ),
-    ] {
-        let shown = all.to_vec();
-        metrics.counters(name, description, move || {
-            let of_one = |places: &Arc<Places>| {
-                let places = Arc::clone(places);
-                reasons.iter().map(move |reason| {
-                    let label = KeyValue::new("reason", reason.as_str());
-                    let count = places.counts[*reason as usize].load(Ordering::Relaxed);
-                    (vec![listener(&places), label], count)
-                })
-            };
-            shown.iter().flat_map(of_one).collect()
-        });
-    }
-    let shown = all.to_vec();
-    metrics.counters(
-        "keystile_accept_failures",
-        "Connections that could not be accepted, by listener.",
-        move || {
-            let count = |places: &Arc<Places>| places.accept_failures.load(Ordering::Relaxed);
-            let shown = shown
-                .iter()
-                .map(|places| (vec![listener(places)], count(places)));
-            shown.collect()
-        },
-    );
-    let shown = all.to_vec();
     metrics.gauges(
         "keystile_unfinished_request_bytes",
         "What requests that have not come whole hold in memory, by listener.",
-        move || {
-            let held = |places: &Arc<Places>| places.budget.taken() as u64;
-            let shown = shown
-                .iter()
-                .map(|places| (vec![listener(places)], held(places)));
-            shown.collect()
-        },
+        by_listener(all, |places| places.budget.taken() as u64),
     );
+    metrics.counters(
+        "keystile_accept_failures",
+        "Connections that could not be accepted, by listener.",
+        by_listener(all, |places| places.accept_failures.load(Ordering::Relaxed)),
+    );
+    metrics.counters(
+        "keystile_connections_refused",
+        "Connections that were refused at once, by listener and reason.",
+        by_reason(all, &Reason::REFUSED),
+    );
+    metrics.counters(
+        "keystile_connections_closed",
+        "Connections that we closed before their peers did, by listener and reason.",
+        by_reason(all, &Reason::CLOSED),
+    );
+}
+
+fn by_listener(all: &[Arc<Places>], read: fn(&Places) -> u64) -> impl Fn() -> Readings + use<> {
+    let all = all.to_vec();
+    move || {
+        let each = all.iter();
+        each.map(|places| (vec![places.label()], read(places)))
+            .collect()
+    }
+}
+
+fn by_reason(all: &[Arc<Places>], reasons: &'static [Reason]) -> impl Fn() -> Readings + use<> {
+    let all = all.to_vec();
+    move || {
+        let counts_of = |places: &Arc<Places>| {
+            let places = Arc::clone(places);
+            reasons.iter().map(move |reason| {
+                let label = KeyValue::new("reason", reason.as_str());
+                let count = places.counts[*reason as usize].load(Ordering::Relaxed);
+                (vec![places.label(), label], count)
+            })
+        };
+        all.iter().flat_map(counts_of).collect()
+    }
 }
 
 #[cfg(test)]
