@@ -225,29 +225,8 @@ impl Registry {
             creation.new.features.as_ref(),
             &creation.new.networks,
         )?;
-        let count = match creation.expected {
-            Expected::FirstOfTenant => CountChange::Add {
-                per_owner: u64::MAX,
-                total: None,
-            },
-            Expected::New | Expected::Lost | Expected::Version(_) => {
-                let count = self.room(tenant, role)?;
-                self.check_expiry(creation.new.expires_at, now)?;
-                count
-            }
-        };
-        let (token, hint, action) = match creation.token {
-            Source::Fresh => {
-                let token = self.new_token(creation.new.kind);
-                let hint = token.hint();
-                (token, hint, Action::KeyCreated)
-            }
-            Source::Imported(token) => {
-                let hint = token.imported_hint();
-                let token = Token::kept(token.expose().to_owned());
-                (token, hint, Action::KeyImported)
-            }
-        };
+        let count = self.check_rules(tenant, &creation, now)?;
+        let (token, hint, action) = self.token_for(&creation.token, creation.new.kind);
         let key = self.assemble((opened, actor), creation.new, &token, hint, now)?;
         let entry = Entry {
             actor,
@@ -271,6 +250,42 @@ impl Registry {
                 current,
             }) => Err(self.count_limit(tenant, role, scope, (limit, current))),
             Err(error) => Err(refused("key")(error)),
+        }
+    }
+
+    /// How the new key is counted, if the rules for keys let it be made at all.
+    fn check_rules(
+        &self,
+        tenant: &Tenant,
+        creation: &Creation<'_>,
+        now: Timestamp,
+    ) -> Result<CountChange, RegistryError> {
+        match creation.expected {
+            Expected::FirstOfTenant => Ok(CountChange::Add {
+                per_owner: u64::MAX,
+                total: None,
+            }),
+            Expected::New | Expected::Lost | Expected::Version(_) => {
+                let count = self.room(tenant, creation.new.role)?;
+                self.check_expiry(creation.new.expires_at, now)?;
+                Ok(count)
+            }
+        }
+    }
+
+    /// The token, what is shown of it, and what making the key is called in the audit.
+    fn token_for(&self, source: &Source<'_>, kind: KeyKind) -> (Token, String, Action) {
+        match source {
+            Source::Fresh => {
+                let token = self.new_token(kind);
+                let hint = token.hint();
+                (token, hint, Action::KeyCreated)
+            }
+            Source::Imported(token) => {
+                let hint = token.imported_hint();
+                let token = Token::kept(token.expose().to_owned());
+                (token, hint, Action::KeyImported)
+            }
         }
     }
 
