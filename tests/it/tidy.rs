@@ -4,6 +4,7 @@
 //! which it must find nothing. A finding is `file:line: what`, under the rule's own words.
 
 mod circles;
+mod functions;
 mod held;
 mod layers;
 mod tree;
