@@ -217,8 +217,24 @@ impl CachedKey {
             && self.generation == access.generation
     }
 
+    /// Whether both are states of the same generation of the same key of the same incarnation of the tenant.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.incarnation == other.incarnation
+            && self.tenant() == other.tenant()
+            && self.key() == other.key()
+            && self.generation == other.generation
+    }
+
     pub(super) fn slot(&self) -> &Arc<TenantSlot> {
         &self.tenant
+    }
+
+    /// Whether the tenant that is in memory is the one whose key it is.
+    pub(super) fn is_of_the_tenant_in_memory(&self) -> bool {
+        let tenant = self.tenant.state.load();
+        tenant
+            .as_ref()
+            .is_some_and(|tenant| self.belongs_to(tenant))
     }
 
     /// Whether the tenant is the one whose key it is, not one that was made again under its name.

@@ -81,11 +81,22 @@ impl<'a, K: Hash + Eq + Clone, V> Joined<'a, K, V> {
 
     /// Ends the load and does `keep`, before anybody can be told of a change; not if it was cut off or has been ended.
     pub(super) fn land(&self, keep: impl FnOnce(&K)) {
+        self.end(|key, is_current| {
+            if is_current {
+                keep(key);
+            }
+        });
+    }
+
+    /// Ends the load and does `then`, before anybody can be told of a change. `then` learns whether the load still counts:
+    /// it was not cut off, and nobody else has ended it.
+    pub(super) fn end<R>(&self, then: impl FnOnce(&K, bool) -> R) -> R {
         let mut flights = self.flights.lock();
-        if flights.current(&self.key, &self.cell).is_some() {
+        let is_current = flights.current(&self.key, &self.cell).is_some();
+        if is_current {
             flights.cut(&self.key);
-            keep(&self.key);
         }
+        then(&self.key, is_current)
     }
 }
 

@@ -90,8 +90,7 @@ impl Cache {
             .get_or_init(|| self.load_key(id, now, old))
             .await
             .clone();
-        self.keep(&flight, &result, now);
-        let Some(key) = result? else {
+        let Some(key) = self.keep(&flight, result?, now) else {
             return Ok(None);
         };
         // Again, though the load has read it: the tenant may have changed since that load began.
@@ -118,20 +117,39 @@ impl Cache {
         usable.then_some(Found { key, tenant })
     }
 
-    /// Keeps what was loaded, unless an invalidation arrived meanwhile.
-    fn keep(&self, flight: &Joined<'_, LookupId, KeyResult>, result: &KeyResult, now: Timestamp) {
-        flight.land(|id| match result {
-            Ok(Some(key)) => {
-                key.confirm(now, self.epoch.load(Ordering::Acquire));
-                self.keys.insert(*id, Arc::clone(key));
+    /// Keeps what was loaded, unless an invalidation arrived meanwhile, and answers what holds.
+    ///
+    /// A revocation that was seen is final. So it is kept even where an invalidation arrived meanwhile, to be asked about
+    /// again: a store that falls back the next moment cannot take it away. And what is loaded does not replace it.
+    fn keep(
+        &self,
+        flight: &Joined<'_, LookupId, KeyResult>,
+        loaded: Option<Arc<CachedKey>>,
+        now: Timestamp,
+    ) -> Option<Arc<CachedKey>> {
+        flight.end(|id, is_current| {
+            let revoked = self.keys.peek(id).filter(|there| there.is_revoked());
+            let revoked = revoked.filter(|there| match &loaded {
+                Some(loaded) => there.is_same(loaded),
+                // Of a tenant that was deleted nothing is kept.
+                None => there.is_of_the_tenant_in_memory(),
+            });
+            let key = revoked.or(loaded);
+            match &key {
+                Some(key) if is_current => {
+                    key.confirm(now, self.epoch.load(Ordering::Acquire));
+                    self.keys.insert(*id, Arc::clone(key));
+                }
+                Some(key) if key.is_revoked() => self.keys.insert(*id, Arc::clone(key)),
+                None if is_current => {
+                    self.keys.remove(id);
+                    self.unknown
+                        .insert(*id, now.plus(self.settings.negative_ttl));
+                }
+                Some(_) | None => {}
             }
-            Ok(None) => {
-                self.keys.remove(id);
-                self.unknown
-                    .insert(*id, now.plus(self.settings.negative_ttl));
-            }
-            Err(_) => {}
-        });
+            key
+        })
     }
 
     async fn load_key(

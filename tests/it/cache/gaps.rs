@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keystile::store::Records;
+
 use crate::support::fault_store::{Moment, Mood, Read};
 use crate::support::world::{Seen, World, nobody};
 
@@ -74,6 +76,33 @@ async fn a_load_that_a_gap_ends_meanwhile_is_not_kept() {
             Read::Tenant => Seen::Suspended,
         };
         assert_eq!(world.get(&key).await, changed, "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_seen_is_final_though_a_gap_ended_the_load_that_saw_it() {
+    let world = World::new().await;
+    let key = world.create_key().await;
+    let old = world.store.index(key.lookup).await.unwrap().unwrap();
+    world.revoke(&key).await;
+    let gate = world.store.hold_next(Read::Index, Moment::After);
+    let seen = world.start_get(&key);
+    gate.reached().await;
+    // The store falls back, which ends the load.
+    world.store.begin_gap();
+    world.store.put_index_by_hand(old);
+    world.store.end_gap();
+    // Somebody else loads what the store fell back to, and has not ended when the first has.
+    let other_gate = world.store.hold_next(Read::Index, Moment::After);
+    let other = world.start_get(&key);
+    other_gate.reached().await;
+    gate.open();
+    assert_eq!(seen.await.unwrap(), Seen::Revoked);
+    other_gate.open();
+    assert_eq!(other.await.unwrap(), Seen::Revoked, "it was seen meanwhile");
+    for _ in 0..2 {
+        assert_eq!(world.get(&key).await, Seen::Revoked);
+        world.let_ttl_pass();
     }
 }
 
