@@ -7,7 +7,8 @@
 //! - After a revocation was acknowledged, no sidecar lets any token of the key pass once it has asked again: not after
 //!   later changes, nor after the tenant's shard has fallen back.
 //! - A sidecar that has confirmed one lets none pass, whatever falls back.
-//! - A key can always be revoked, and a change that is acknowledged is in force everywhere.
+//! - A key can always be revoked, and a change that is acknowledged is in force everywhere: a later change of something
+//!   else, which has read an earlier state, does not undo it.
 //!
 //! `KEYSTILE_MODEL_SCHEDULES` says how many schedules are tried, `KEYSTILE_MODEL_SEED` which.
 

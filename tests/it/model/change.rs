@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Outcome {
     /// Who has not confirmed; none where nobody was waited for.
     Revoked(Option<Vec<String>>),
+    /// The key is bound to this network, by each of these tokens.
+    Narrowed(String, Vec<LookupId>),
     Other,
 }
 
@@ -66,7 +68,12 @@ impl Change {
                 };
                 return Outcome::Revoked(late);
             }
-            Self::Narrow => drop(of.narrow(&registry, network).await),
+            Self::Narrow => {
+                if let Ok(key) = of.narrow(&registry, network.clone()).await {
+                    let tokens = key.generations.iter().map(|one| one.lookup_id);
+                    return Outcome::Narrowed(network, tokens.collect());
+                }
+            }
             Self::Same => {
                 let same = registry.update_key(&actor, tenant, id, None, String::new(), |_| ());
                 drop(same.await);

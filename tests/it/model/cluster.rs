@@ -34,6 +34,10 @@ pub(crate) enum Part {
     Index(usize),
 }
 
+impl Part {
+    pub(crate) const ALL: [Self; 3] = [Self::Tenant, Self::Index(0), Self::Index(1)];
+}
+
 /// In which part of the index an entry is.
 fn part_of(id: LookupId) -> usize {
     usize::from(id.0[0] % 2)

@@ -41,6 +41,8 @@ pub(crate) enum Event {
     Restart(usize),
     /// A shard falls back by so many changes.
     FallBack(Part, usize),
+    /// Each of them does: all that is stored is as it was before.
+    FallBackAll(usize),
     /// Time goes on, in ms.
     Wait(u64),
 }
@@ -84,10 +86,11 @@ fn event(parts: Vec<Part>) -> impl Strategy<Value = Event> {
 
 pub(crate) fn schedule() -> impl Strategy<Value = Schedule> {
     let behind = prop_oneof![Just(0), Just(5), Just(3_600_000)];
-    let events = vec(
-        event(vec![Part::Tenant, Part::Index(0), Part::Index(1)]),
-        0..20,
-    );
+    let events = prop_oneof![
+        28 => event(Part::ALL.to_vec()),
+        2 => (1..8_usize).prop_map(Event::FallBackAll),
+    ];
+    let events = vec(events, 0..20);
     let after = vec(event(vec![Part::Tenant]), 0..8);
     (behind, events, after).prop_map(|(behind, events, after)| Schedule {
         behind,

@@ -18,7 +18,7 @@ use keystile::store::Store;
 
 use super::change::{Outcome, Target, judge_pass};
 use super::cluster::{Cluster, Contents, View};
-use super::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
+use super::schedule::{CONTROL_PLANES, Change, Event, Part, SIDECARS, Schedule};
 
 const BEGAN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const DAY: u64 = 86_400_000;
@@ -103,6 +103,10 @@ struct Control {
     running: Option<Running>,
     /// What was revoked in the index was lost since the change began.
     is_void: bool,
+    /// What runs binds the key to a network.
+    narrows: bool,
+    /// Since it began something has fallen back, or another one has bound the key: which network holds is not known.
+    is_in_doubt: bool,
     /// How often each sidecar had been started when the change began.
     starts: [usize; SIDECARS],
 }
@@ -121,6 +125,8 @@ pub(super) struct World {
     sidecars: Vec<Sidecar>,
     /// A revocation was acknowledged, and the index shard has kept it.
     is_revoked: bool,
+    /// To which network the key is bound by an acknowledged change, and which tokens.
+    bound: Option<(String, Vec<LookupId>)>,
     networks: u32,
 }
 
@@ -140,6 +146,8 @@ impl World {
                 clock,
                 running: None,
                 is_void: false,
+                narrows: false,
+                is_in_doubt: false,
                 starts: [0; SIDECARS],
             }
         };
@@ -149,6 +157,7 @@ impl World {
             clock: ManualClock::at(BEGAN.plus(Duration::from_millis(10))),
             cluster,
             is_revoked: false,
+            bound: None,
             networks: 0,
         };
         world.sidecars = (0..SIDECARS)
@@ -208,7 +217,37 @@ impl World {
             let is_confirmed = sidecar.confirmed.contains(&token);
             judge_pass(number, token, is_confirmed, self.is_revoked && is_anew)?;
         }
+        if is_anew {
+            self.check_bound(number)?;
+        }
         Ok(())
+    }
+
+    /// No later change of something else takes a binding away.
+    fn check_bound(&self, number: usize) -> Result<(), Violation> {
+        let Some((network, tokens)) = &self.bound else {
+            return Ok(());
+        };
+        for token in tokens {
+            if let Some(from) = self.passes(number, *token).filter(|is| is != network) {
+                return Err(format!(
+                    "sidecar {number} lets {token} pass from {from:?} after it was bound to {network}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of two that bind the key at the same time, nobody knows which is last. And one that was under way when the store
+    /// fell back may write what was lost into the index after it.
+    fn begin_to_narrow(&mut self, number: usize) {
+        self.bound = None;
+        let is_cut_off = |one: &Control| one.running.is_some() && one.is_in_doubt;
+        let is_alone = !{ self.controls.iter() }.any(|one| one.narrows || is_cut_off(one));
+        self.controls[number].narrows = true;
+        for control in self.controls.iter_mut().filter(|one| one.narrows) {
+            control.is_in_doubt |= !is_alone;
+        }
     }
 
     fn begin(&mut self, number: usize, change: Change) {
@@ -218,7 +257,7 @@ impl World {
             return;
         }
         self.networks += 1;
-        control.is_void = false;
+        (control.is_void, control.is_in_doubt) = (false, false);
         for (at, sidecar) in self.sidecars.iter().enumerate() {
             control.starts[at] = sidecar.starts;
         }
@@ -227,6 +266,9 @@ impl World {
             &BEGINNING.target,
             network,
         )));
+        if matches!(change, Change::Narrow) {
+            self.begin_to_narrow(number);
+        }
     }
 
     fn step(&mut self, number: usize, steps: usize) {
@@ -239,8 +281,13 @@ impl World {
                 continue;
             };
             control.running = None;
-            if let Outcome::Revoked(late) = outcome {
-                self.acknowledged(number, late);
+            control.narrows = false;
+            match outcome {
+                Outcome::Revoked(late) => self.acknowledged(number, late),
+                Outcome::Narrowed(network, tokens) if !control.is_in_doubt => {
+                    self.bound = Some((network, tokens));
+                }
+                Outcome::Narrowed(..) | Outcome::Other => {}
             }
         }
     }
@@ -265,7 +312,10 @@ impl World {
             Event::Begin(number, change) => self.begin(number, change),
             Event::Step(number, steps) => self.step(number, steps),
             Event::Finish(number) => self.step(number, STEPS_MAX),
-            Event::Crash(number) => self.controls[number].running = None,
+            Event::Crash(number) => {
+                self.controls[number].running = None;
+                self.controls[number].narrows = false;
+            }
             Event::Heal => {
                 alone(self.cluster.heal());
             }
@@ -275,6 +325,10 @@ impl World {
                 self.sidecars[number] = self.sidecar(number, self.sidecars[number].starts + 1);
             }
             Event::FallBack(part, changes) => {
+                self.bound = None;
+                for control in &mut self.controls {
+                    control.is_in_doubt = true;
+                }
                 let before = self.cluster.revoked();
                 self.cluster.fall_back(part, changes);
                 let after = self.cluster.revoked();
@@ -284,6 +338,11 @@ impl World {
                     for control in &mut self.controls {
                         control.is_void = true;
                     }
+                }
+            }
+            Event::FallBackAll(changes) => {
+                for part in Part::ALL {
+                    self.happen(Event::FallBack(part, changes))?;
                 }
             }
             Event::Wait(millis) => {
@@ -354,6 +413,7 @@ pub(super) fn run(schedule: &Schedule) -> Result<(), Violation> {
         world.happen(*event)?;
     }
     world.come_to_rest();
+    world.check_all()?;
     world.narrow_for_good()?;
     world.revoke_for_good()?;
     for event in &schedule.after {

@@ -7,8 +7,6 @@ use keystile::domain::name::TenantId;
 
 use crate::model::schedule::Part;
 
-const PARTS: [Part; 3] = [Part::Tenant, Part::Index(0), Part::Index(1)];
-
 /// What is in a part. The tenant's: its record, and all that only control planes have of it. The index' by the last bit
 /// of the lookup id's first byte, as in the model.
 const NAMES: &str = "
@@ -69,7 +67,7 @@ pub(super) struct Shards {
     redis: MultiplexedConnection,
     tenant: TenantId,
     /// The states that each part had, oldest first.
-    before: [Vec<State>; PARTS.len()],
+    before: [Vec<State>; Part::ALL.len()],
 }
 
 fn word(part: Part) -> &'static str {
@@ -103,7 +101,7 @@ impl Shards {
 
     /// Keeps the state of each part, if it is another one than the last.
     pub(super) async fn keep(&mut self) {
-        for (at, part) in PARTS.into_iter().enumerate() {
+        for (at, part) in Part::ALL.into_iter().enumerate() {
             let args = [word(part).as_bytes(), self.tenant.as_str().as_bytes()];
             let state: State = self.run(DUMP, &args).await;
             if self.before[at].last() != Some(&state) {
@@ -115,7 +113,7 @@ impl Shards {
     /// A part falls back by so many states, and goes on from there. Answers which entries were revoked and are not now.
     pub(super) async fn fall_back(&mut self, part: Part, changes: usize) -> Vec<LookupId> {
         self.keep().await;
-        let at = PARTS.iter().position(|one| *one == part).unwrap();
+        let at = Part::ALL.iter().position(|one| *one == part).unwrap();
         let before = &mut self.before[at];
         before.truncate(before.len().saturating_sub(changes).max(1));
         let state = before.last().unwrap().clone();

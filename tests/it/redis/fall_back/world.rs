@@ -23,7 +23,7 @@ use super::shards::Shards;
 use crate::harness::redis::RedisServer;
 use crate::harness::{PATIENCE, pass};
 use crate::model::change::{Outcome, Target, judge_pass};
-use crate::model::schedule::{CONTROL_PLANES, Change, Event, SIDECARS, Schedule};
+use crate::model::schedule::{CONTROL_PLANES, Change, Event, Part, SIDECARS, Schedule};
 use crate::store_contract::redis_address;
 
 /// More commands than any change sends.
@@ -320,14 +320,10 @@ impl<'a> World<'a> {
                 let (starts, now) = (before.starts + 1, before.clock.now());
                 self.sidecars[number] = self.sidecar(number, starts, now);
             }
-            Event::FallBack(part, changes) => {
-                let lost = self.shards.fall_back(part, changes).await;
-                if !lost.is_empty() {
-                    // What was acknowledged is lost, and may have been while it was looked for.
-                    self.is_revoked = false;
-                    for control in &mut self.place.controls {
-                        control.is_void = true;
-                    }
+            Event::FallBack(part, changes) => self.fall_back(part, changes).await,
+            Event::FallBackAll(changes) => {
+                for part in Part::ALL {
+                    self.fall_back(part, changes).await;
                 }
             }
             Event::Wait(millis) => {
@@ -336,6 +332,17 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn fall_back(&mut self, part: Part, changes: usize) {
+        let lost = self.shards.fall_back(part, changes).await;
+        if !lost.is_empty() {
+            // What was acknowledged is lost, and may have been while it was looked for.
+            self.is_revoked = false;
+            for control in &mut self.place.controls {
+                control.is_void = true;
+            }
+        }
     }
 
     async fn finish(&mut self, number: usize) {
