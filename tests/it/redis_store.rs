@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 use crate::harness::redis::{Options, RedisServer};
 use crate::harness::{wait_for, wait_until};
 use crate::support::client;
-use crate::support::program::{Ended, Place, Running};
+use crate::support::program::{Ended, Place, Running, STORE_TIMEOUT};
 
 /// Of a right form, and nobody's.
 const UNKNOWN: &str = "another-system-made-this-token-0123456789";
@@ -261,10 +261,10 @@ async fn without_redis_known_keys_work_and_unknown_ones_are_503_at_once() {
         later.push(unknown.saturating_sub(begun.elapsed()));
     }
     later.sort_unstable();
-    // `authz.store_timeout` is 5 s here: nobody waits for it. A pause of the machine delays some, never most.
+    // Nobody waits for the store. A pause of the machine delays some, never most.
     let bound = Duration::from_millis(50);
-    assert!(later[later.len() * 3 / 4] < bound, "{later:?}");
-    assert!(later[later.len() - 1] < Duration::from_secs(4), "{later:?}");
+    assert!(later[later.len() / 2] < bound, "{later:?}");
+    assert!(later[later.len() - 1] < STORE_TIMEOUT / 2, "{later:?}");
     assert!(
         sidecar.is_ready(),
         "what it has in memory is worth asking for"

@@ -118,7 +118,7 @@ fn a_key_that_does_not_do_is_explained() {
         .json();
     let user = user["plaintext"].as_str().unwrap();
     let fading = admin
-        .run("key create errors --name e --expires-in 200ms -o json")
+        .run("key create errors --name e --expires-in 3s -o json")
         .json();
     let fading = fading["plaintext"].as_str().unwrap();
     let account = |key: &str| {

@@ -165,7 +165,7 @@ fn listener(listener: &Listener, routes: &Value, log: &Path) -> Value {
         // The default of 200 ms would test how busy the machine is.
         "grpc_service": {
             "envoy_grpc": {"cluster_name": listener.authz, "authority": "keystile"},
-            "timeout": "10s",
+            "timeout": "60s",
         },
     });
     merge(&mut filter, &listener.filter);
@@ -242,7 +242,7 @@ fn cluster(name: &str, at: &Endpoint) -> Value {
     let endpoint = json!({"endpoint": {"address": address}});
     let mut cluster = json!({
         "name": name,
-        "connect_timeout": "5s",
+        "connect_timeout": "60s",
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [endpoint]}],

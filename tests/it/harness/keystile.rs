@@ -10,6 +10,19 @@ use tempfile::TempDir;
 use super::process::{Process, without_our_environment};
 use super::{free_port, http1, wait_for};
 
+/// The commands that call a server.
+const CLIENTS: [&str; 6] = ["check", "tenant", "key", "limits", "fleet", "blocks"];
+
+/// Arguments with which a client waits for as long as a busy machine may take, unless they say for how long.
+pub(crate) fn patient<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let mut args = args.to_vec();
+    let calls = args.first().is_some_and(|name| CLIENTS.contains(name));
+    if calls && !args.iter().any(|arg| arg.starts_with("--timeout")) {
+        args.extend(["--timeout", "60s"]);
+    }
+    args
+}
+
 /// What an instance has beyond the plain config.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Settings {
@@ -135,7 +148,7 @@ impl Keystile {
         format!(
             r#"authz:
   listen: ["127.0.0.1:{authz_port}", "unix:{dir}/authz.sock"]
-  store_timeout: 5s
+  store_timeout: 10s
 {authz}
 admin: {{listen: ["127.0.0.1:{admin_port}"], guesses: 1000000/s}}
 ops: {{listen: ["127.0.0.1:{ops_port}"]}}
@@ -171,7 +184,7 @@ api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
         let mut command = Command::new(binary());
         without_our_environment(&mut command);
         command
-            .args(args)
+            .args(patient(args))
             .current_dir(self.dir())
             .env(
                 "KEYSTILE_ADDR",

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ::redis::AsyncConnectionConfig;
-use ::redis::aio::MultiplexedConnection;
+use ::redis::aio::{MultiplexedConnection, PubSub};
+use ::redis::{AsyncConnectionConfig, Client};
 use tempfile::TempDir;
 
 use super::ca::{Ca, Pair};
@@ -19,12 +19,21 @@ use super::{PATIENCE, free_port, wait_for};
 
 /// A connection of somebody who is none of our processes, and has patience.
 pub(crate) async fn somebody(port: u16) -> MultiplexedConnection {
-    let client = ::redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    let client = client(port);
     let patient = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
     let connection = client.get_multiplexed_async_connection_with_config(&patient);
     connection.await.unwrap()
+}
+
+/// Somebody who listens to a server, for as long as it takes.
+pub(crate) async fn listener(port: u16) -> PubSub {
+    client(port).get_async_pubsub().await.unwrap()
+}
+
+fn client(port: u16) -> Client {
+    Client::open(format!("redis://127.0.0.1:{port}")).unwrap()
 }
 
 /// What a server has beyond the plain configuration: no password, no TLS, nothing kept over a restart.

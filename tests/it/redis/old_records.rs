@@ -21,7 +21,7 @@ use keystile::store::redis::{RedisStore, Topology};
 use keystile::store::{CountChange, Expected, KeyCommit, TenantCommit, records};
 
 use super::fleet::{Process, start};
-use crate::harness::redis::RedisServer;
+use crate::harness::redis::{RedisServer, somebody};
 use crate::harness::{PATIENCE, wait_until};
 use crate::store_contract::redis_address;
 use crate::store_contract::world::{ALICE, Shared, tenant};
@@ -252,13 +252,12 @@ impl OldRedis {
         let store: Shared = Arc::<RedisStore>::clone(&control.store);
         store.keyring_id(keyring.id()).await.unwrap();
         let sidecar = start(topology, "ks:", Some("one")).await;
-        let client = ::redis::Client::open(server.url()).unwrap();
         let world = World::over(store, &keyring);
         world.create_tenant().await;
         Self {
             world,
             sidecar: Arc::<RedisStore>::clone(&sidecar.store),
-            somebody: client.get_multiplexed_async_connection().await.unwrap(),
+            somebody: somebody(server.port()).await,
             _processes: [control, sidecar],
             _server: server,
         }

@@ -230,7 +230,7 @@ fn http_service(name: &'static str, cluster: &'static str, prefix: &str) -> List
         authz: cluster,
         filter: json!({
             "http_service": {
-                "server_uri": {"uri": "http://authz", "cluster": cluster, "timeout": "10s"},
+                "server_uri": {"uri": "http://authz", "cluster": cluster, "timeout": "60s"},
                 "path_prefix": prefix,
             },
             "allowed_headers": everything,

@@ -7,7 +7,7 @@ use crate::support::client;
 use crate::support::program::Place;
 
 /// Where `authz` ends in the configuration of these tests.
-const END: &str = "  store_timeout: 5s\n";
+const END: &str = "  store_timeout: 10s\n";
 
 async fn wait_until(channel: &Channel, key: &[(&str, &str)], status: i32) {
     harness::wait_until(&format!("an answer of {status}"), async || {

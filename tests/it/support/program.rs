@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::keystile::binary;
+use crate::harness::keystile::{binary, patient};
 use crate::harness::process::without_our_environment;
 use crate::harness::{free_port, http1, wait_for};
 
@@ -24,6 +24,9 @@ exit "$code"
 "#;
 
 const CONFIG: &str = "keystile.yaml";
+
+/// How long a Check waits for the store: as long as may be configured.
+pub(crate) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A folder with a config, keyrings and a bootstrapped store, and the ports that the config names.
 #[derive(Debug)]
@@ -103,11 +106,12 @@ impl Place {
     fn write_config(&self) {
         let (authz, admin, ops) = (self.authz, self.admin, self.ops);
         let dir = self.dir().display();
+        let store_timeout = STORE_TIMEOUT.as_secs();
         let config = format!(
             r#"authz:
   listen: ["127.0.0.1:{authz}", "unix:{dir}/authz.sock"]
   workers: 2
-  store_timeout: 5s
+  store_timeout: {store_timeout}s
 admin: {{listen: ["127.0.0.1:{admin}"]}}
 ops: {{listen: ["127.0.0.1:{ops}"]}}
 store: {{kind: embedded, embedded: {{path: {dir}/keystile.redb}}}}
@@ -166,7 +170,8 @@ api_keys: {{min_expiry_days: 0, max_expiry_days: 0}}
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
-        let output = self.command(binary()).args(args).output().unwrap();
+        let output = self.command(binary()).args(patient(args)).output();
+        let output = output.unwrap();
         Ended {
             code: output.status.code().expect("no signal ended it"),
             stdout: String::from_utf8(output.stdout).unwrap(),

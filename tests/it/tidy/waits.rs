@@ -2,6 +2,24 @@
 
 use super::{bad, hold, places};
 
+/// The client gives up after half a second by default, which a busy machine may need.
+#[test]
+fn tests_speak_to_redis_with_patience() {
+    const OPEN: &str = concat!("Client::", "open(");
+    hold(
+        "a test speaks to Redis by `harness::redis::somebody`, which has patience",
+        |source| match source.path.as_str() {
+            "tests/it/harness/redis.rs" => Vec::new(),
+            _ => places(&source.test_code(), &[OPEN]),
+        },
+        &[bad(
+            "tests/it/redis/x.rs",
+            format!("let client = ::redis::{OPEN}server.url()).unwrap();"),
+        )],
+        &[("src/store/redis/connect.rs", &format!("{OPEN}url)"))],
+    );
+}
+
 #[test]
 fn tests_wait_for_a_condition_and_not_for_a_time() {
     const SLEEP: &str = concat!("sle", "ep(");

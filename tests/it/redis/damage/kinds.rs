@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::world::{Tenant, World};
 use super::{OF_ALL, OF_TENANT, root};
 use crate::harness::PATIENCE;
+use crate::harness::redis::listener;
 
 /// Kinds that no row harms, and why.
 const NOT_HARMED: &[(&str, &str)] = &[
@@ -136,8 +137,7 @@ async fn every_kind_of_entry_that_redis_is_given_has_a_row_in_the_tables_of_dama
     let mut notify = cmd("CONFIG");
     notify.arg("SET").arg("notify-keyspace-events").arg("KA");
     let _: String = world.ask(&notify).await;
-    let client = ::redis::Client::open(world.server.url()).unwrap();
-    let mut heard = client.get_async_pubsub().await.unwrap();
+    let mut heard = listener(world.server.port()).await;
     heard.psubscribe("__keyspace@0__:*").await.unwrap();
 
     live_a_whole_life(&world).await;

@@ -8,8 +8,8 @@ use ::redis::{FromRedisValue, Value, cmd};
 use keystile::store::redis::Topology;
 
 use super::super::fleet::{Process, start};
-use crate::harness::redis::RedisServer;
 use crate::harness::redis::cluster::RedisCluster;
+use crate::harness::redis::{RedisServer, somebody};
 use crate::harness::{PATIENCE, wait_until};
 use crate::store_contract::{cluster_topology, redis_address, world::Shared};
 use crate::support::world::{Made, Seen, World};
@@ -66,10 +66,9 @@ impl Place {
                 .unwrap()
                 .unwrap();
         }
-        let client = ::redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
         Self {
             world: World::over(store, Arc::clone(&sidecar.store) as _).await,
-            somebody: client.get_multiplexed_async_connection().await.unwrap(),
+            somebody: somebody(port).await,
             processes: [control, sidecar],
         }
     }

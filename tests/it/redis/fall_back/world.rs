@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::super::fleet::{Process, start, until_live};
 use super::gate::Gate;
 use super::shards::Shards;
-use crate::harness::redis::RedisServer;
+use crate::harness::redis::{RedisServer, somebody};
 use crate::harness::{PATIENCE, pass};
 use crate::model::change::{Outcome, Target, judge_pass};
 use crate::model::schedule::{CONTROL_PLANES, Change, Event, Part, SIDECARS, Schedule};
@@ -87,9 +87,8 @@ impl Place {
             sidecars.push(start(topology, "ks:", Some(name)).await);
         }
         until_live(&controls[0].store(), &NAMES).await;
-        let client = ::redis::Client::open(server.url()).unwrap();
         Self {
-            redis: client.get_multiplexed_async_connection().await.unwrap(),
+            redis: somebody(server.port()).await,
             server,
             keyring,
             controls,
