@@ -285,6 +285,7 @@ mod tests {
             "keyring rotate --dir keys --ring vault",
             "keyring show --dir keys -o json",
             "bootstrap -c keystile.yaml -o json",
+            "bootstrap -c keystile.yaml --token-file admin.key",
             "config check -c keystile.yaml",
             "redis-acl sidecar",
             "redis-acl control-plane --user admin --prefix eu: --format aclfile",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::output::{self, Form, Out};
+use crate::cli::tokens::TokenFile;
 use crate::cli::{Failure, bad_start, block_on, load_config};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::change::Actor;
@@ -21,13 +22,17 @@ const TENANT: &str = "platform";
 Run it before the first `keystile serve`, on the machine that has the store and both keyrings.
 The key does not expire, and the rules of `api_keys` do not hold for it: it is the one that can make all others.
 
-Example:
+Examples:
+  keystile bootstrap -c keystile.yaml --token-file admin.key
   keystile bootstrap -c keystile.yaml -o json | jq -r .plaintext > admin.key"
 )]
 pub(super) struct BootstrapArgs {
     /// Config file; without it, defaults and the environment alone
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// New file for the key, which its owner alone can read; the key is not printed then
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -74,12 +79,21 @@ pub(crate) async fn bootstrap(registry: &Registry) -> Result<CreatedKey, Bootstr
 
 pub(super) fn run(args: &BootstrapArgs, out: &mut Out) -> Result<(), Failure> {
     let config = load_config(args.config.as_deref())?;
+    // Before there is a key that has no place.
+    let file = args.token_file.as_deref().map(TokenFile::make);
+    let file = file.transpose()?;
     let made = block_on(async {
         let parts = Parts::open(&config).await.map_err(explain)?;
         bootstrap(&parts.registry).await.map_err(Failure::failed)
     })?;
     let key = crate::admin::key_to_proto(&made.key, SystemClock.now());
-    output::created(out, args.output, &key, made.token.expose(), output::ONCE)
+    match file {
+        Some(file) => {
+            file.keep(made.token.expose())?;
+            output::one(out, args.output, &key)
+        }
+        None => output::created(out, args.output, &key, made.token.expose(), output::ONCE),
+    }
 }
 
 fn explain(error: anyhow::Error) -> Failure {

@@ -1,7 +1,7 @@
-//! The file that takes the tokens of many new keys: a table that only its owner can read.
+//! Files that take the tokens of new keys, which their owner alone can read: a table of many, or one token.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,59 @@ impl MadeKeys {
     }
 }
 
+/// Makes the file; one that is there may hold the only copy of somebody's tokens.
+fn new_file(path: &Path, flag: &str) -> Result<File, Failure> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.map_err(|error| {
+        let shown = path.display();
+        Failure::failed(match error.kind() {
+            io::ErrorKind::AlreadyExists => anyhow!(
+                "{shown} exists already and may hold tokens\nhint: name another file with {flag}"
+            ),
+            _ => anyhow::Error::new(error).context(format!("cannot make {shown}")),
+        })
+    })
+}
+
+/// The file of one token.
+pub(super) struct TokenFile {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl TokenFile {
+    pub(super) fn make(path: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            file: new_file(path, "--token-file")?,
+            path: path.to_owned(),
+            kept: false,
+        })
+    }
+
+    /// Puts the token on disk, with nothing around it.
+    pub(super) fn keep(mut self, token: &str) -> Result<(), Failure> {
+        self.kept = true;
+        let kept = self.file.write_all(token.as_bytes());
+        let kept = kept.and_then(|()| self.file.sync_data());
+        kept.with_context(|| format!("cannot write {}", self.path.display()))
+            .map_err(Failure::Failed)
+    }
+}
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Without a token it would only be in the way of the next run.
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
 struct TokensFile {
     path: PathBuf,
     rows: usize,
@@ -77,22 +130,8 @@ struct TokensFile {
 }
 
 impl TokensFile {
-    /// Makes the file; one that is there may hold the only copy of somebody's tokens.
     fn make(path: &Path) -> Result<Self, Failure> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        let file = file.map_err(|error| {
-            let shown = path.display();
-            Failure::failed(match error.kind() {
-                io::ErrorKind::AlreadyExists => anyhow!(
-                    "{shown} exists already and may hold tokens\nhint: name another file with --tokens-file"
-                ),
-                _ => anyhow::Error::new(error).context(format!("cannot make {shown}")),
-            })
-        })?;
+        let file = new_file(path, "--tokens-file")?;
         let mut made = Self {
             path: path.to_owned(),
             rows: 0,

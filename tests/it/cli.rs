@@ -1,5 +1,6 @@
 //! The binary as an operator and as a script use it, against the real admin services.
 
+mod bootstrap;
 mod check;
 mod contexts;
 mod errors;
