@@ -14,6 +14,7 @@ mod csv;
 mod dev;
 mod endpoint;
 mod fleet;
+mod health;
 mod key;
 mod keyring;
 mod limits;
@@ -84,6 +85,8 @@ enum Command {
     Blocks(blocks::BlocksArgs),
     /// Send one Check to a sidecar and explain the answer
     Check(check::CheckArgs),
+    /// Ask a process whether it is ready, as a probe of a container
+    Health(health::HealthArgs),
     /// Keep the address of a control plane and the key that opens it
     Login(context::LoginArgs),
     /// List, choose and forget what `keystile login` keeps
@@ -182,6 +185,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fleet(args) => fleet::run(&args, &mut out),
         Command::Blocks(args) => blocks::run(&args, &mut out),
         Command::Check(args) => check::run(&args, &mut out),
+        Command::Health(args) => health::run(&args, &mut out),
         Command::Login(args) => context::login(&args, &mut out),
         Command::Context(args) => context::run(&args, &mut out),
         Command::Completions(args) => manual::completions(&args, &mut out),
@@ -323,6 +327,9 @@ mod tests {
             "config show --effective -c keystile.yaml",
             "check --token-file t --method GET --path /x --host h --header k:v --source 192.0.2.7 --addr unix:/x -o json",
             "check --token t --path /x --mode optional --features a,b --scopes c",
+            "health",
+            "health --addr unix:/run/keystile/authz.sock --grpc --timeout 1s",
+            "health --live -c keystile.yaml",
             "login --context prod --addr h:1 --api-key-file f",
             "context list -o json",
             "context use prod",

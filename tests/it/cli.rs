@@ -4,6 +4,7 @@ mod bootstrap;
 mod check;
 mod contexts;
 mod errors;
+mod health;
 mod import;
 mod keys;
 mod limits;
