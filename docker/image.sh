@@ -26,7 +26,9 @@ if [ -z "${BUILDER:-}" ]; then
 fi
 case $BUILDER in
 buildah)
-    buildah bud ${ISOLATION:+--isolation "$ISOLATION"} --layers=false --timestamp "$epoch" "$@"
+    # In the form of OCI, which has no place for HEALTHCHECK: in Docker's form buildah writes a name that it makes up,
+    # and no two images would be the same.
+    buildah bud ${ISOLATION:+--isolation "$ISOLATION"} --format oci --layers=false --timestamp "$epoch" "$@"
     ;;
 docker)
     command -v docker >/dev/null || {

@@ -10,6 +10,6 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     keystile::cli::run(std::env::args_os())
 }

@@ -20,6 +20,7 @@ mod envoy;
 mod examples;
 mod governance;
 mod harness;
+mod image;
 mod kubernetes;
 mod limiter;
 mod model;
