@@ -1,10 +1,15 @@
 //! The Helm chart, the examples for meshes and the compose file, by the real Helm, Envoy and Kubernetes' own schemas.
 
+mod compose;
 mod configs;
+mod crds;
 mod examples;
 mod matrix;
+mod monitoring;
 mod policy;
 mod refusals;
+mod secrets;
+mod switches;
 mod valid;
 
 use std::path::{Path, PathBuf};

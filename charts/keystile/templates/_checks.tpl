@@ -55,6 +55,22 @@
 {{- if and (or (($v.config.authz | default dict).signed_context) ) (not $v.keyring.existingSigningSecret) -}}
 {{- fail "config.authz.signed_context is set and keyring.existingSigningSecret is missing: make the keyring (`keystile keyring init --dir keys --ring signing`), put signing.keyring into a Secret and name it there" -}}
 {{- end -}}
+{{- if and (eq $v.probes.type "grpc") $v.checker.tls.existingSecret -}}
+{{- fail "probes.type is grpc and checker.tls.existingSecret is set: the kubelet speaks no TLS when it asks by gRPC, so say exec or http" -}}
+{{- end -}}
+{{- if $v.bootstrap.generate -}}
+{{- if include "keystile.embedded" . -}}
+{{- fail "bootstrap.generate is true, and an embedded store belongs to the process that serves: make the key under controlPlane.maintenance, or move to Redis (config.store.kind: redis)" -}}
+{{- end -}}
+{{- end -}}
+{{- if $v.certManager.enabled -}}
+{{- if not $v.certManager.issuerRef.name -}}
+{{- fail "certManager.enabled is true and certManager.issuerRef.name is missing: name an Issuer of the namespace, or a ClusterIssuer with issuerRef.kind" -}}
+{{- end -}}
+{{- if not (or $v.checker.tls.existingSecret $v.controlPlane.tls.existingSecret) -}}
+{{- fail "certManager.enabled is true and no listener has TLS: name the Secrets that cert-manager is to make in checker.tls.existingSecret and controlPlane.tls.existingSecret" -}}
+{{- end -}}
+{{- end -}}
 {{- include "keystile.owned" . -}}
 {{- end -}}
 

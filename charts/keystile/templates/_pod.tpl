@@ -4,6 +4,7 @@
 {{- $v := $root.Values -}}
 {{- $s := .settings -}}
 {{- $maintenance := and (eq .component "control-plane") $v.controlPlane.maintenance -}}
+{{- $file := ternary "maintenance" "keystile" $maintenance -}}
 {{- $sleeps := and (gt (int $s.preStopSeconds) 0) (semverCompare ">=1.30.0-0" $root.Capabilities.KubeVersion.Version) -}}
 {{- $drain := include "keystile.seconds" (($v.config.shutdown | default dict).drain_timeout | default "10s") -}}
 metadata:
@@ -34,7 +35,7 @@ spec:
     - name: keystile
       image: {{ include "keystile.image" (dict "root" $root "image" $v.image "tag" $root.Chart.AppVersion) }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
-      args: [serve, -c, /etc/keystile/config/{{ ternary "maintenance" "keystile" $maintenance }}.yaml]
+      args: [serve, -c, /etc/keystile/config/{{ $file }}.yaml]
       {{- with $s.extraEnv }}
       env:
         {{- toYaml . | nindent 8 }}
@@ -47,19 +48,7 @@ spec:
         - {name: grpc-admin, containerPort: 9002}
         {{- end }}
         - {name: http-ops, containerPort: 9003}
-      startupProbe:
-        httpGet: {path: /healthz, port: http-ops}
-        periodSeconds: 2
-        failureThreshold: 60
-      livenessProbe:
-        httpGet: {path: /healthz, port: http-ops}
-        periodSeconds: 10
-        timeoutSeconds: 3
-      # Not ready: the store was never reached, or the process is stopping. An outage later leaves it ready.
-      readinessProbe:
-        httpGet: {path: /readyz, port: http-ops}
-        periodSeconds: 5
-        timeoutSeconds: 3
+      {{- include "keystile.probes" (dict "root" $root "component" .component "file" $file) | nindent 6 }}
       {{- if $sleeps }}
       lifecycle:
         preStop:

@@ -31,7 +31,8 @@ fn every_rendered_config_is_accepted_by_the_real_binary() {
         for map in rendered.of_kind("ConfigMap") {
             for (entry, text) in map["data"].as_object().into_iter().flatten() {
                 let text = text.as_str().unwrap();
-                if !seen.insert(text) {
+                // The dashboard is for Grafana (`monitoring.rs`).
+                if !entry.ends_with(".yaml") || !seen.insert(text) {
                     continue;
                 }
                 fs::write(&file, text).unwrap();

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::{root, template};
+use super::{root, switches, template};
 use crate::harness::python;
 
 /// The oldest version that the chart names, and the newest that there are schemas of.
@@ -19,7 +19,7 @@ pub(super) const VALUES: [&str; 3] = ["values.yaml", "values-dev.yaml", "values-
 
 /// Where a switch has a meaning.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum On {
+pub(super) enum On {
     Any,
     Embedded,
     Redis,
@@ -27,7 +27,7 @@ enum On {
 use On::{Any, Embedded, Redis};
 
 /// A name, where it is tried, and the arguments to Helm.
-type Switch = (&'static str, On, &'static [&'static str]);
+pub(super) type Switch = (&'static str, On, &'static [&'static str]);
 
 const SWITCHES: &[Switch] = &[
     ("plain", Any, &[]),
@@ -342,7 +342,7 @@ impl Matrix {
 pub(super) static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("make a directory");
     for values in VALUES {
-        for (switch, on, args) in SWITCHES {
+        for (switch, on, args) in SWITCHES.iter().chain(switches::MORE) {
             let redis = values == "values-ha.yaml";
             if (*on == Embedded && redis) || (*on == Redis && !redis) {
                 continue;

@@ -69,19 +69,44 @@ fn every_container_says_what_it_needs_and_has_a_bound_on_memory() {
 }
 
 #[test]
-fn no_pod_has_a_token_of_the_cluster_but_the_container_that_stores_the_keyrings() {
+fn no_pod_has_a_token_of_the_cluster_but_for_the_containers_that_store_secrets() {
     every_pod(|_, name, spec| {
         assert_eq!(spec["automountServiceAccountToken"], false, "{name}");
         for volume in list(&spec["volumes"]) {
             let tokens = list(&volume["projected"]["sources"])
                 .any(|source| source["serviceAccountToken"].is_object());
-            assert!(!tokens || name.ends_with("-keyring"), "{name}");
+            let stores = ["-keyring", "-bootstrap", "-removal"];
+            assert!(
+                !tokens || stores.iter().any(|job| name.ends_with(job)),
+                "{name}"
+            );
         }
-        for container in list(&spec["initContainers"]) {
+        for container in containers(spec) {
             let token = list(&container["volumeMounts"]).any(|mount| mount["name"] == "token");
-            assert!(!token, "{name}: keyring init does not ask the cluster");
+            let kubectl = container["command"][0] == "kubectl";
+            assert_eq!(token, kubectl, "{name}: {}", container["name"]);
         }
     });
+}
+
+/// How the kubelet asks: a store that is away makes a server not ready, and is never a reason to restart it.
+fn probe_of(rendered: &Rendered, deployment: &Value, ready: bool) -> Value {
+    let component = &deployment["metadata"]["labels"]["app.kubernetes.io/component"];
+    let answers = match rendered.name.starts_with("values-ha") {
+        true => component == "checker",
+        false => component == "control-plane",
+    };
+    let path = if ready { "/readyz" } else { "/healthz" };
+    match rendered.name.split('+').nth(1) {
+        Some("grpc-probes") if ready && answers => json!({"grpc": {"port": 9001}}),
+        Some(switch) if switch.starts_with("exec-probes") => {
+            let mut command = vec!["/usr/bin/keystile", "health"];
+            command.extend((!ready).then_some("--live"));
+            command.push("--addr=127.0.0.1:9003");
+            json!({"exec": {"command": command}})
+        }
+        _ => json!({"httpGet": {"path": path, "port": "http-ops"}}),
+    }
 }
 
 #[test]
@@ -91,13 +116,12 @@ fn every_server_is_probed_and_has_time_to_drain() {
         for deployment in rendered.of_kind("Deployment") {
             let spec = &deployment["spec"]["template"]["spec"];
             let container = &spec["containers"][0];
-            for (probe, path) in [
-                ("startupProbe", "/healthz"),
-                ("livenessProbe", "/healthz"),
-                ("readinessProbe", "/readyz"),
-            ] {
-                let asks = &container[probe]["httpGet"]["path"];
-                assert_eq!(asks, path, "{}: {probe}", rendered.name);
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                let want = probe_of(rendered, deployment, probe == "readinessProbe");
+                let found = container[probe].as_object().unwrap();
+                for (how, asked) in want.as_object().unwrap() {
+                    assert_eq!(found.get(how), Some(asked), "{}: {probe}", rendered.name);
+                }
             }
             let sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
             let pauses = !["kubernetes-1.29", "no-pause"]

@@ -58,6 +58,31 @@ const BY_SCHEMA: &[Row] = &[
         &["--set", "config.store.kind=mysql"],
         &["at '/config/store/kind'", "'embedded', 'redis'"],
     ),
+    (
+        "values.yaml",
+        &["--set", "probes.type=tcp"],
+        &["at '/probes/type'", "'exec'"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "certManager.issuer=ca"],
+        &["at '/certManager'", "issuer"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "certManager.duration=soon"],
+        &["at '/certManager/duration'"],
+    ),
+    (
+        "values.yaml",
+        &["--set-string", "removeSecretsOnUninstall=maybe"],
+        &["at '/removeSecretsOnUninstall'", "want boolean"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "monitoring.dashboard.labels=a"],
+        &["at '/monitoring/dashboard/labels'"],
+    ),
 ];
 
 const BY_TEMPLATE: &[Row] = &[
@@ -152,6 +177,29 @@ const BY_TEMPLATE: &[Row] = &[
         "values.yaml",
         &["--set", "config.authz.signed_context.issuer=a"],
         &["keyring.existingSigningSecret is missing"],
+    ),
+    (
+        "values-ha.yaml",
+        &["--set", "probes.type=grpc"],
+        &["say exec or http"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "bootstrap.generate=true"],
+        &["controlPlane.maintenance", "move to Redis"],
+    ),
+    (
+        "values-ha.yaml",
+        &["--set", "certManager.enabled=true"],
+        &["certManager.issuerRef.name is missing"],
+    ),
+    (
+        "values.yaml",
+        &[
+            "--set",
+            "certManager.enabled=true,certManager.issuerRef.name=ca",
+        ],
+        &["no listener has TLS", "checker.tls.existingSecret"],
     ),
     (
         "values.yaml",
