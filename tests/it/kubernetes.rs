@@ -4,6 +4,7 @@ mod compose;
 mod configs;
 mod crds;
 mod examples;
+mod guide;
 mod matrix;
 mod monitoring;
 mod policy;

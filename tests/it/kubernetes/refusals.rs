@@ -55,6 +55,36 @@ const BY_SCHEMA: &[Row] = &[
     ),
     (
         "values.yaml",
+        &["--set", "service.ipFamilyPolicy=Both"],
+        &["at '/service/ipFamilyPolicy'", "RequireDualStack"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "checker.pdb.maxUnavailable=few"],
+        &["at '/checker/pdb/maxUnavailable'"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "networkPolicy.from=all"],
+        &["at '/networkPolicy'", "from"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "controlPlane.persistence.size=large"],
+        &["at '/controlPlane/persistence/size'"],
+    ),
+    (
+        "values-ha.yaml",
+        &["--set", "checker.hpa.minReplicas=0"],
+        &["at '/checker/hpa/minReplicas'"],
+    ),
+    (
+        "values.yaml",
+        &["--set", "openshift=maybe"],
+        &["at '/openshift'"],
+    ),
+    (
+        "values.yaml",
         &["--set", "config.store.kind=mysql"],
         &["at '/config/store/kind'", "'embedded', 'redis'"],
     ),
