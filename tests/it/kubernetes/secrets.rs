@@ -1,5 +1,8 @@
 //! The Jobs that make, keep and, where it is asked for, remove Secrets; and the certificates.
 
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
 use serde_json::{Value, json};
 
 use super::matrix::{MATRIX, Rendered, list};
@@ -163,5 +166,85 @@ fn certificates_are_for_the_names_that_are_asked_and_in_the_secrets_that_are_mou
     for certificate in [checker, admin] {
         let name = certificate["spec"]["dnsNames"][0].as_str().unwrap();
         assert!(text.contains(name), "{name} is not in docs/KUBERNETES.md");
+    }
+}
+
+/// The kubectl of `make setup`, with no cluster to talk to.
+fn kubectl(args: &[&str]) -> Output {
+    let kubectl = root().join(".venv/bin/kubectl");
+    assert!(
+        kubectl.exists(),
+        "no {}: run `make setup`",
+        kubectl.display()
+    );
+    let mut command = Command::new(kubectl);
+    command
+        .env_clear()
+        .args(args)
+        .output()
+        .expect("run kubectl")
+}
+
+/// Every command of a Job that is for kubectl.
+fn kubectl_commands() -> BTreeSet<Vec<&'static str>> {
+    let pods = MATRIX.all.iter().flat_map(Rendered::pods);
+    let containers =
+        pods.flat_map(|(_, spec)| list(&spec["initContainers"]).chain(list(&spec["containers"])));
+    let all = containers.map(words);
+    all.filter(|words| words[0] == "kubectl").collect()
+}
+
+#[test]
+fn kubectl_knows_every_command_of_a_job() {
+    let commands = kubectl_commands();
+    assert!(commands.len() >= 5, "{commands:?}");
+    for words in commands {
+        // Flags are read before help is shown, so that nothing is done and an unknown one is refused.
+        let help = kubectl(&[&words[1..], &["--help"]].concat());
+        assert!(help.status.success(), "{words:?}: {help:?}");
+    }
+    let unknown = kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "a",
+        "--dryrun=server",
+        "--help",
+    ]);
+    assert!(!unknown.status.success(), "{unknown:?}");
+}
+
+#[test]
+fn kubectl_makes_the_secrets_with_the_entries_that_are_mounted() {
+    let mut made = BTreeSet::new();
+    for words in kubectl_commands() {
+        let Some(from) = words
+            .iter()
+            .position(|word| word.starts_with("--from-file="))
+        else {
+            continue;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let name = words[from].rsplit('/').next().unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, "of the test").unwrap();
+        let from_file = format!("--from-file={}", file.display());
+        let mut line = words[1..].to_vec();
+        line[from - 1] = &from_file;
+        let secret = kubectl(&[&line, ["--dry-run=client", "--output=json"].as_slice()].concat());
+        assert!(secret.status.success(), "{words:?}: {secret:?}");
+        let secret: Value = serde_json::from_slice(&secret.stdout).unwrap();
+        assert_eq!(secret["data"][name], "b2YgdGhlIHRlc3Q=", "{secret}");
+        made.insert((
+            secret["metadata"]["name"].as_str().unwrap().to_owned(),
+            name,
+        ));
+    }
+    for (secret, entry) in [
+        ("keystile-bootstrap", "api-key"),
+        ("keystile-data-keyring", "data.keyring"),
+        ("keystile-vault-keyring", "vault.keyring"),
+    ] {
+        assert!(made.contains(&(secret.to_owned(), entry)), "{made:?}");
     }
 }
