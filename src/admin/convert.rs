@@ -110,12 +110,13 @@ pub(super) fn request_id(
         .map_err(|error| bad("request_id", error.to_string()))
 }
 
-/// The fields that a mask names, of those that may be changed.
-fn masked(
+/// The fields that a mask names, of those that may be changed, in the order of their names.
+fn masked<F: Copy + PartialEq>(
     fields: &mut Fields,
     mask: &[String],
-    mutable: &'static [&'static str],
-) -> Vec<&'static str> {
+    mutable: &[F],
+    name: fn(F) -> &'static str,
+) -> Vec<F> {
     if mask.is_empty() {
         fields.refuse("update_mask", "must name at least one field");
     }
@@ -125,18 +126,26 @@ fn masked(
     }
     let mut named = Vec::with_capacity(mutable.len());
     for (at, path) in mask.iter().enumerate() {
-        match mutable.iter().find(|known| *known == path) {
+        match mutable.iter().find(|known| name(**known) == path) {
             Some(known) => named.push(*known),
             None if path == "*" => named.extend(mutable),
             None => {
-                let problem = format!("must be one of {} or *", mutable.join(", "));
+                let names: Vec<&str> = mutable.iter().map(|known| name(*known)).collect();
+                let problem = format!("must be one of {} or *", names.join(", "));
                 fields.refuse(format!("update_mask.paths[{at}]"), problem);
             }
         }
     }
-    named.sort_unstable();
+    named.sort_unstable_by_key(|field| name(*field));
     named.dedup();
     named
+}
+
+/// Puts a value there that was sent.
+fn put<T: Clone>(place: &mut T, value: Option<&T>) {
+    if let Some(value) = value {
+        *place = value.clone();
+    }
 }
 
 pub(super) fn time_to_proto(time: Timestamp) -> ProtoTime {

@@ -8,7 +8,7 @@ use prost_types::Duration as ProtoDuration;
 use tonic::Status;
 
 use crate::admin::convert::key::{TTL_MAX, admin_access, features, networks, quota, rate, scopes};
-use crate::admin::convert::{Fields, bad, duration_from_proto, masked, time_from_proto};
+use crate::admin::convert::{Fields, bad, duration_from_proto, masked, put, time_from_proto};
 use crate::domain::governance::KeyRules;
 use crate::domain::key::{GRACE_MAX, Key};
 use crate::domain::limit::{Quota, Rate};
@@ -32,99 +32,134 @@ pub(in crate::admin) struct KeyChange {
 }
 
 /// What an update may name in its mask.
-const MUTABLE: [&str; 8] = [
-    "display_name",
-    "description",
-    "scopes",
-    "features",
-    "allow_cidrs",
-    "rate",
-    "quota",
-    "admin_access",
-];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    DisplayName,
+    Description,
+    Scopes,
+    Features,
+    AllowCidrs,
+    Rate,
+    Quota,
+    AdminAccess,
+}
+
+impl Field {
+    const ALL: [Self; 8] = [
+        Self::DisplayName,
+        Self::Description,
+        Self::Scopes,
+        Self::Features,
+        Self::AllowCidrs,
+        Self::Rate,
+        Self::Quota,
+        Self::AdminAccess,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::DisplayName => "display_name",
+            Self::Description => "description",
+            Self::Scopes => "scopes",
+            Self::Features => "features",
+            Self::AllowCidrs => "allow_cidrs",
+            Self::Rate => "rate",
+            Self::Quota => "quota",
+            Self::AdminAccess => "admin_access",
+        }
+    }
+
+    /// Whether it is part of what a key that comes from this one may have at most.
+    fn is_right(self) -> bool {
+        match self {
+            Self::DisplayName | Self::Description => false,
+            Self::Scopes
+            | Self::Features
+            | Self::AllowCidrs
+            | Self::Rate
+            | Self::Quota
+            | Self::AdminAccess => true,
+        }
+    }
+}
 
 impl KeyChange {
     /// The change that the mask names.
     pub(in crate::admin) fn parse(wanted: &pb::Key, mask: &[String]) -> Result<Self, Status> {
         let mut fields = Fields::default();
         let mut change = Self::default();
-        for path in masked(&mut fields, mask, &MUTABLE) {
-            change.set(&mut fields, path, wanted);
+        for field in masked(&mut fields, mask, &Field::ALL, Field::name) {
+            change.set(&mut fields, field, wanted);
         }
         fields.finish(Some(change))
     }
 
-    fn set(&mut self, fields: &mut Fields, path: &str, wanted: &pb::Key) {
-        match path {
-            "display_name" => {
+    fn set(&mut self, fields: &mut Fields, field: Field, wanted: &pb::Key) {
+        match field {
+            Field::DisplayName => {
                 let parsed = DisplayName::parse(&wanted.display_name);
                 self.display_name = fields.take("key.display_name", parsed);
             }
-            "description" => {
+            Field::Description => {
                 let parsed = Description::parse(&wanted.description);
                 self.description = fields.take("key.description", parsed);
             }
-            "scopes" => self.scopes = Some(scopes(fields, wanted)),
-            "features" => self.features = Some(features(fields, wanted)),
-            "rate" => self.rate = Some(rate(fields, wanted)),
-            "quota" => self.quota = Some(quota(fields, wanted)),
-            "admin_access" => self.admin_access = Some(admin_access(fields, wanted)),
-            _ => self.networks = Some(networks(fields, &wanted.allow_cidrs)),
+            Field::Scopes => self.scopes = Some(scopes(fields, wanted)),
+            Field::Features => self.features = Some(features(fields, wanted)),
+            Field::Rate => self.rate = Some(rate(fields, wanted)),
+            Field::Quota => self.quota = Some(quota(fields, wanted)),
+            Field::AdminAccess => self.admin_access = Some(admin_access(fields, wanted)),
+            Field::AllowCidrs => self.networks = Some(networks(fields, &wanted.allow_cidrs)),
         }
     }
 
     /// Makes the change, under these rules.
     pub(in crate::admin) fn apply(&self, key: &mut Key, rules: &KeyRules) {
-        if let Some(display_name) = &self.display_name {
-            key.display_name = display_name.clone();
-        }
-        if let Some(description) = &self.description {
-            key.description = description.clone();
-        }
-        if let Some(scopes) = &self.scopes {
-            key.scopes.clone_from(scopes);
-        }
-        if let Some(features) = &self.features {
-            key.features.clone_from(features);
-        }
-        if let Some(networks) = &self.networks {
-            key.networks.clone_from(networks);
-        }
-        if let Some(rate) = self.rate {
-            key.limits.rate = rate;
-        }
-        if let Some(quota) = self.quota {
-            key.limits.quota = quota;
-        }
-        if let Some(access) = self.admin_access {
-            key.admin_access = access.unwrap_or_else(|| rules.admin_access(key.role));
-        }
+        let Self {
+            display_name,
+            description,
+            scopes,
+            features,
+            networks,
+            rate,
+            quota,
+            admin_access,
+        } = self;
+        put(&mut key.display_name, display_name.as_ref());
+        put(&mut key.description, description.as_ref());
+        put(&mut key.scopes, scopes.as_ref());
+        put(&mut key.features, features.as_ref());
+        put(&mut key.networks, networks.as_ref());
+        put(&mut key.limits.rate, rate.as_ref());
+        put(&mut key.limits.quota, quota.as_ref());
+        let access = admin_access.map(|set| set.unwrap_or_else(|| rules.admin_access(key.role)));
+        put(&mut key.admin_access, access.as_ref());
     }
 
     /// Whether it sets what a key that comes from this one may have at most.
     pub(in crate::admin) fn touches_rights(&self) -> bool {
-        self.scopes.is_some()
-            || self.features.is_some()
-            || self.networks.is_some()
-            || self.rate.is_some()
-            || self.quota.is_some()
-            || self.admin_access.is_some()
+        Field::ALL
+            .iter()
+            .any(|field| field.is_right() && self.sets(*field))
     }
 
     /// The fields that it sets, for the audit.
     pub(in crate::admin) fn note(&self) -> String {
-        let set = [
-            self.display_name.is_some(),
-            self.description.is_some(),
-            self.scopes.is_some(),
-            self.features.is_some(),
-            self.networks.is_some(),
-            self.rate.is_some(),
-            self.quota.is_some(),
-            self.admin_access.is_some(),
-        ];
-        let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
-        names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        let set = Field::ALL.iter().filter(|field| self.sets(**field));
+        set.map(|field| field.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn sets(&self, field: Field) -> bool {
+        match field {
+            Field::DisplayName => self.display_name.is_some(),
+            Field::Description => self.description.is_some(),
+            Field::Scopes => self.scopes.is_some(),
+            Field::Features => self.features.is_some(),
+            Field::AllowCidrs => self.networks.is_some(),
+            Field::Rate => self.rate.is_some(),
+            Field::Quota => self.quota.is_some(),
+            Field::AdminAccess => self.admin_access.is_some(),
+        }
     }
 }
 

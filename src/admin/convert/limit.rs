@@ -10,13 +10,6 @@ use crate::domain::tenant::Tenant;
 use crate::proto::admin as pb;
 use crate::registry::Etag;
 
-/// What an update may change, in the order of the roles.
-const MUTABLE: [&str; 3] = [
-    "max_keys_per_user",
-    "max_keys_per_tenant_admin",
-    "max_keys_per_global_admin",
-];
-
 /// The tenant of a resource name `tenants/{tenant}/keyLimits`.
 pub(in crate::admin) fn key_limits_name(field: &str, name: &str) -> Result<TenantId, Status> {
     let parse = || {
@@ -38,7 +31,7 @@ pub(in crate::admin) fn key_limit_changes(
     mask: &[String],
 ) -> Result<Vec<(Role, Option<u32>)>, Status> {
     let mut fields = Fields::default();
-    let named = masked(&mut fields, mask, &MUTABLE);
+    let named = masked(&mut fields, mask, &Role::ALL, limit_field);
     let mut changes = Vec::with_capacity(named.len());
     for role in Role::ALL {
         let field = limit_field(role);
@@ -47,7 +40,7 @@ pub(in crate::admin) fn key_limit_changes(
             Role::TenantAdmin => wanted.max_keys_per_tenant_admin,
             Role::GlobalAdmin => wanted.max_keys_per_global_admin,
         };
-        if !named.contains(&field) {
+        if !named.contains(&role) {
             continue;
         }
         if value.is_some_and(|max| !(1..=KEY_LIMIT_MAX).contains(&max)) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
-use crate::admin::convert::{Fields, bad, effective, masked, time_to_proto};
+use crate::admin::convert::{Fields, bad, effective, masked, put, time_to_proto};
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, Feature, MetadataName, PlanName, TenantId};
 use crate::domain::plan::Plans;
@@ -104,70 +104,102 @@ pub(in crate::admin) struct TenantChange {
 }
 
 /// What an update may name in its mask.
-const MUTABLE: [&str; 7] = [
-    "display_name",
-    "plan",
-    "features",
-    "denied_features",
-    "rate",
-    "quota",
-    "metadata",
-];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    DisplayName,
+    Plan,
+    Features,
+    DeniedFeatures,
+    Rate,
+    Quota,
+    Metadata,
+}
+
+impl Field {
+    const ALL: [Self; 7] = [
+        Self::DisplayName,
+        Self::Plan,
+        Self::Features,
+        Self::DeniedFeatures,
+        Self::Rate,
+        Self::Quota,
+        Self::Metadata,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::DisplayName => "display_name",
+            Self::Plan => "plan",
+            Self::Features => "features",
+            Self::DeniedFeatures => "denied_features",
+            Self::Rate => "rate",
+            Self::Quota => "quota",
+            Self::Metadata => "metadata",
+        }
+    }
+}
 
 impl TenantChange {
     /// The change that the mask names.
     pub(in crate::admin) fn parse(wanted: &pb::Tenant, mask: &[String]) -> Result<Self, Status> {
         let mut fields = Fields::default();
         let mut change = Self::default();
-        for path in masked(&mut fields, mask, &MUTABLE) {
-            change.set(&mut fields, path, wanted);
+        for field in masked(&mut fields, mask, &Field::ALL, Field::name) {
+            change.set(&mut fields, field, wanted);
         }
         fields.finish(Some(change))
     }
 
-    fn set(&mut self, fields: &mut Fields, path: &str, wanted: &pb::Tenant) {
-        match path {
-            "display_name" => self.display_name = display_name(fields, wanted),
-            "plan" => self.plan = Some(plan(fields, wanted)),
-            "features" => {
+    fn set(&mut self, fields: &mut Fields, field: Field, wanted: &pb::Tenant) {
+        match field {
+            Field::DisplayName => self.display_name = display_name(fields, wanted),
+            Field::Plan => self.plan = Some(plan(fields, wanted)),
+            Field::Features => {
                 self.features = Some(features(fields, "tenant.features", &wanted.features));
             }
-            "denied_features" => self.denied_features = Some(features_denied(fields, wanted)),
-            "rate" => self.rate = Some(rate(fields, wanted)),
-            "quota" => self.quota = Some(quota(fields, wanted)),
-            _ => self.metadata = Some(metadata(fields, wanted)),
+            Field::DeniedFeatures => self.denied_features = Some(features_denied(fields, wanted)),
+            Field::Rate => self.rate = Some(rate(fields, wanted)),
+            Field::Quota => self.quota = Some(quota(fields, wanted)),
+            Field::Metadata => self.metadata = Some(metadata(fields, wanted)),
         }
     }
 
     /// Makes the change.
     pub(in crate::admin) fn apply(&self, tenant: &mut Tenant) {
-        fn put<T: Clone>(place: &mut T, value: Option<&T>) {
-            if let Some(value) = value {
-                *place = value.clone();
-            }
-        }
-        put(&mut tenant.display_name, self.display_name.as_ref());
-        put(&mut tenant.plan, self.plan.as_ref());
-        put(&mut tenant.features, self.features.as_ref());
-        put(&mut tenant.denied_features, self.denied_features.as_ref());
-        put(&mut tenant.rate, self.rate.as_ref());
-        put(&mut tenant.quota, self.quota.as_ref());
-        put(&mut tenant.metadata, self.metadata.as_ref());
+        let Self {
+            display_name,
+            plan,
+            features,
+            denied_features,
+            rate,
+            quota,
+            metadata,
+        } = self;
+        put(&mut tenant.display_name, display_name.as_ref());
+        put(&mut tenant.plan, plan.as_ref());
+        put(&mut tenant.features, features.as_ref());
+        put(&mut tenant.denied_features, denied_features.as_ref());
+        put(&mut tenant.rate, rate.as_ref());
+        put(&mut tenant.quota, quota.as_ref());
+        put(&mut tenant.metadata, metadata.as_ref());
     }
 
     /// The fields that it sets, for the audit.
     pub(in crate::admin) fn note(&self) -> String {
-        let set = [
-            self.display_name.is_some(),
-            self.plan.is_some(),
-            self.features.is_some(),
-            self.denied_features.is_some(),
-            self.rate.is_some(),
-            self.quota.is_some(),
-            self.metadata.is_some(),
-        ];
-        let names = MUTABLE.iter().zip(set).filter(|(_, set)| *set);
-        names.map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+        let set = Field::ALL.iter().filter(|field| self.sets(**field));
+        set.map(|field| field.name()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn sets(&self, field: Field) -> bool {
+        match field {
+            Field::DisplayName => self.display_name.is_some(),
+            Field::Plan => self.plan.is_some(),
+            Field::Features => self.features.is_some(),
+            Field::DeniedFeatures => self.denied_features.is_some(),
+            Field::Rate => self.rate.is_some(),
+            Field::Quota => self.quota.is_some(),
+            Field::Metadata => self.metadata.is_some(),
+        }
     }
 }
 
