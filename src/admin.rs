@@ -27,7 +27,7 @@ use tonic_reflection::server::{v1, v1alpha};
 
 use crate::abuse::Blocks;
 use crate::admin::access::Deed;
-use crate::admin::caller::{Authenticate, Identity};
+use crate::admin::caller::{Admitted, Authenticate};
 use crate::admin::guard::GuardLayer;
 use crate::admin::page_token::PageTokens;
 use crate::clock::Clock;
@@ -177,7 +177,7 @@ pub fn router(services: Services) -> axum::Router {
 
 impl Admin {
     /// Who calls, if it may call at all.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         self.caller_who(request, Deed::OfRole).await
     }
 
@@ -186,9 +186,9 @@ impl Admin {
         &self,
         request: &Request<T>,
         deed: Deed<'_>,
-    ) -> Result<Identity, Status> {
-        let caller = caller::identify(self.auth.as_ref(), request).await?;
-        self.check_access(&caller, deed).await?;
-        Ok(caller)
+    ) -> Result<Admitted, Status> {
+        let identity = caller::identify(self.auth.as_ref(), request).await?;
+        let own = self.check_access(&identity, deed).await?;
+        Ok(Admitted { identity, own })
     }
 }

@@ -49,7 +49,7 @@ pub use idempotency::RequestId;
 pub(crate) use import::not_importable;
 pub use import::{TokenHolder, TokenState};
 pub use key_changes::Edited;
-pub use keys::{CreatedKey, NewKey};
+pub use keys::{CreatedKey, NewKey, ReadKey};
 pub use lineage::RevokedWith;
 pub use lost::{Search, Standing};
 pub use owners::OwnerIndexState;

@@ -8,7 +8,7 @@ use crate::admin::caller::{AuthFailure, Credential, Identity, refused};
 use crate::domain::decision::is_past;
 use crate::domain::key::Key;
 use crate::domain::role::AdminAccess;
-use crate::registry::RegistryError;
+use crate::registry::{ReadKey, RegistryError};
 use crate::status::{Reason, from_registry};
 
 /// What a call does, as far as that decides whether a key with less than all of its rights may make it. What has no word
@@ -80,12 +80,12 @@ fn permit(access: AdminAccess, is_current: bool, own: &str, deed: Deed<'_>) -> R
 }
 
 impl Admin {
-    /// Refuses a caller that was recognised by a key which may not do this.
+    /// Refuses a caller that was recognised by a key which may not do this. Answers the key, if it was one.
     pub(super) async fn check_access(
         &self,
         caller: &Identity,
         deed: Deed<'_>,
-    ) -> Result<(), Status> {
+    ) -> Result<Option<ReadKey>, Status> {
         let Credential::Key {
             tenant,
             key,
@@ -93,21 +93,23 @@ impl Admin {
             ..
         } = &caller.credential
         else {
-            return Ok(());
+            return Ok(None);
         };
-        let key = match self.registry.key(tenant, key).await {
-            Ok(key) => key,
+        let read = match self.registry.read_key(tenant, key).await {
+            Ok(read) => read,
             // It was there a moment ago, when the caller was recognised: now it is as good as revoked.
             Err(RegistryError::NotFound { .. }) => return Err(refused(AuthFailure::Refused)),
             Err(error) => return Err(from_registry("key")(error)),
         };
-        self.check_works(&key, *generation)?;
+        let key = read.key();
+        self.check_works(key, *generation)?;
         let name = format!("tenants/{tenant}/keys/{}", key.id);
-        let is_current = is_current(&key, *generation);
+        let is_current = is_current(key, *generation);
         permit(key.admin_access, is_current, &name, deed).map_err(|closed| {
-            self.tell_closed(&key, closed);
+            self.log_closed(key, closed);
             closed.status()
-        })
+        })?;
+        Ok(Some(read))
     }
 
     /// Refuses a key that has been revoked, or has expired, since it was recognised.
@@ -127,8 +129,8 @@ impl Admin {
         Ok(())
     }
 
-    /// The caller hears no more than it must; who operates, why.
-    fn tell_closed(&self, key: &Key, closed: Closed) {
+    /// The caller is not told more than it must know; the log says why.
+    fn log_closed(&self, key: &Key, closed: Closed) {
         if let Some(held_back) = self.closed.admit(self.clock.now()) {
             tracing::info!(
                 tenant = %key.tenant, key = %key.id, admin_access = key.admin_access.as_str(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::domain::key::Key;
 use crate::domain::name::{Issuer, KeyId, Owner, Scope, Subject, TenantId};
 use crate::domain::role::Role;
 use crate::domain::san::San;
+use crate::registry::ReadKey;
 use crate::status::{self, Reason};
 
 /// The holder of a valid key, or of a certificate or a JWT that has a role.
@@ -24,6 +26,22 @@ pub struct Identity {
     pub role: Role,
     /// What it showed.
     pub credential: Credential,
+}
+
+/// Who makes a call that may be made: as it was recognised, and with its own key as that now is.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    /// None for a certificate or a JWT.
+    pub(super) own: Option<ReadKey>,
+}
+
+impl Deref for Admitted {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
 }
 
 /// By what a caller was recognised.

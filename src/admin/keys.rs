@@ -11,13 +11,14 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::Admin;
 use crate::admin::access::Deed;
-use crate::admin::caller::{Credential, Identity, Peer, Permission, credential, require};
+use crate::admin::caller::{Admitted, Credential, Peer, Permission, credential, require};
 use crate::admin::convert::{KeyChange, expect_etag, explain_key, key_name, key_to_proto};
 use crate::admin::grant::{self, Budget, Means};
 use crate::domain::key::Key;
+use crate::domain::name::{KeyId, TenantId};
 use crate::proto::admin as pb;
 use crate::proto::admin::key_service_server::KeyService;
-use crate::registry::Etag;
+use crate::registry::{Etag, ReadKey, RegistryError};
 use crate::status::{self, Reason, from_registry};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -61,11 +62,9 @@ impl KeyService for Keys {
         let name = &request.get_ref().name;
         let caller = self.0.caller_who(&request, Deed::Read(name)).await?;
         let key = self.reach(&caller, "name", name).await?;
-        let registry = &self.0.registry;
-        let tenant = registry.tenant(&key.tenant).await;
-        let tenant = tenant.map_err(from_registry("key"))?;
-        let mut shown = key_to_proto(&key, self.0.clock.now());
-        explain_key(&mut shown, &key, &tenant, &registry.plans());
+        let mut shown = key_to_proto(key.key(), self.0.clock.now());
+        let plans = self.0.registry.plans();
+        explain_key(&mut shown, key.key(), key.tenant(), &plans);
         Ok(Response::new(shown))
     }
 
@@ -83,15 +82,16 @@ impl KeyService for Keys {
         let caller = self.0.caller(&request).await?;
         let request = request.into_inner();
         let wanted = request.key.unwrap_or_default();
-        let key = self.reach(&caller, "key.name", &wanted.name).await?;
+        let read = self.reach(&caller, "key.name", &wanted.name).await?;
+        let key = read.key();
         grant::check_role(&caller, key.role)?;
         let mask = request.update_mask.unwrap_or_default().paths;
         let change = KeyChange::parse(&wanted, &mask)?;
         let mut etag = expect_etag("key", &wanted.etag)?;
         if caller.only_owner().is_some() {
-            grant::check_user_change(&key, &change)?;
+            grant::check_user_change(key, &change)?;
             // What was checked is what is changed: an admin who narrows it at this moment is not undone.
-            etag = etag.or_else(|| Some(Etag::of_key(&key)));
+            etag = etag.or_else(|| Some(Etag::of_key(key)));
         }
         let (actor, note) = (caller.actor(), change.note());
         let rules = self.0.registry.key_rules();
@@ -99,7 +99,7 @@ impl KeyService for Keys {
         let changed = self
             .0
             .registry
-            .update_key(&actor, &key.tenant, &key.id, etag, note, apply)
+            .update_read_key(&actor, read, etag, note, apply)
             .await;
         let changed = changed.map_err(from_registry("key"))?;
         if change.touches_rights() {
@@ -190,7 +190,7 @@ impl KeyService for Keys {
         request: Request<pb::RevokeAllKeysRequest>,
     ) -> Answer<pb::RevokeAllKeysResponse> {
         let caller = self.0.caller(&request).await?;
-        self.revoke_all(caller, request.into_inner())
+        self.revoke_all(caller.identity, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -211,26 +211,36 @@ fn no_key_of_its_own() -> Status {
 }
 
 impl Keys {
+    /// A key; the caller's own is not read again.
+    async fn read(
+        &self,
+        caller: &Admitted,
+        tenant: &TenantId,
+        id: &KeyId,
+    ) -> Result<ReadKey, RegistryError> {
+        match &caller.own {
+            Some(own) if (&own.key().tenant, &own.key().id) == (tenant, id) => Ok(own.clone()),
+            Some(_) | None => self.0.registry.read_key(tenant, id).await,
+        }
+    }
+
     /// The key of that name, if the caller may reach it.
-    async fn reach(&self, caller: &Identity, field: &str, name: &str) -> Result<Key, Status> {
+    async fn reach(&self, caller: &Admitted, field: &str, name: &str) -> Result<ReadKey, Status> {
         let (tenant, id) = key_name(field, name)?;
         require(caller, Permission::OwnKeys, Some(&tenant))?;
-        let key = self
-            .0
-            .registry
-            .key(&tenant, &id)
-            .await
-            .map_err(from_registry("key"))?;
-        if caller.only_owner().is_some_and(|owner| *owner != key.owner) {
+        let read = self.read(caller, &tenant, &id).await;
+        let read = read.map_err(from_registry("key"))?;
+        let owner = &read.key().owner;
+        if caller.only_owner().is_some_and(|only| only != owner) {
             return Err(status::not_found("key"));
         }
-        Ok(key)
+        Ok(read)
     }
 
     /// What the caller, a user, has to give, with the limits that it spends from. Who calls with a JWT has a key of none of
     /// them: what it makes spends from those of the keys that the user was given, or its limits would end with a JWT.
-    async fn spending_means(&self, caller: &Identity) -> Result<Means, Status> {
-        let means = self.means(caller).await?;
+    async fn spending_means(&self, caller: &Admitted) -> Result<Means, Status> {
+        let means = means(caller)?;
         let Credential::Jwt {
             tenant: Some(tenant),
             owner: Some(owner),
@@ -250,24 +260,16 @@ impl Keys {
         // One of them that nothing limits is enough.
         Ok(means.spending(budgets.unwrap_or_default()))
     }
+}
 
-    /// What the caller, a user, has to give.
-    async fn means(&self, caller: &Identity) -> Result<Means, Status> {
-        let (tenant, key) = match &caller.credential {
-            Credential::Key { tenant, key, .. } => (tenant, key),
-            Credential::Certificate { .. } => return Err(no_key_of_its_own()),
-            Credential::Jwt { owner, scopes, .. } => {
-                let owner = owner.clone().ok_or_else(no_key_of_its_own)?;
-                return Ok(Means::of_jwt(owner, scopes.clone()));
-            }
-        };
-        let own = self.0.registry.key(tenant, key).await.map(Means::from);
-        // It was there a moment ago, when the caller was recognised: now it is as good as revoked.
-        own.map_err(|error| match from_registry("key")(error) {
-            status if status.code() == tonic::Code::NotFound => {
-                Reason::InvalidApiKey.status("the API key is not valid")
-            }
-            status => status,
-        })
+/// What the caller, a user, has to give.
+fn means(caller: &Admitted) -> Result<Means, Status> {
+    match (&caller.own, &caller.credential) {
+        (Some(own), _) => Ok(Means::from(own.key().clone())),
+        (None, Credential::Jwt { owner, scopes, .. }) => {
+            let owner = owner.clone().ok_or_else(no_key_of_its_own)?;
+            Ok(Means::of_jwt(owner, scopes.clone()))
+        }
+        (None, Credential::Key { .. } | Credential::Certificate { .. }) => Err(no_key_of_its_own()),
     }
 }

@@ -153,7 +153,7 @@ impl TenantService for Tenants {
         let requests = request.into_inner().requests;
         batch::check_len(requests.len())?;
         let results = batch::each(requests, |request| {
-            let (tenants, caller) = (self.clone(), caller.clone());
+            let (tenants, caller) = (self.clone(), caller.identity.clone());
             async move { tenants.create_one(&caller, request).await }
         });
         let plans = self.0.registry.plans();

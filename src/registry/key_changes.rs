@@ -6,7 +6,7 @@ use crate::domain::key::{Generation, Key, KeyStatus};
 use crate::domain::name::{Description, KeyId, TenantId};
 use crate::registry::idempotency::Tagged;
 use crate::registry::indexed::Indexed;
-use crate::registry::keys::check_sizes;
+use crate::registry::keys::{ReadKey, check_sizes};
 use crate::registry::{
     ATTEMPTS_MAX, Entry, Etag, Opened, Registry, RegistryError, audit_notes, etag, refused,
 };
@@ -56,6 +56,19 @@ impl Registry {
         note: String,
         change: impl Fn(&mut Key) + Send + Sync,
     ) -> Result<Key, RegistryError> {
+        let read = self.read_key(tenant, id).await?;
+        self.update_read_key(actor, read, etag, note, change).await
+    }
+
+    /// [`Self::update_key`] of a key that has been read.
+    pub async fn update_read_key(
+        &self,
+        actor: &Actor,
+        read: ReadKey,
+        etag: Option<Etag>,
+        note: String,
+        change: impl Fn(&mut Key) + Send + Sync,
+    ) -> Result<Key, RegistryError> {
         let edit = Edit {
             actor,
             action: Action::KeyUpdated,
@@ -68,7 +81,7 @@ impl Registry {
                 Ok(())
             },
         };
-        match self.edit_key(tenant, id, edit).await? {
+        match self.edit_key(read, edit).await? {
             Outcome::Changed(key, ()) | Outcome::Same(key) => Ok(key),
             Outcome::Revoked(_) => Err(RegistryError::KeyRevoked),
         }
@@ -84,6 +97,24 @@ impl Registry {
         etag: Option<Etag>,
         reason: &Description,
     ) -> Result<Edited, RegistryError> {
+        match self.read_key(tenant, id).await {
+            Ok(read) => self.revoke_read_key(actor, read, etag, reason).await,
+            Err(error) => {
+                let revoked = self.revoke_unread(actor, (tenant, id), reason, error);
+                Box::pin(revoked).await
+            }
+        }
+    }
+
+    /// [`Self::revoke_key`] of a key that has been read.
+    pub async fn revoke_read_key(
+        &self,
+        actor: &Actor,
+        read: ReadKey,
+        etag: Option<Etag>,
+        reason: &Description,
+    ) -> Result<Edited, RegistryError> {
+        let (tenant, id) = (read.key.tenant.clone(), read.key.id.clone());
         let edit = Edit {
             actor,
             action: Action::KeyRevoked,
@@ -97,30 +128,54 @@ impl Registry {
                 Ok(())
             },
         };
-        let (key, was_live) = match self.edit_key(tenant, id, edit).await {
+        let (key, was_live) = match Box::pin(self.edit_key(read, edit)).await {
             Ok(Outcome::Changed(key, ()) | Outcome::Same(key)) => (key, true),
             Ok(Outcome::Revoked(key)) => (key, false),
-            Err(error) if error.is_of_a_lost_key() => {
-                (self.revoke_lost(actor, tenant, id, reason).await?, true)
+            Err(error) => {
+                let revoked = self.revoke_unread(actor, (&tenant, &id), reason, error);
+                return Box::pin(revoked).await;
             }
-            Err(error) => return Err(error),
         };
         Ok(Edited { key, was_live })
     }
 
+    /// Revokes a key that could not be read, for that error, if all that is lost is its own record.
+    async fn revoke_unread(
+        &self,
+        actor: &Actor,
+        (tenant, id): (&TenantId, &KeyId),
+        reason: &Description,
+        error: RegistryError,
+    ) -> Result<Edited, RegistryError> {
+        if !error.is_of_a_lost_key() {
+            return Err(error);
+        }
+        let key = self.revoke_lost(actor, tenant, id, reason).await?;
+        let was_live = true;
+        Ok(Edited { key, was_live })
+    }
+
     /// Edits a key that is not revoked. [`RegistryError::AlreadyExists`]: the request was done meanwhile.
+    ///
+    /// What was read may be old: the commit is against its version, and where that is gone, the key is read again.
     pub(super) async fn edit_key<T, F>(
         &self,
-        tenant: &TenantId,
-        id: &KeyId,
+        read: ReadKey,
         edit: Edit<'_, F>,
     ) -> Result<Outcome<T>, RegistryError>
     where
         F: Fn(&Opened, &mut Key, Timestamp) -> Result<T, RegistryError> + Send + Sync,
     {
+        let (tenant, id) = (read.key.tenant.clone(), read.key.id.clone());
+        let mut read = Some(read);
         for _ in 0..ATTEMPTS_MAX {
-            let opened = self.open(tenant).await?;
-            let current = self.open_key(&opened, id).await?;
+            let ReadKey {
+                opened,
+                key: current,
+            } = match read.take() {
+                Some(read) => read,
+                None => self.read_key(&tenant, &id).await?,
+            };
             let indexed = self.indexed(&opened, &current).await?;
             if current.is_revoked() {
                 match self.see_arrive(&opened, current).await? {

@@ -1,6 +1,8 @@
 //! The registry's keys.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -79,6 +81,32 @@ pub struct CreatedKey {
     pub key: Key,
     /// For its owner.
     pub token: Token,
+}
+
+/// A key as it was read, with its tenant opened. A change that is given it reads neither again, unless somebody else was
+/// faster.
+#[derive(Clone)]
+pub struct ReadKey {
+    pub(super) opened: Arc<Opened>,
+    pub(super) key: Key,
+}
+
+impl ReadKey {
+    /// What operators know of the key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Its tenant, as it was read with it.
+    pub fn tenant(&self) -> &Tenant {
+        &self.opened.tenant
+    }
+}
+
+impl fmt::Debug for ReadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReadKey({}/{})", self.key.tenant, self.key.id)
+    }
 }
 
 /// Where the token of a new key comes from.
@@ -352,10 +380,16 @@ impl Registry {
         Ok(key)
     }
 
+    /// Reads a key, for a change that begins from what was read.
+    pub async fn read_key(&self, tenant: &TenantId, id: &KeyId) -> Result<ReadKey, RegistryError> {
+        let opened = Arc::new(self.open(tenant).await?);
+        let key = self.open_key(&opened, id).await?;
+        Ok(ReadKey { opened, key })
+    }
+
     /// A key of a tenant.
     pub async fn key(&self, tenant: &TenantId, id: &KeyId) -> Result<Key, RegistryError> {
-        let opened = self.open(tenant).await?;
-        self.open_key(&opened, id).await
+        Ok(self.read_key(tenant, id).await?.key)
     }
 
     pub(super) async fn open_key(&self, opened: &Opened, id: &KeyId) -> Result<Key, RegistryError> {

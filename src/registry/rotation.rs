@@ -1,5 +1,6 @@
 //! Another token for a key, and a longer life for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Span, Timestamp};
@@ -10,6 +11,7 @@ use crate::domain::key::{Delivery, GRACE_MAX, Generation, Key, KeyKind};
 use crate::domain::name::{KeyId, TenantId};
 use crate::registry::idempotency::{Tagged, Verb};
 use crate::registry::key_changes::{Edit, Outcome};
+use crate::registry::keys::ReadKey;
 use crate::registry::{CreatedKey, Etag, Opened, Registry, RegistryError, RequestId};
 use crate::store::CountChange;
 
@@ -36,6 +38,22 @@ impl Registry {
         etag: Option<Etag>,
         request: Option<&RequestId>,
     ) -> Result<CreatedKey, RegistryError> {
+        let read = self.read_key(tenant, id).await?;
+        self.rotate_read_key(actor, read, grace, etag, request)
+            .await
+    }
+
+    /// [`Self::rotate_key`] of a key that has been read.
+    pub async fn rotate_read_key(
+        &self,
+        actor: &Actor,
+        read: ReadKey,
+        grace: Duration,
+        etag: Option<Etag>,
+        request: Option<&RequestId>,
+    ) -> Result<CreatedKey, RegistryError> {
+        let opened = Arc::clone(&read.opened);
+        let tenant = &opened.tenant.id;
         if grace > GRACE_MAX {
             return Err(RegistryError::Invalid {
                 field: "grace",
@@ -43,7 +61,7 @@ impl Registry {
             });
         }
         let request = request.map(|request| self.tag(Verb::RotateKey, actor, tenant, request));
-        if let Some(before) = self.rotated_before(tenant, request.as_ref()).await? {
+        if let Some(before) = self.rotated_before(&opened, request.as_ref()).await? {
             return Ok(before);
         }
         let edit = Edit {
@@ -57,14 +75,14 @@ impl Registry {
                 self.rotate(opened, key, grace, Delivery::Handed, now)
             },
         };
-        match self.edit_key(tenant, id, edit).await {
+        match self.edit_key(read, edit).await {
             Ok(Outcome::Changed(key, token)) => Ok(CreatedKey { key, token }),
             Ok(Outcome::Revoked(_)) => Err(RegistryError::KeyRevoked),
             // A new generation is never the same.
             Ok(Outcome::Same(_)) => Err(RegistryError::Conflict { what: "key" }),
             // It was done meanwhile, perhaps by this very request.
             Err(error @ (RegistryError::AlreadyExists { .. } | RegistryError::Conflict { .. })) => {
-                let before = self.rotated_before(tenant, request.as_ref()).await?;
+                let before = self.rotated_before(&opened, request.as_ref()).await?;
                 before.ok_or(error)
             }
             Err(error) => Err(error),
@@ -96,31 +114,30 @@ impl Registry {
         Ok(token)
     }
 
-    /// The first answer of a rotation under that request id; none if it was not done.
+    /// The first answer of a rotation of the key under that request id; none if it was not done.
     pub async fn rotated_once(
         &self,
         actor: &Actor,
-        tenant: &TenantId,
+        read: &ReadKey,
         request: &RequestId,
     ) -> Result<Option<CreatedKey>, RegistryError> {
-        let request = self.tag(Verb::RotateKey, actor, tenant, request);
-        self.rotated_before(tenant, Some(&request)).await
+        let request = self.tag(Verb::RotateKey, actor, &read.key.tenant, request);
+        self.rotated_before(&read.opened, Some(&request)).await
     }
 
     /// The first answer of a request that was done before.
     pub(super) async fn rotated_before(
         &self,
-        tenant: &TenantId,
+        opened: &Opened,
         request: Option<&Tagged>,
     ) -> Result<Option<CreatedKey>, RegistryError> {
         let Some(request) = request else {
             return Ok(None);
         };
-        let opened = self.open(tenant).await?;
-        let Some((key, generation)) = self.key_made_before(&opened, request).await? else {
+        let Some((key, generation)) = self.key_made_before(opened, request).await? else {
             return Ok(None);
         };
-        match self.kept_token(&opened, &key, generation)? {
+        match self.kept_token(opened, &key, generation)? {
             Some(token) => Ok(Some(CreatedKey { key, token })),
             None => Err(RegistryError::NotKept(
                 "the request was done before, and its token is not kept: ask again with another request_id",
@@ -138,6 +155,19 @@ impl Registry {
         end: NewEnd,
         etag: Option<Etag>,
     ) -> Result<Key, RegistryError> {
+        let read = self.read_key(tenant, id).await?;
+        self.renew_read_key(actor, read, end, etag).await
+    }
+
+    /// [`Self::renew_key`] of a key that has been read.
+    pub async fn renew_read_key(
+        &self,
+        actor: &Actor,
+        read: ReadKey,
+        end: NewEnd,
+        etag: Option<Etag>,
+    ) -> Result<Key, RegistryError> {
+        let tenant = read.key.tenant.clone();
         let edit = Edit {
             actor,
             action: Action::KeyRenewed,
@@ -152,11 +182,11 @@ impl Registry {
                 };
                 let renewed = self.renew(key, end, now);
                 renewed.inspect_err(|error| {
-                    self.note_refused_key(actor, tenant, (&key.owner, key.role), error);
+                    self.note_refused_key(actor, &tenant, (&key.owner, key.role), error);
                 })
             },
         };
-        match self.edit_key(tenant, id, edit).await? {
+        match self.edit_key(read, edit).await? {
             Outcome::Changed(key, ()) | Outcome::Same(key) => Ok(key),
             Outcome::Revoked(_) => Err(RegistryError::KeyRevoked),
         }

@@ -4,6 +4,7 @@
 //! One control plane looks at a time, by a lease. Should two look for a moment, a key is still rotated once: each
 //! rotation is against the state of the key that was looked at.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -226,7 +227,11 @@ impl Registry {
                     .ok_or(RegistryError::NotKept("the token would not be kept"))
             },
         };
-        match self.edit_key(&key.tenant, &key.id, edit).await {
+        let rotated = match self.read_key(&key.tenant, &key.id).await {
+            Ok(read) => self.edit_key(read, edit).await,
+            Err(error) => Err(error),
+        };
+        match rotated {
             Ok(Outcome::Changed(key, ())) => {
                 count(&self.rotations.rotated);
                 tracing::info!(tenant = %key.tenant, key = %key.id, "rotated by schedule");
@@ -254,13 +259,15 @@ impl Registry {
     ) -> Result<CreatedKey, RegistryError> {
         let proven = self.prove(token).await?;
         let proven = proven.ok_or(RegistryError::NotFound { what: "key" })?;
-        let (tenant, id) = (&proven.tenant.id, &proven.key.id);
+        let read = self.read_key(&proven.tenant.id, &proven.key.id).await?;
+        let opened = Arc::clone(&read.opened);
+        let (tenant, id) = (&opened.tenant.id, &proven.key.id);
         let actor = Actor::Key {
             tenant: tenant.clone(),
             key: id.clone(),
         };
         let request = request.map(|request| self.tag(Verb::ClaimKey, &actor, tenant, request));
-        if let Some(before) = self.rotated_before(tenant, request.as_ref()).await? {
+        if let Some(before) = self.rotated_before(&opened, request.as_ref()).await? {
             return Ok(before);
         }
         let edit = Edit {
@@ -278,7 +285,7 @@ impl Registry {
                 ))
             },
         };
-        let claimed = self.edit_key::<Token, _>(tenant, id, edit).await;
+        let claimed = self.edit_key::<Token, _>(read, edit).await;
         match claimed {
             Ok(Outcome::Changed(key, token)) => {
                 count(&self.rotations.claimed);
@@ -288,7 +295,7 @@ impl Registry {
             Ok(Outcome::Same(_)) => Err(RegistryError::Conflict { what: "key" }),
             // It was done meanwhile by this very request.
             Err(error @ (RegistryError::AlreadyExists { .. } | RegistryError::NoClaim(_))) => {
-                let before = self.rotated_before(tenant, request.as_ref()).await?;
+                let before = self.rotated_before(&opened, request.as_ref()).await?;
                 before.ok_or(error)
             }
             Err(error) => Err(error),

@@ -5,8 +5,7 @@ use crate::crypto::envelope::DataKey;
 use crate::crypto::token::Token;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Generation, Key, KeyKind};
-use crate::domain::name::{KeyId, TenantId};
-use crate::registry::{CreatedKey, Opened, Registry, RegistryError, refused};
+use crate::registry::{CreatedKey, Opened, ReadKey, Registry, RegistryError, refused};
 use crate::store::records::{self, RecordError};
 
 /// Why there is no token to reveal, and what can be done.
@@ -21,14 +20,12 @@ impl Registry {
     pub async fn reveal_key(
         &self,
         actor: &Actor,
-        tenant: &TenantId,
-        id: &KeyId,
+        read: &ReadKey,
     ) -> Result<CreatedKey, RegistryError> {
         if self.vault.is_none() {
             return Err(RegistryError::NotKept(NO_VAULT));
         }
-        let opened = self.open(tenant).await?;
-        let key = self.open_key(&opened, id).await?;
+        let ReadKey { opened, key } = read;
         if !key.is_live() {
             return Err(RegistryError::KeyRevoked);
         }
@@ -37,13 +34,14 @@ impl Registry {
         }
         let number = key.current().map_or(0, |current| current.number);
         let token = self
-            .kept_token(&opened, &key, number)?
+            .kept_token(opened, key, number)?
             .ok_or(RegistryError::NotKept(NOT_SEALED))?;
         let note = format!("generation {number}");
-        let about = (tenant, Some(id));
+        let about = (&key.tenant, Some(&key.id));
         self.append_entry(actor, about, Action::KeyRevealed, &note)
             .await
             .map_err(refused("tenant"))?;
+        let key = key.clone();
         Ok(CreatedKey { key, token })
     }
 

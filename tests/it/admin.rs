@@ -10,6 +10,7 @@ mod isolation;
 mod key_changes;
 mod lineage;
 mod owners;
+mod reads;
 mod requests;
 mod reveal;
 mod rotation;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::admin::batch;
-use crate::admin::caller::{Credential, Identity, Permission, require};
+use crate::admin::caller::{Admitted, Credential, Identity, Permission, require};
 use crate::admin::convert::{bad, key_name, key_to_proto, new_key, request_id, tenant_name};
 use crate::admin::grant::{self, Means};
 use crate::admin::keys::Keys;
@@ -23,7 +23,7 @@ use crate::status::{Reason, from_registry};
 
 /// Who makes keys.
 struct Maker {
-    caller: Identity,
+    caller: Admitted,
     /// What a user has, who cannot give more.
     means: Option<Means>,
     /// When the key ends that somebody else calls with.
@@ -80,7 +80,7 @@ impl Parent {
 impl Keys {
     pub(super) async fn create(
         &self,
-        caller: Identity,
+        caller: Admitted,
         request: pb::CreateKeyRequest,
     ) -> Result<pb::CreateKeyResponse, Status> {
         let tenant = tenant_name("parent", &request.parent)?;
@@ -95,7 +95,7 @@ impl Keys {
 
     pub(super) async fn create_batch(
         &self,
-        caller: Identity,
+        caller: Admitted,
         batch: pb::BatchCreateKeysRequest,
     ) -> Result<pb::BatchCreateKeysResponse, Status> {
         let parent = Parent::parse(&batch.parent)?;
@@ -136,7 +136,7 @@ impl Keys {
 
     pub(super) async fn import_batch(
         &self,
-        caller: Identity,
+        caller: Admitted,
         batch: pb::ImportKeysRequest,
     ) -> Result<pb::ImportKeysResponse, Status> {
         let parent = Parent::parse(&batch.parent)?;
@@ -197,20 +197,13 @@ impl Keys {
         Err(Reason::InvalidApiKey.status("the API key is not valid"))
     }
 
-    async fn maker(&self, caller: Identity) -> Result<Maker, Status> {
+    async fn maker(&self, caller: Admitted) -> Result<Maker, Status> {
         let means = match caller.only_owner() {
             Some(_) => Some(self.spending_means(&caller).await?),
             None => None,
         };
-        let end = match &caller.credential {
-            Credential::Key { tenant, key, .. } if means.is_none() => {
-                let own = self.0.registry.key(tenant, key).await;
-                own.map_err(from_registry("key"))?.expires_at
-            }
-            Credential::Key { .. } | Credential::Certificate { .. } | Credential::Jwt { .. } => {
-                None
-            }
-        };
+        let own = caller.own.as_ref().filter(|_| means.is_none());
+        let end = own.and_then(|own| own.key().expires_at);
         Ok(Maker { caller, means, end })
     }
 

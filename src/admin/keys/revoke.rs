@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::admin::batch;
-use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::caller::{Admitted, Identity, Permission, require};
 use crate::admin::convert::{bad, expect_etag, key_name, key_to_proto, reason, tenant_name, wait};
 use crate::admin::grant;
 use crate::admin::keys::Keys;
@@ -16,8 +16,24 @@ use crate::domain::name::{Description, KeyId, Owner, TenantId};
 use crate::domain::role::Role;
 use crate::proto::admin as pb;
 use crate::proto::admin::revoke_all_keys_request::Scope;
-use crate::registry::Search;
+use crate::registry::{ReadKey, Search};
 use crate::status::from_registry;
+
+/// The key to be revoked.
+enum Found {
+    Read(ReadKey),
+    /// Its own record is lost: as its entries tell of it.
+    Lost(Key),
+}
+
+impl Found {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Read(read) => read.key(),
+            Self::Lost(key) => key,
+        }
+    }
+}
 
 /// What is to be revoked.
 struct Task {
@@ -71,19 +87,23 @@ impl Task {
 impl Keys {
     pub(super) async fn revoke(
         &self,
-        caller: &Identity,
+        caller: &Admitted,
         request: pb::RevokeKeyRequest,
     ) -> Result<pb::Key, Status> {
-        let key = self.reach_to_revoke(caller, &request.name).await?;
-        grant::check_role(caller, key.role)?;
+        let found = self.reach_to_revoke(caller, &request.name).await?;
+        grant::check_role(caller, found.key().role)?;
         let reason = reason(&request.reason)?;
         let wait = wait(request.wait.as_ref())?;
         let etag = expect_etag("key", &request.etag)?;
         let actor = caller.actor();
         let registry = &self.0.registry;
-        let done = registry
-            .revoke_key(&actor, &key.tenant, &key.id, etag, &reason)
-            .await;
+        let done = match found {
+            Found::Read(read) => registry.revoke_read_key(&actor, read, etag, &reason).await,
+            Found::Lost(key) => {
+                let (tenant, id) = (&key.tenant, &key.id);
+                registry.revoke_key(&actor, tenant, id, etag, &reason).await
+            }
+        };
         let revoked = done.map_err(from_registry("key"))?.key;
         let mut answer = key_to_proto(&revoked, self.0.clock.now());
         let mut all = vec![revoked];
@@ -104,22 +124,24 @@ impl Keys {
 
     /// The key of that name, if the caller may reach it; where its own record is lost, as its entries tell of it. Users
     /// do not look for those: each look reads all that the tenant has.
-    async fn reach_to_revoke(&self, caller: &Identity, name: &str) -> Result<Key, Status> {
+    async fn reach_to_revoke(&self, caller: &Admitted, name: &str) -> Result<Found, Status> {
         let (tenant, id) = key_name("name", name)?;
         require(caller, Permission::OwnKeys, Some(&tenant))?;
         let registry = &self.0.registry;
         let search = match caller.role {
-            Role::User => return self.reach(caller, "name", name).await,
+            Role::User => return Ok(Found::Read(self.reach(caller, "name", name).await?)),
             Role::TenantAdmin => Search::Tenant,
             Role::GlobalAdmin => Search::Everywhere,
         };
-        match registry.key(&tenant, &id).await {
+        match self.read(caller, &tenant, &id).await {
+            Ok(read) => Ok(Found::Read(read)),
             Err(error) if error.is_of_a_lost_key() => {
                 let lost = registry.lost_key(&tenant, &id, search).await;
                 let lost = lost.map_err(from_registry("key"))?;
-                lost.ok_or_else(|| from_registry("key")(error))
+                lost.map(Found::Lost)
+                    .ok_or_else(|| from_registry("key")(error))
             }
-            key => key.map_err(from_registry("key")),
+            Err(error) => Err(from_registry("key")(error)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::admin::caller::{Identity, Permission, require};
+use crate::admin::caller::{Admitted, Identity, Permission, require};
 use crate::admin::convert::{bad, reason, wait};
 use crate::admin::keys::Keys;
 use crate::domain::key::LookupId;
@@ -16,7 +16,7 @@ use crate::status::{self, from_registry};
 impl Keys {
     pub(super) async fn revoke_token(
         &self,
-        caller: &Identity,
+        caller: &Admitted,
         request: pb::RevokeTokenRequest,
     ) -> Result<pb::Key, Status> {
         let registry = &self.0.registry;

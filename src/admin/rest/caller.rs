@@ -41,7 +41,7 @@ impl Caller {
 
     /// Who it is, if it may call at all.
     pub(super) async fn identity(&self, rest: &Rest) -> Result<Identity, Refusal> {
-        Ok(rest.admin.caller(&self.call(())).await?)
+        Ok(rest.admin.caller(&self.call(())).await?.identity)
     }
 
     /// Who it is; whether it may do what it asks for is asked by the service that does it.
