@@ -153,7 +153,7 @@ fn descriptions() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// What a caller hears when there is no room for more unfinished requests.
+/// The error when there is no room for more unfinished requests.
 pub fn overloaded() -> Status {
     Reason::Overloaded.status("too many unfinished requests at once; try again")
 }

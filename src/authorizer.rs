@@ -1,6 +1,6 @@
 //! One request, one decision: find the credential, prove it, decide. The whole pipeline on one screen.
 //!
-//! A decision is data. An [`Outage`] means that *we* failed; what the caller hears then is the protocol's matter.
+//! A decision is data. An [`Outage`] means that *we* failed; what is answered then is the protocol's matter.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod explain;

@@ -369,7 +369,7 @@ impl Cache {
     }
 
     fn start_epoch(&self) {
-        // What is under way may have been read before. Cut off first: what begins from here on is heard of.
+        // What is under way may have been read before. Cut off first: changes from here on arrive.
         let mut keys = self.key_flights.lock();
         keys.cut_all();
         self.tenant_flights.lock().cut_all();

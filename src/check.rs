@@ -142,7 +142,7 @@ pub struct Check {
     /// Data keys of tenants, and none for those that have no record that opens.
     open: Mutex<BTreeMap<TenantId, Option<Arc<DataKey>>>>,
     /// Where something was found already.
-    told: Mutex<BTreeSet<LookupId>>,
+    reported: Mutex<BTreeSet<LookupId>>,
 }
 
 impl fmt::Debug for Check {
@@ -164,7 +164,7 @@ impl Check {
             compares_owners: true,
             report: Mutex::default(),
             open: Mutex::default(),
-            told: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Check {
     /// The count of all tenants together.
     async fn check_sum(&self) -> Result<(), StoreError> {
         if self.store.repair().is_sum_wrong(self.mode).await? {
-            self.tell(Finding {
+            self.report(Finding {
                 entry: Entry::Counts,
                 tenant: None,
                 key: None,
@@ -226,14 +226,14 @@ impl Check {
                 "{} slots of the Cluster have lost their markers: the store is out, and nothing else is looked at, until they are put back",
                 lost.alone
             );
-            self.tell(finding(problem, self.outcome()));
+            self.report(finding(problem, self.outcome()));
         }
         if lost.with_data > 0 {
             let problem = format!(
                 "{} slots of the Cluster have lost their data: restore it from a backup; nothing else is looked at before",
                 lost.with_data
             );
-            self.tell(finding(problem, Outcome::ByHand));
+            self.report(finding(problem, Outcome::ByHand));
         }
         Ok(lost.with_data == 0 && (lost.alone == 0 || self.repairs()))
     }
@@ -263,9 +263,9 @@ impl Check {
         }
     }
 
-    fn tell(&self, finding: Finding) {
+    fn report(&self, finding: Finding) {
         if let Some(lookup_id) = finding.lookup_id {
-            self.told.lock().insert(lookup_id);
+            self.reported.lock().insert(lookup_id);
         }
         let mut report = self.report.lock();
         report.unrepaired += u64::from(finding.outcome != Outcome::Repaired);
@@ -291,7 +291,7 @@ impl Check {
                 Err(error) => return Err(error.into()),
             },
         };
-        self.tell(Finding { outcome, ..finding });
+        self.report(Finding { outcome, ..finding });
         Ok(())
     }
 

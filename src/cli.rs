@@ -163,12 +163,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     // A server must not wait for ever for somebody to read its words; a command must.
-    let tell = match cli.command {
+    let print_error = match cli.command {
         Command::Dev(_) | Command::Serve(_) => telemetry::say,
-        _ => tell,
+        _ => print_error,
     };
     if !matches!(cli.command, Command::Dev(_)) {
-        harden(tell);
+        harden(print_error);
     }
     let mut out = Out::stdout();
     let done = match cli.command {
@@ -191,19 +191,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Completions(args) => manual::completions(&args, &mut out),
         Command::Man(args) => manual::man(&args, &mut out),
     };
-    finish(done, tell)
+    finish(done, print_error)
 }
 
 /// A core file would hold keys: none is written, and no debugger of the same user attaches.
-fn harden(tell: fn(&str)) {
+fn harden(print_error: fn(&str)) {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tell(&format!(
+        print_error(&format!(
             "warning: core dumps cannot be switched off: {error}"
         ));
     }
 }
 
-fn finish(done: Result<(), Failure>, tell: fn(&str)) -> ExitCode {
+fn finish(done: Result<(), Failure>, print_error: fn(&str)) -> ExitCode {
     let Err(failure) = done else {
         return ExitCode::SUCCESS;
     };
@@ -212,7 +212,7 @@ fn finish(done: Result<(), Failure>, tell: fn(&str)) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    tell(&printable_lines(&format!("error: {error:#}")));
+    print_error(&printable_lines(&format!("error: {error:#}")));
     ExitCode::from(code)
 }
 
@@ -227,7 +227,7 @@ fn load_config(path: Option<&Path>) -> Result<crate::config::Config, Failure> {
     use crate::config::{Config, environment};
     let loaded = Config::load(path, environment()).map_err(Failure::config)?;
     if let Some(exposure) = loaded.exposure {
-        tell_hint(&format!("the configuration file is not safe: {exposure}"));
+        print_hint(&format!("the configuration file is not safe: {exposure}"));
     }
     Ok(loaded.config)
 }
@@ -250,14 +250,14 @@ fn start_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn tell(line: &str) {
+fn print_error(line: &str) {
     // Nobody can be told that telling failed.
     writeln!(io::stderr(), "{}", printable_lines(line)).ok();
 }
 
 /// Something to know, while the command goes on.
-fn tell_hint(hint: &str) {
-    tell(&format!("warning: {hint}"));
+fn print_hint(hint: &str) {
+    print_error(&format!("warning: {hint}"));
 }
 
 /// Runs the future of a client command: one thread is enough for one call.

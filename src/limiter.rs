@@ -218,7 +218,7 @@ impl Limiter {
         };
         if let Ok(verdict) = &verdict {
             self.counters.count(verdict);
-            self.tell_oversized(subject, &wanted, cost, verdict);
+            self.log_oversized(subject, &wanted, cost, verdict);
         }
         verdict
     }
@@ -257,7 +257,7 @@ impl Limiter {
     }
 
     /// A route whose cost no bucket can hold is a mistake in a configuration, and looks like a limit that is reached.
-    fn tell_oversized(
+    fn log_oversized(
         &self,
         subject: &Subject<'_>,
         wanted: &ArrayVec<LimitDemand>,

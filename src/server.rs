@@ -97,7 +97,7 @@ pub async fn run(
     let starting = health.not_ready_until("started");
     let waiting = health.not_ready_until("store");
     let startup = Startup::load(config, &parts, &metrics, &health)?;
-    say_plain_text(config);
+    warn_of_plain_text(config);
     parts.observe_store(&metrics);
     let bound = Bound::bind(config, &startup.tls).await?;
 
@@ -139,7 +139,7 @@ pub async fn run(
 }
 
 /// Plain text beyond the machine is the operator's decision, and is said at each start.
-fn say_plain_text(config: &Config) {
+fn warn_of_plain_text(config: &Config) {
     let authz = config.authz.as_ref().map(|at| (&at.listen, &at.tls));
     let admin = config.admin.as_ref().map(|at| (&at.listen, &at.tls));
     let ops = config.ops.as_ref().map(|at| (&at.listen, &at.tls));

@@ -1,7 +1,7 @@
-//! Blocks of all processes that use one store: told when they are made, read when somebody else's change is heard.
+//! Blocks of all processes that use one store: published when they are made, read when another's change arrives.
 //!
-//! Nothing is asked regularly. Sources are divided into parts; a change of one is heard as a change of its part, and
-//! that part is read, once for all changes that were heard until then. A store that is away takes nothing from what is
+//! Nothing is asked regularly. Sources are divided into parts; a change of one arrives as a change of its part, and
+//! that part is read, once for all changes that arrived until then. A store that is away takes nothing from what is
 //! in memory.
 
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ pub(super) struct Outbox {
     queue: Mutex<Option<mpsc::Receiver<Block>>>,
     /// One bit a part that has changed.
     changed: AtomicU64,
-    heard: Notify,
+    wake: Notify,
 }
 
 impl Outbox {
@@ -40,7 +40,7 @@ impl Outbox {
             put,
             queue: Mutex::new(Some(queue)),
             changed: AtomicU64::new(0),
-            heard: Notify::new(),
+            wake: Notify::new(),
         }
     }
 
@@ -50,9 +50,9 @@ impl Outbox {
         }
     }
 
-    fn hear(&self, parts: u64) {
+    fn mark_changed(&self, parts: u64) {
         self.changed.fetch_or(parts, Ordering::AcqRel);
-        self.heard.notify_one();
+        self.wake.notify_one();
     }
 }
 
@@ -60,10 +60,10 @@ impl Outbox {
 struct BlockWatcher(Weak<Blocks>);
 
 impl BlockWatcher {
-    fn hear(&self, parts: u64) {
+    fn mark_changed(&self, parts: u64) {
         let blocks = self.0.upgrade();
         if let Some(outbox) = blocks.as_ref().and_then(|blocks| blocks.outbox.as_ref()) {
-            outbox.hear(parts);
+            outbox.mark_changed(parts);
         }
     }
 }
@@ -74,13 +74,13 @@ impl Watcher for BlockWatcher {
     fn tenant_changed(&self, _: &TenantId) {}
 
     fn blocks_changed(&self, part: u8) {
-        self.hear(1_u64.checked_shl(part.into()).unwrap_or(0));
+        self.mark_changed(1_u64.checked_shl(part.into()).unwrap_or(0));
     }
 
     fn tracking_lost(&self) {}
 
     fn tracking_restored(&self) {
-        self.hear(u64::MAX);
+        self.mark_changed(u64::MAX);
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn listen(blocks: &Arc<Blocks>) {
 }
 
 impl Blocks {
-    /// Tells others of blocks and hears of theirs, for ever; ends at once where blocks are not shared.
+    /// Publishes blocks and reads those of others, for ever; ends at once where blocks are not shared.
     pub async fn run(self: Arc<Self>, clock: Arc<dyn Clock>) {
         let Some(outbox) = &self.outbox else {
             return;
@@ -103,7 +103,7 @@ impl Blocks {
             return;
         };
         // What others have told before.
-        outbox.hear(u64::MAX);
+        outbox.mark_changed(u64::MAX);
         loop {
             tokio::select! {
                 Some(block) = queue.recv() => {
@@ -112,7 +112,7 @@ impl Blocks {
                         tracing::debug!(error = %crate::telemetry::chain(&error), "cannot share a block");
                     }
                 }
-                () = outbox.heard.notified() => self.read_changed(outbox, clock.now()).await,
+                () = outbox.wake.notified() => self.read_changed(outbox, clock.now()).await,
             }
         }
     }
@@ -121,7 +121,7 @@ impl Blocks {
         let changed = outbox.changed.swap(0, Ordering::AcqRel);
         for part in (0..Source::PARTS).filter(|part| changed & (1 << part) != 0) {
             if let Err(error) = self.read_part(outbox, part, now).await {
-                // Read with the next change, and with all others when a lost store is heard again.
+                // Read with the next change, and with all others when tracking is restored.
                 outbox.changed.fetch_or(1 << part, Ordering::AcqRel);
                 tracing::debug!(error = %crate::telemetry::chain(&error), "cannot read blocks");
             }
@@ -147,8 +147,8 @@ impl Blocks {
             let mut shard = self.shard(block.source).lock();
             let own = shard.blocks.get(&block.source).copied();
             // Whoever can write to the store must not be able to block for longer than we would.
-            let told = block.until.min(longest);
-            let until = own.map_or(told, |own| own.until.max(told));
+            let shared = block.until.min(longest);
+            let until = own.map_or(shared, |own| own.until.max(shared));
             let kept = Block {
                 until,
                 length: block.length.min(self.settings().block_max),

@@ -209,7 +209,7 @@ async fn bearer_of(
     }
 }
 
-/// What whoever showed a key that is not accepted hears.
+/// The error for who showed a key that is not accepted.
 pub(super) fn refused(failure: AuthFailure) -> Status {
     match failure {
         AuthFailure::Refused => Reason::InvalidApiKey.status("the API key is not valid"),

@@ -1,4 +1,4 @@
-//! Filters of lists: the part of AIP-160 that we support, and what a refused one hears.
+//! Filters of lists: the part of AIP-160 that we support, and the errors for the rest.
 
 use tonic::Status;
 

@@ -138,7 +138,7 @@ impl Background {
         sleep(self.pace.look_again_after).await;
         let again = self.check();
         again.check_tenant(tenant).await?;
-        Ok(self.tell(&damage(again.into_report())))
+        Ok(self.report(&damage(again.into_report())))
     }
 
     async fn look_at_entries(&self) -> Result<u64, CheckError> {
@@ -156,7 +156,7 @@ impl Background {
             }
             found.extend(damage(again.into_report()));
         }
-        Ok(self.tell(&found))
+        Ok(self.report(&found))
     }
 
     async fn look_at_sum(&self) -> Result<u64, CheckError> {
@@ -168,10 +168,10 @@ impl Background {
         sleep(self.pace.look_again_after).await;
         let again = self.check();
         again.check_sum().await?;
-        Ok(self.tell(&damage(again.into_report())))
+        Ok(self.report(&damage(again.into_report())))
     }
 
-    fn tell(&self, findings: &[Finding]) -> u64 {
+    fn report(&self, findings: &[Finding]) -> u64 {
         let damage = self.registry.store().damage();
         for finding in findings {
             let what = match &finding.key {

@@ -53,7 +53,7 @@ impl Check {
         entry: Found<IndexRow>,
     ) -> Result<(), CheckError> {
         self.report.lock().index_entries += 1;
-        if self.told.lock().contains(&id) {
+        if self.reported.lock().contains(&id) {
             return Ok(());
         }
         let whose = match &entry.row {
@@ -137,7 +137,7 @@ impl Check {
             let problem =
                 "a token of it works that its record does not know: rotate the key, or revoke it";
             let finding = Finding::of(Entry::Index, tenant, problem).key(key).at(id);
-            self.tell(finding.by_hand());
+            self.report(finding.by_hand());
         }
         Ok(())
     }

@@ -58,11 +58,11 @@ impl Check {
         let repair = self.store.repair();
         if repair.has_keys(id).await? {
             let problem = "its record is gone and its keys are there: they are refused until it is put back from a backup";
-            self.tell(Finding::of(Entry::Tenant, id, problem).by_hand());
+            self.report(Finding::of(Entry::Tenant, id, problem).by_hand());
         } else if repair.forget_tenant(id, self.mode).await? {
             let problem = "lists and counts name a tenant that is not there";
             let outcome = self.outcome();
-            self.tell(Finding {
+            self.report(Finding {
                 outcome,
                 ..Finding::of(Entry::Lists, id, problem)
             });
@@ -85,7 +85,7 @@ impl Check {
             .and_then(|row| records::put_right_tenant(&self.keyring, row));
         let Some((right, data_key)) = right else {
             self.open.lock().insert(id.clone(), None);
-            self.tell(unreadable());
+            self.report(unreadable());
             return Ok(None);
         };
         let data_key = Arc::new(data_key);
@@ -140,7 +140,7 @@ impl Check {
         ];
         let outcome = self.outcome();
         for (_, entry, problem) in wrong.into_iter().filter(|(is_wrong, ..)| *is_wrong) {
-            self.tell(Finding {
+            self.report(Finding {
                 outcome,
                 ..Finding::of(entry, id, problem)
             });
@@ -150,7 +150,7 @@ impl Check {
                 "{} changes wait for the index: a control plane that runs does them",
                 lists.waiting
             );
-            self.tell(Finding::of(Entry::Outbox, id, problem));
+            self.report(Finding::of(Entry::Outbox, id, problem));
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Check {
                 Mode::Repair if state.is_whole => Outcome::Repaired,
                 Mode::Repair | Mode::Check => Outcome::Repairable,
             };
-            self.tell(Finding {
+            self.report(Finding {
                 outcome,
                 ..Finding::of(Entry::Lists, id, problem)
             });
@@ -211,7 +211,7 @@ impl Check {
             let problem =
                 format!("{missing} index entries are not remembered to be removed with it");
             let outcome = self.outcome();
-            self.tell(Finding {
+            self.report(Finding {
                 outcome,
                 ..Finding::of(Entry::Lists, id, problem)
             });
@@ -265,7 +265,7 @@ impl Check {
         let finding =
             Finding::of(Entry::Key, id, format!("{what}, and nobody passes with it")).key(key);
         if is_there {
-            self.tell(finding.by_hand());
+            self.report(finding.by_hand());
             return Ok(());
         }
         let unlist = async { Ok(self.store.repair().unlist_key(id, key).await?) };
@@ -321,7 +321,7 @@ impl Check {
             .key(&key.id)
             .at(at);
         if matches!(differs, Differs::Ahead) {
-            self.tell(finding.by_hand());
+            self.report(finding.by_hand());
             return Ok(());
         }
         let align = async {

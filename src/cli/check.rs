@@ -20,7 +20,7 @@ use crate::cli::client::{is_late, tls_cause};
 use crate::cli::endpoint::{Address, io_cause};
 use crate::cli::output::{Form, Out, printable};
 use crate::cli::tls::TlsArgs;
-use crate::cli::{Failure, block_on, prompt, tell_hint};
+use crate::cli::{Failure, block_on, print_hint, prompt};
 use crate::clock::Span;
 use crate::config;
 use crate::ext_authz::service::CHECK_PATH;
@@ -141,7 +141,9 @@ pub(super) fn run(args: &CheckArgs, out: &mut Out) -> Result<(), Failure> {
 
 fn token(args: &CheckArgs) -> Result<Option<Zeroizing<String>>, Failure> {
     if let Some(token) = &args.token {
-        tell_hint("others on this machine can see the arguments of a command; prefer --token-file");
+        print_hint(
+            "others on this machine can see the arguments of a command; prefer --token-file",
+        );
         return Ok(Some(Zeroizing::new(token.clone())));
     }
     args.token_file

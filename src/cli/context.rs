@@ -10,7 +10,7 @@ use crate::cli::endpoint::ClientArgs;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::prompt;
 use crate::cli::target::{self, Target};
-use crate::cli::{Failure, block_on, tell_hint};
+use crate::cli::{Failure, block_on, print_hint};
 use crate::oidc;
 use crate::proto::admin as pb;
 use file::{ApiKey, Context, Contexts};
@@ -133,7 +133,7 @@ async fn certificate_suffices(args: &LoginArgs, target: Target) -> Result<bool, 
     }
     let known = Client::open(target, &args.client).await?.is_known().await?;
     if !known {
-        tell_hint("the server gives our certificate no role, so an API key is needed as well");
+        print_hint("the server gives our certificate no role, so an API key is needed as well");
     }
     Ok(known)
 }
@@ -151,7 +151,7 @@ async fn who_is(args: &LoginArgs, target: Target) -> Result<String, Failure> {
     let send = |request| async { client.keys().verify_key(request).await };
     let answer = client.call(request, send).await?;
     if is_jwt {
-        tell_hint("this is a JWT: when it has expired, log in again with a new one");
+        print_hint("this is a JWT: when it has expired, log in again with a new one");
         return Ok("the holder of this JWT".into());
     }
     Ok(answer.key.map_or_else(

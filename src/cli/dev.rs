@@ -86,9 +86,11 @@ pub(super) fn run(args: &DevArgs) -> Result<(), Failure> {
         let parts = Parts::open(&config).await.map_err(bad_start)?;
         let demo = make_demo(&parts.registry).await.map_err(Failure::Failed)?;
         let greeting = greet(args, demo.as_ref());
-        server::run(&config, None, parts, async |_| say(greeting).await)
-            .await
-            .map_err(bad_start)
+        server::run(&config, None, parts, async |_| {
+            print_greeting(greeting).await
+        })
+        .await
+        .map_err(bad_start)
     })
 }
 
@@ -162,7 +164,7 @@ fn greet(args: &DevArgs, demo: Option<&Demo>) -> Zeroizing<String> {
 }
 
 /// Written by a thread of its own: while nobody reads, the server serves and can be stopped.
-async fn say(greeting: Zeroizing<String>) -> anyhow::Result<()> {
+async fn print_greeting(greeting: Zeroizing<String>) -> anyhow::Result<()> {
     let (done, printed) = oneshot::channel();
     thread::Builder::new()
         .name("greeting".to_owned())

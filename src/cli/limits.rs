@@ -238,7 +238,7 @@ fn explain_limit(
 ) -> String {
     let at_run_time = runtime.map(|max| format!("{max} that was set at run time"));
     let in_config = configured.map(|max| format!("{max} that is configured for this tenant"));
-    let (said, beneath) = match limit.source.as_str() {
+    let (set_by, beneath) = match limit.source.as_str() {
         "global_override" => (
             "the override for all tenants in the configuration",
             vec![at_run_time, in_config],
@@ -255,7 +255,7 @@ fn explain_limit(
     };
     let (max, source) = (limit.value, &limit.source);
     let role = limit.name.trim_start_matches("max_keys_per_");
-    format!("{max} for one more with the role {role}: {said}{beneath} ({source})")
+    format!("{max} for one more with the role {role}: {set_by}{beneath} ({source})")
 }
 
 fn explain_expiry(frame: &pb::LimitConfiguration) -> Vec<String> {

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::cli::{Failure, credential, tell_hint};
+use crate::cli::{Failure, credential, print_hint};
 use crate::crypto::token::TOKEN_LEN_MAX;
 use crate::file_access;
 use crate::oidc::JWT_LEN_MAX;
@@ -51,7 +51,7 @@ pub(super) fn token_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
 pub(super) fn credential_from(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let file = std::fs::File::open(path);
     if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(path, &file)) {
-        tell_hint(&exposure.to_string());
+        print_hint(&exposure.to_string());
     }
     line_from(path, JWT_LEN_MAX)
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::{AlertDescription, CertificateError};
 
-use crate::cli::{Failure, tell_hint};
+use crate::cli::{Failure, print_hint};
 use crate::clock::{Clock as _, SystemClock};
 use crate::file_access;
 use crate::server;
@@ -118,7 +118,7 @@ impl TlsArgs {
 fn warn_of_readers(key: &Path) {
     let file = fs::File::open(key);
     if let Ok(Some(exposure)) = file.and_then(|file| file_access::exposure_of_secret(key, &file)) {
-        tell_hint(&exposure.to_string());
+        print_hint(&exposure.to_string());
     }
 }
 

@@ -58,7 +58,7 @@ impl MadeKeys {
     }
 
     /// What is in the file, for people.
-    pub(super) fn tell_file(&self, out: &mut Out) -> Result<(), Failure> {
+    pub(super) fn print_file(&self, out: &mut Out) -> Result<(), Failure> {
         match &self.file {
             Some(file) => out.line(format_args!(
                 "tokens: {} in {}",

@@ -53,7 +53,7 @@ async fn follow(
             Err(failure) => {
                 let text = failure.to_string();
                 if problem.as_ref() != Some(&text) {
-                    crate::cli::tell(&format!("error: {text}"));
+                    crate::cli::print_error(&format!("error: {text}"));
                     problem = Some(text);
                 }
             }

@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// Why a record did not open. The cause stays with the operator; a client only hears that its key is invalid.
+/// Why a record did not open. The cause stays with the operator; a client is only told that its key is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Cut short, of another version, or not a sealed record at all.

@@ -185,7 +185,7 @@ impl KeyRules {
     pub fn limit(&self, tenant: &TenantId, runtime: &KeyLimits, role: Role) -> EffectiveKeyLimit {
         let of = |limits: &KeyLimits| *limits.of(role);
         let global = self.global_override.as_ref().map(|all| &all.limits);
-        let said = [
+        let settings = [
             (global.and_then(of), LimitSource::GlobalOverride),
             (of(runtime), LimitSource::TenantRuntime),
             (
@@ -193,7 +193,7 @@ impl KeyRules {
                 LimitSource::TenantConfig,
             ),
         ];
-        let first = said
+        let first = settings
             .into_iter()
             .find_map(|(max, source)| Some((max?, source)));
         let (max, source) =

@@ -69,7 +69,7 @@ impl Limiter {
         }
         if verdict.refused.is_none() {
             for (limit, used) in taken.iter() {
-                self.tell_crossed(subject, limit, used / MILLI, cost);
+                self.log_crossed(subject, limit, used / MILLI, cost);
             }
         }
         for limit in wanted.iter() {
@@ -79,7 +79,7 @@ impl Limiter {
     }
 
     /// Tells if this request was the one with which a quota came to 80 or 100 %.
-    fn tell_crossed(&self, subject: &Subject<'_>, limit: &LimitDemand, used: u64, cost: u64) {
+    fn log_crossed(&self, subject: &Subject<'_>, limit: &LimitDemand, used: u64, cost: u64) {
         if limit.terms.window.is_none() {
             return;
         }

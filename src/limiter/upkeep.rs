@@ -107,7 +107,7 @@ impl Limiter {
         {
             let now = self.millis();
             let request = slice.ask(&mut session, &self.process, &wanted.terms, 0, now);
-            self.tell(slice, &mut session, Some(request), now).await;
+            self.report(slice, &mut session, Some(request), now).await;
         }
         slice.is_low.store(false, Ordering::Relaxed);
     }
@@ -119,11 +119,11 @@ impl Limiter {
         let now = self.millis();
         let request = slice.give_back(&mut session, &self.process, now);
         if request.is_some() || slice.debt.load(Ordering::Relaxed) > 0 {
-            self.tell(slice, &mut session, request, now).await;
+            self.report(slice, &mut session, request, now).await;
         }
     }
 
-    async fn tell(
+    async fn report(
         &self,
         slice: &Slice,
         session: &mut LeaseSession,

@@ -1,4 +1,4 @@
-//! The sidecars that share the store: who lives, and who has heard of a change.
+//! The sidecars that share the store: which are live, and which have confirmed a change.
 
 use std::time::Duration;
 

@@ -113,7 +113,7 @@ fn wrong(counted: &Counted, live: Live) -> Option<String> {
     if counted.owners != owners {
         return Some("the live keys of an owner are not as many as are counted".to_owned());
     }
-    if counted.told.unwrap_or(0) != all {
+    if counted.published.unwrap_or(0) != all {
         return Some("the sum of all tenants has another number of its live keys".to_owned());
     }
     None

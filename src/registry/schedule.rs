@@ -80,7 +80,7 @@ impl Registry {
     pub async fn keep_rotating(self, stop: CancellationToken) {
         let holder = format!("{:016x}", rand::random::<u64>());
         let mut looked_at: Option<Instant> = None;
-        let mut told = false;
+        let mut logged = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -94,11 +94,11 @@ impl Registry {
             }
             looked_at = Some(Instant::now());
             match self.rotate_due(&holder, &stop).await {
-                Ok(()) => told = false,
-                Err(error) if !told => {
+                Ok(()) => logged = false,
+                Err(error) if !logged => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "keys cannot be rotated by schedule now");
-                    told = true;
+                    logged = true;
                 }
                 Err(_) => {}
             }
@@ -170,7 +170,7 @@ impl Registry {
                 Ok(key) => key.id.clone(),
                 Err(id) => id.clone(),
             });
-            self.tell_without_access(&page);
+            self.log_without_access(&page);
             for key in page
                 .iter()
                 .flatten()
@@ -186,7 +186,7 @@ impl Registry {
 
     /// A schedule passes over keys whose holders could not claim: whoever wrote it does not expect that of the default of
     /// a profile.
-    fn tell_without_access(&self, page: &[Result<Key, KeyId>]) {
+    fn log_without_access(&self, page: &[Result<Key, KeyId>]) {
         let closed = |key: &&Key| key.is_live() && key.admin_access == AdminAccess::None;
         if let Some(key) = page.iter().flatten().find(closed)
             && let Some(held_back) = self.rotations.without_access.admit(self.now())

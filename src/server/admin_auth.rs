@@ -170,7 +170,7 @@ fn holder_of_jwt(oidc: &Oidc, holder: Holder) -> Identity {
     }
 }
 
-/// What its holder may hear: the reason, once the issuer's signature has shown that it is the holder.
+/// What its holder is told: the reason, once the issuer's signature has shown that it is the holder.
 fn jwt_failure(failure: NotFound) -> JwtFailure {
     let refusal = match failure {
         NotFound::NoKeys => return JwtFailure::Unavailable,

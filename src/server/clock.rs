@@ -25,23 +25,23 @@ pub(super) fn watch(metrics: &Metrics, tasks: &TaskTracker, stop: &CancellationT
     tasks.spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tell() => {}
+            () = warn_of_steps() => {}
         }
     });
 }
 
-async fn tell() {
+async fn warn_of_steps() {
     let mut ticks = interval(LOOK_EVERY);
-    let mut told = Duration::ZERO;
+    let mut warned = Duration::ZERO;
     loop {
         ticks.tick().await;
         let by = SteadyClock::set_back_by();
-        if by >= told + STEP_WARNED {
+        if by >= warned + STEP_WARNED {
             tracing::warn!(
                 seconds = by.as_secs(),
                 "the clock of this machine was set back: keys go on to expire as if it had not been, so that none comes to life again; restart this process if the clock is right now"
             );
         }
-        told = by;
+        warned = by;
     }
 }

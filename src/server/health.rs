@@ -68,10 +68,10 @@ impl Health {
     fn hold(&self, reason: &'static str) {
         let mut reasons = self.reasons.lock();
         *reasons.entry(reason).or_default() += 1;
-        self.tell(&reasons);
+        self.publish(&reasons);
     }
 
-    fn tell(&self, reasons: &BTreeMap<&'static str, usize>) {
+    fn publish(&self, reasons: &BTreeMap<&'static str, usize>) {
         self.phase.send_replace(if reasons.contains_key(DRAINED) {
             Phase::Draining
         } else if reasons.is_empty() {
@@ -135,7 +135,7 @@ impl Drop for NotReady {
                 reasons.remove(self.reason);
             }
         }
-        self.health.tell(&reasons);
+        self.health.publish(&reasons);
     }
 }
 

@@ -90,8 +90,8 @@ pub(super) struct Places {
     state: Mutex<State>,
     counts: [AtomicU64; 6],
     accept_failures: AtomicU64,
-    told_refusal: Throttle,
-    told_failure: Throttle,
+    refusal_throttle: Throttle,
+    failure_throttle: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -134,8 +134,8 @@ impl Places {
             state: Mutex::default(),
             counts: Default::default(),
             accept_failures: AtomicU64::new(0),
-            told_refusal: Throttle::default(),
-            told_failure: Throttle::default(),
+            refusal_throttle: Throttle::default(),
+            failure_throttle: Throttle::default(),
         })
     }
 
@@ -146,7 +146,7 @@ impl Places {
             Ok(()) => {}
             Err(why) => {
                 drop(state);
-                self.tell_refusal(why);
+                self.log_refusal(why);
                 return None;
             }
         }
@@ -201,9 +201,9 @@ impl Places {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn tell_refusal(&self, why: Reason) {
+    fn log_refusal(&self, why: Reason) {
         self.count(why);
-        let Some(held_back) = self.told_refusal.admit(SteadyClock.now()) else {
+        let Some(held_back) = self.refusal_throttle.admit(SteadyClock.now()) else {
             return;
         };
         let listener = self.bounds.listener;
@@ -240,7 +240,7 @@ impl Places {
     /// A connection could not be accepted, through no fault of its own.
     pub(super) fn accept_failed(&self, error: &std::io::Error) {
         self.accept_failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.told_failure.admit(SteadyClock.now()) {
+        if let Some(held_back) = self.failure_throttle.admit(SteadyClock.now()) {
             let listener = self.bounds.listener;
             tracing::warn!(listener, %error, held_back, "cannot accept connections");
         }

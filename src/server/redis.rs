@@ -174,7 +174,7 @@ impl Running {
         let store = Arc::clone(&self.store);
         metrics.seconds(
             "keystile_revocation_lag_seconds",
-            "How late a change made elsewhere may be heard.",
+            "How late a change made elsewhere may arrive.",
             move || store.revocation_lag(),
         );
     }

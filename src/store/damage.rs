@@ -1,7 +1,7 @@
 //! Damage that is met in the store: counted by kind, logged now and then, and remembered by tenant until it is healed.
 //!
 //! A store is shared with whoever can reach it: an eviction, a typing mistake or an intruder may take or alter any
-//! entry. What is damaged refuses its own keys and holds nobody else up; this is how an operator hears of it.
+//! entry. What is damaged refuses its own keys and holds nobody else up; this is how an operator learns of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +68,7 @@ impl Entry {
 #[derive(Default)]
 pub struct Damage {
     met: [AtomicU64; Entry::ALL.len()],
-    told: [Throttle; Entry::ALL.len()],
+    throttles: [Throttle; Entry::ALL.len()],
     unhealed: Mutex<BTreeMap<TenantId, String>>,
 }
 
@@ -83,7 +83,7 @@ impl Damage {
     pub fn met(&self, entry: Entry, tenant: Option<&TenantId>, what: &dyn fmt::Display) {
         let at = entry as usize;
         self.met[at].fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.told[at].admit(SystemClock.now()) {
+        if let Some(held_back) = self.throttles[at].admit(SystemClock.now()) {
             tracing::error!(
                 entry = entry.as_str(),
                 tenant = tenant.map(TenantId::as_str),

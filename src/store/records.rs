@@ -14,7 +14,7 @@ use crate::store::codec::{self, DecodeError, FirstAnswer};
 use crate::store::damage::Entry;
 use crate::store::{IndexRow, KeyRow, TenantRow};
 
-/// Why a stored record cannot be used. For the operator; a client hears nothing of it.
+/// Why a stored record cannot be used. For the operator; a client is not told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// A key is there, and the record of its tenant is gone without having been deleted.

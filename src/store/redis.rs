@@ -464,7 +464,7 @@ impl BlockStore for RedisStore {
     }
 
     fn put_block(&self, block: Block) -> StoreFuture<'_, ()> {
-        Box::pin(self.tell_block(block))
+        Box::pin(self.publish_block(block))
     }
 
     fn blocks(&self, part: u8) -> StoreFuture<'_, Vec<Block>> {

@@ -35,7 +35,7 @@ pub struct Counted {
     /// Of all owners; none if that is not known.
     pub all: Option<u64>,
     /// What the sum over all tenants was told of this one.
-    pub told: Option<u64>,
+    pub published: Option<u64>,
     /// The number of the last change: as long as it is the same, nothing was changed.
     pub number: u64,
 }

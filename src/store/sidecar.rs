@@ -22,7 +22,7 @@ pub struct SidecarReport {
     pub version: String,
     /// Since when it runs.
     pub started_at: Timestamp,
-    /// How late it hears of changes at most.
+    /// How late changes reach it at most.
     pub lag: Duration,
     /// How many keys it has in memory.
     pub cached_keys: u64,

@@ -62,7 +62,7 @@ impl LogQueue {
         let writer = Arc::clone(&queue);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer.write_to(io::stderr(), tell_dropped))?;
+            .spawn(move || writer.write_to(io::stderr(), report_dropped))?;
         Ok(Arc::clone(STDERR.get_or_init(|| queue)))
     }
 
@@ -90,11 +90,11 @@ impl LogQueue {
             .wait_while_for(&mut lines, |lines| lines.done < goal, time_limit);
     }
 
-    /// Writes lines for ever. `tell` is called with how many were dropped, once there is somebody to hear it.
-    fn write_to(&self, mut out: impl Write, tell: impl Fn(u64)) {
+    /// Writes lines for ever. `report` is called with how many were dropped, once lines are read again.
+    fn write_to(&self, mut out: impl Write, report: impl Fn(u64)) {
         IS_WRITER.set(true);
         let throttle = Throttle::default();
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let line = self.next();
             if out.write_all(&line).is_err() {
@@ -103,9 +103,9 @@ impl LogQueue {
             let is_last = self.finish(&line);
             let dropped = self.dropped.load(Ordering::Relaxed);
             // Now and then also while lines go on being dropped, because others write faster than we may.
-            if dropped > told && (is_last || throttle.admit(SystemClock.now()).is_some()) {
-                tell(dropped - told);
-                told = dropped;
+            if dropped > reported && (is_last || throttle.admit(SystemClock.now()).is_some()) {
+                report(dropped - reported);
+                reported = dropped;
             }
         }
     }
@@ -134,7 +134,7 @@ impl LogQueue {
     }
 }
 
-fn tell_dropped(lines: u64) {
+fn report_dropped(lines: u64) {
     tracing::warn!(
         lines,
         "log lines were dropped: standard error did not take them in time"
@@ -213,11 +213,11 @@ mod tests {
         let queue = Arc::<LogQueue>::default();
         let writer = Arc::clone(&queue);
         // Its own lines go through `put`, as those of `tracing` would.
-        let tell = {
+        let report = {
             let queue = Arc::clone(&queue);
             move |lines| queue.put(format!("dropped {lines}").as_bytes())
         };
-        thread::spawn(move || writer.write_to(Pipe(write), tell));
+        thread::spawn(move || writer.write_to(Pipe(write), report));
         (queue, read)
     }
 
@@ -233,9 +233,9 @@ mod tests {
         for _ in 0..place {
             assert_eq!(read.recv_timeout(TIMEOUT).unwrap(), line);
         }
-        let told = read.recv_timeout(TIMEOUT).unwrap();
+        let reported = read.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(
-            String::from_utf8(told).unwrap(),
+            String::from_utf8(reported).unwrap(),
             format!("dropped {}", 100 - place)
         );
         queue.put(b"later");

@@ -24,7 +24,7 @@ pub(in crate::admin) fn wait(asked: Option<&ProtoDuration>) -> Result<Duration, 
 /// A sidecar as the API shows it at `now`.
 pub(in crate::admin) fn sidecar_to_proto(sidecar: &Sidecar, now: Timestamp) -> pb::Sidecar {
     let report = &sidecar.report;
-    let last_heard = now.minus(sidecar.silent_for);
+    let last_heartbeat = now.minus(sidecar.silent_for);
     pb::Sidecar {
         name: format!("sidecars/{}", sidecar.id),
         sidecar_id: sidecar.id.clone(),
@@ -32,7 +32,7 @@ pub(in crate::admin) fn sidecar_to_proto(sidecar: &Sidecar, now: Timestamp) -> p
         start_time: Some(time_to_proto(report.started_at)),
         revocation_lag: ProtoDuration::try_from(report.lag).ok(),
         cached_keys: u32::try_from(report.cached_keys).unwrap_or(u32::MAX),
-        last_heard_time: Some(time_to_proto(last_heard)),
+        last_heard_time: Some(time_to_proto(last_heartbeat)),
     }
 }
 

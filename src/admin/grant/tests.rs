@@ -217,9 +217,9 @@ fn no_key_that_a_user_makes_outlives_the_key_that_makes_it() {
         }
         .into()
     };
-    let mut unsaid = new();
-    check_user(&ending(), &mut unsaid, NOW).unwrap();
-    assert_eq!(unsaid.expires_at, Some(NOW.plus(hour)), "inherited");
+    let mut unset = new();
+    check_user(&ending(), &mut unset, NOW).unwrap();
+    assert_eq!(unset.expires_at, Some(NOW.plus(hour)), "inherited");
     for (expires_at, ttl, is_allowed) in [
         (Some(NOW.plus(hour)), None, true),
         (Some(NOW.plus(2 * hour)), None, false),

@@ -37,7 +37,7 @@ pub(super) struct Valid {
 
 /// Say whose a token is
 ///
-/// A token is its own credential: whoever has it may ask this of it. A caller who says who it is hears of tokens
+/// A token is its own credential: whoever has it may ask this of it. A caller who says who it is learns of tokens
 /// within its reach alone. Unknown, revoked and malformed tokens are answered alike.
 #[utoipa::path(
     post,

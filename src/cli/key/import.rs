@@ -13,7 +13,7 @@ use crate::cli::client::Client;
 use crate::cli::csv::cells::KeyColumns;
 use crate::cli::csv::{Columns, Row, damage};
 use crate::cli::output::{self, Form, Out, printable};
-use crate::cli::{Failure, prompt, request_id, tell_hint};
+use crate::cli::{Failure, print_hint, prompt, request_id};
 use crate::clock::Timestamp;
 use crate::crypto::token::{PresentedToken, TokenPrefixes};
 use crate::proto::admin as pb;
@@ -170,7 +170,7 @@ fn refuse_digests<'a>(tokens: impl Iterator<Item = &'a str>) -> Result<(), Failu
     }
     let Some(kind) = first else { return Ok(()) };
     if alike < all {
-        tell_hint(&format!(
+        print_hint(&format!(
             "{alike} of {all} tokens look like hashes or encodings of tokens (the first like {kind}): if they are, whoever has seen them holds working keys"
         ));
         return Ok(());
@@ -214,9 +214,9 @@ pub(super) async fn run(
     };
     work.send("imported", send, keep).await?;
     if work.is_table() {
-        tell(&tally, form, out)
+        print(&tally, form, out)
     } else {
-        tell_one(&tally, form, out)
+        print_one(&tally, form, out)
     }
 }
 
@@ -235,7 +235,7 @@ impl Tally {
     }
 }
 
-fn tell_one(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
+fn print_one(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
     match (tally.imported.as_slice(), tally.refused.first()) {
         ([key, ..], _) => output::one(out, form, key),
         (_, Some(problem)) => Err(Failure::failed(anyhow!("{problem}"))),
@@ -252,7 +252,7 @@ fn word(verdict: pb::ImportVerdict) -> String {
     name.to_ascii_lowercase()
 }
 
-fn tell(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
+fn print(tally: &Tally, form: Form, out: &mut Out) -> Result<(), Failure> {
     let Tally {
         imported,
         existing,

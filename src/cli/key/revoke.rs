@@ -134,7 +134,7 @@ async fn send_token(
 
 fn unconfirmed(late: &[String], wait: Duration) -> Failure {
     Failure::failed(anyhow!(
-        "the key is revoked, but not confirmed within {} by {}: {}\nhint: each refuses the key as soon as it hears of it; do this again to ask again, and stop a sidecar that never answers (`keystile fleet` shows who lives)",
+        "the key is revoked, but not confirmed within {} by {}: {}\nhint: each refuses the key as soon as the change reaches it; do this again to ask again, and stop a sidecar that never answers (`keystile fleet` shows who lives)",
         Span(wait),
         match late.len() {
             1 => "1 sidecar".to_owned(),

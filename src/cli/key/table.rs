@@ -101,7 +101,7 @@ pub(super) async fn run(
     };
     let ended = work.send("made", send, |batch| tally.keep(batch)).await;
     // What was made before something stopped us is told all the same.
-    tally.tell(form, out)?;
+    tally.print(form, out)?;
     ended?;
     tally.refused.check()
 }
@@ -120,12 +120,12 @@ impl Tally {
         self.made.keep()
     }
 
-    fn tell(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
+    fn print(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
         match form {
             Form::Table => {
                 let (made, refused) = (self.made.len(), self.refused.len());
                 out.line(format_args!("{made} made, {refused} refused"))?;
-                self.made.tell_file(out)
+                self.made.print_file(out)
             }
             Form::Name => {
                 let mut keys = self.made.keys();

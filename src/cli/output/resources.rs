@@ -206,7 +206,7 @@ impl Resource for pb::Sidecar {
             ("started", time(self.start_time.as_ref())),
             ("lag", millis(self.revocation_lag.as_ref())),
             ("cached keys", self.cached_keys.to_string()),
-            ("last heard", time(self.last_heard_time.as_ref())),
+            ("last heartbeat", time(self.last_heard_time.as_ref())),
         ]
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::place;
 use crate::cli::output::{self, Form, Out};
 use crate::cli::progress::Progress;
-use crate::cli::{Failure, bad_start, block_on, load_config, tell_hint};
+use crate::cli::{Failure, bad_start, block_on, load_config, print_hint};
 use crate::config::StorePlace;
 use crate::crypto::keyring::{Keyring, Ring};
 use crate::keyfile;
@@ -182,7 +182,7 @@ struct Bar(RefCell<Shown>);
 
 struct Shown {
     progress: Progress,
-    untold: usize,
+    unshown: usize,
     step: usize,
 }
 
@@ -195,31 +195,31 @@ impl Bar {
         let total = usize::try_from(source.tenants + source.keys).unwrap_or(usize::MAX);
         Self(RefCell::new(Shown {
             progress: Progress::new(what, total),
-            untold: 0,
+            unshown: 0,
             step: (total / 100).max(1),
         }))
     }
 
     fn add(&self, count: usize) {
         let mut shown = self.0.borrow_mut();
-        shown.untold += count;
-        if shown.untold >= shown.step {
-            shown.tell();
+        shown.unshown += count;
+        if shown.unshown >= shown.step {
+            shown.print();
         }
     }
 }
 
 impl Shown {
-    fn tell(&mut self) {
-        let count = std::mem::take(&mut self.untold);
+    fn print(&mut self) {
+        let count = std::mem::take(&mut self.unshown);
         self.progress.add(count);
     }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        if self.untold > 0 {
-            self.tell();
+        if self.unshown > 0 {
+            self.print();
         }
     }
 }
@@ -300,11 +300,11 @@ impl Outcome {
 
     fn check(&self) -> Result<(), Failure> {
         for (tenant, why) in self.findings.iter().take(TOLD_MAX) {
-            tell_hint(&format!("tenant {tenant}: {why}"));
+            print_hint(&format!("tenant {tenant}: {why}"));
         }
         let count = self.findings.len();
         if count > TOLD_MAX {
-            tell_hint(&format!(
+            print_hint(&format!(
                 "and {} more; -o json names them all",
                 count - TOLD_MAX
             ));

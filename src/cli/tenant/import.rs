@@ -18,7 +18,7 @@ use crate::cli::name_of;
 use crate::cli::output::{self, Form, Out, printable};
 use crate::cli::progress::Progress;
 use crate::cli::tokens::MadeKeys;
-use crate::cli::{Failure, preflight, request_id, tell_hint};
+use crate::cli::{Failure, preflight, print_hint, request_id};
 use crate::clock::Timestamp;
 use crate::domain::limit::{Own, Quota, Rate};
 use crate::domain::name::{Description, DisplayName, MetadataName, PlanName, TenantId};
@@ -170,7 +170,7 @@ impl ImportArgs {
             tenant: pb::CreateTenantRequest {
                 tenant_id: id,
                 tenant: Some(tenant),
-                // Of this run alone: another run is to hear that the tenant is there.
+                // Of this run alone: another run is told that the tenant exists.
                 request_id: request_id::new(),
             },
         }
@@ -250,7 +250,7 @@ pub(super) async fn run(
     let send = async |rows: &[Wanted]| onboard(client, rows, now).await;
     let ended = batches::each(rows, size, progress, send, |done| tally.keep(done)).await;
     // What was made before something stopped us is told all the same.
-    tally.tell(form, out)?;
+    tally.print(form, out)?;
     ended?;
     tally.refused.check()
 }
@@ -429,14 +429,14 @@ impl Tally {
         self.keys.keep()
     }
 
-    fn tell(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
+    fn print(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
         match form {
-            Form::Table => self.tell_people(out)?,
-            Form::Name => self.tell_names(out)?,
-            Form::Json | Form::Yaml => self.tell_programs(form, out)?,
+            Form::Table => self.print_table(out)?,
+            Form::Name => self.print_names(out)?,
+            Form::Json | Form::Yaml => self.print_data(form, out)?,
         }
         if self.tokens_missing > 0 {
-            tell_hint(&format!(
+            print_hint(&format!(
                 "{} keys were there already and their tokens cannot be given again: whoever made them has them",
                 self.tokens_missing
             ));
@@ -444,7 +444,7 @@ impl Tally {
         Ok(())
     }
 
-    fn tell_people(&self, out: &mut Out) -> Result<(), Failure> {
+    fn print_table(&self, out: &mut Out) -> Result<(), Failure> {
         let (tenants, there) = (self.tenants.len(), self.tenants_there.len());
         out.line(format_args!(
             "tenants: {tenants} made, {there} there already"
@@ -454,16 +454,16 @@ impl Tally {
         if made + there > 0 {
             out.line(format_args!("keys: {made} made, {there} there already"))?;
         }
-        self.keys.tell_file(out)
+        self.keys.print_file(out)
     }
 
-    fn tell_names(&self, out: &mut Out) -> Result<(), Failure> {
+    fn print_names(&self, out: &mut Out) -> Result<(), Failure> {
         let names = self.tenants.iter().map(|tenant| &tenant.name);
         let mut names = names.chain(self.keys.keys().map(|key| &key.name));
         names.try_for_each(|name| out.line(printable(name)))
     }
 
-    fn tell_programs(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
+    fn print_data(&self, form: Form, out: &mut Out) -> Result<(), Failure> {
         let tenants: Result<Vec<_>, Failure> = self.tenants.iter().map(output::json_of).collect();
         let all = json!({
             "tenants": tenants?,

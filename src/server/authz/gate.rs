@@ -126,7 +126,7 @@ pub(in crate::server) struct Gate(Arc<Refused>);
 #[derive(Debug, Default)]
 struct Refused {
     counts: [AtomicU64; NotACall::ALL.len()],
-    told: Throttle,
+    log_throttle: Throttle,
 }
 
 impl Gate {
@@ -150,7 +150,7 @@ impl Gate {
     /// The answer to what is no call.
     pub(super) fn refuse<B>(&self, why: NotACall, request: &Request<B>) -> Response<Body> {
         self.0.counts[why as usize].fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.0.told.admit(SteadyClock.now()) {
+        if let Some(held_back) = self.0.log_throttle.admit(SteadyClock.now()) {
             tracing::warn!(
                 reason = why.as_str(),
                 version = ?request.version(),

@@ -29,13 +29,13 @@ fn place() -> Place {
 
 /// A hello with a window of so many bytes for each stream, and `GET /` on the first.
 fn request(window: u32) -> Vec<u8> {
-    let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    said.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4]);
-    said.extend(window.to_be_bytes());
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4]);
+    bytes.extend(window.to_be_bytes());
     let head = [0x82, 0x84, 0x86, 0x41, 1, b'a'];
-    said.extend([0, 0, 6, 1, 5, 0, 0, 0, 1]);
-    said.extend(head);
-    said
+    bytes.extend([0, 0, 6, 1, 5, 0, 0, 0, 1]);
+    bytes.extend(head);
+    bytes
 }
 
 /// Why the connection of a peer with such a window ends, when it has asked for so many bytes and answers each PING.

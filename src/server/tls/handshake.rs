@@ -23,7 +23,7 @@ use crate::telemetry::throttles::Throttles;
 /// A client that is slower than this is not a client.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a refused client has to hear why.
+/// How long a refused client has to read why.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How a handshake ended.
@@ -64,7 +64,7 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     counts: [AtomicU64; Outcome::ALL.len()],
-    told: Throttles,
+    log_throttles: Throttles,
 }
 
 impl Handshakes {
@@ -74,7 +74,8 @@ impl Handshakes {
 
     /// Whether to say that a client was refused for this cause: a client may come back at once, for ever.
     fn admit(&self, cause: &dyn Error) -> Option<u64> {
-        self.told.admit(&cause.to_string(), SteadyClock.now())
+        self.log_throttles
+            .admit(&cause.to_string(), SteadyClock.now())
     }
 
     pub(super) fn read(&self, outcome: Outcome) -> u64 {

@@ -25,7 +25,7 @@ pub struct Bucket {
     /// By holder.
     pub leases: BTreeMap<String, Lease>,
     /// How much of a quota was used when somebody was last told: 0, 80 or 100 %.
-    pub told: u8,
+    pub warned: u8,
 }
 
 /// A lease on a bucket; see [`LeaseAsk`].
@@ -85,22 +85,22 @@ impl Bucket {
     }
 
     /// Listens to what a holder says, and charges its debt. Answers whether it may be granted more.
-    pub fn hear(&mut self, ask: &BucketAsk) -> bool {
+    pub fn report(&mut self, ask: &BucketAsk) -> bool {
         self.add(ask.debt);
-        let Some(said) = &ask.lease else {
+        let Some(lease_ask) = &ask.lease else {
             return false;
         };
-        let Some(lease) = self.leases.get_mut(&said.holder) else {
+        let Some(lease) = self.leases.get_mut(&lease_ask.holder) else {
             return true;
         };
-        if said.sequence <= lease.sequence {
+        if lease_ask.sequence <= lease.sequence {
             return false;
         }
-        lease.sequence = said.sequence;
-        let spent = said.spent.clamp(lease.spent, lease.granted);
+        lease.sequence = lease_ask.sequence;
+        let spent = lease_ask.spent.clamp(lease.spent, lease.granted);
         let newly = spent - lease.spent;
         lease.spent = spent;
-        lease.granted -= lease.held().saturating_sub(said.target);
+        lease.granted -= lease.held().saturating_sub(lease_ask.target);
         self.add(newly);
         true
     }
@@ -119,19 +119,22 @@ impl Bucket {
 
     /// Grants what the holder would like to have, so far as it is there: all holders together never keep more than a
     /// tenth of the burst from the others, and none more than its part of that.
-    pub fn grant(&mut self, terms: &Terms, said: &LeaseAsk, call: &Settle, now: i64) {
+    pub fn grant(&mut self, terms: &Terms, lease_ask: &LeaseAsk, call: &Settle, now: i64) {
         let most_held = terms.burst / HELD_SHARE;
         let room = most_held.saturating_sub(self.held());
         let room = room.min(self.available(terms));
-        let is_new = !self.leases.contains_key(&said.holder);
+        let is_new = !self.leases.contains_key(&lease_ask.holder);
         let holders = self.leases.len() as u64 + u64::from(is_new);
-        let lease = self.leases.entry(said.holder.clone()).or_insert(Lease {
-            sequence: said.sequence,
-            granted: said.spent,
-            spent: said.spent,
-            ends_at: 0,
-        });
-        let most = said.target.min(most_held / holders);
+        let lease = self
+            .leases
+            .entry(lease_ask.holder.clone())
+            .or_insert(Lease {
+                sequence: lease_ask.sequence,
+                granted: lease_ask.spent,
+                spent: lease_ask.spent,
+                ends_at: 0,
+            });
+        let most = lease_ask.target.min(most_held / holders);
         let granted = most.saturating_sub(lease.held()).min(room);
         // A part of a request is of no use to the holder.
         lease.granted += granted - granted % call.cost.max(1);
@@ -155,15 +158,15 @@ impl Bucket {
         if !fits {
             state.retry_ms = self.retry_ms(terms, cost, now);
         }
-        if let Some(said) = &ask.lease {
-            state.granted = said.spent;
-            if let Some(lease) = self.leases.get(&said.holder) {
+        if let Some(lease_ask) = &ask.lease {
+            state.granted = lease_ask.spent;
+            if let Some(lease) = self.leases.get(&lease_ask.holder) {
                 state.granted = lease.granted;
                 let until = terms.window.map_or(i64::MAX, |(_, until)| until);
                 let left = (lease.ends_at - GRACE_MS).min(until) - now;
                 state.lease_ms = u64::try_from(left).unwrap_or(0);
                 if lease.held() == 0 {
-                    self.leases.remove(&said.holder);
+                    self.leases.remove(&lease_ask.holder);
                 }
             }
         }
@@ -176,8 +179,8 @@ impl Bucket {
             return 0;
         }
         // A quota that was raised can be reached again.
-        let before = std::mem::replace(&mut self.told, reached(self.level, terms.burst));
-        if self.told > before { self.told } else { 0 }
+        let before = std::mem::replace(&mut self.warned, reached(self.level, terms.burst));
+        if self.warned > before { self.warned } else { 0 }
     }
 
     /// After how many ms a request fits that does not fit now, if nobody else is charged; one that is larger than the
@@ -227,7 +230,7 @@ pub fn settle(buckets: &mut [Bucket], call: &Settle, now: i64) -> super::Settled
     let each = || call.buckets.iter().enumerate();
     for (at, ask) in each() {
         buckets[at].advance(&ask.terms, now);
-        listened[at] = buckets[at].hear(ask);
+        listened[at] = buckets[at].report(ask);
         fits[at] = buckets[at].available(&ask.terms) >= call.cost;
     }
     let charged = each().all(|(at, ask)| fits[at] || ask.shadow);
@@ -236,8 +239,8 @@ pub fn settle(buckets: &mut [Bucket], call: &Settle, now: i64) -> super::Settled
             if fits[at] {
                 buckets[at].add(call.cost);
             }
-            if let Some(said) = ask.lease.as_ref().filter(|_| listened[at]) {
-                buckets[at].grant(&ask.terms, said, call, now);
+            if let Some(lease_ask) = ask.lease.as_ref().filter(|_| listened[at]) {
+                buckets[at].grant(&ask.terms, lease_ask, call, now);
             }
         }
     }

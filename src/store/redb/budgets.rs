@@ -95,7 +95,7 @@ impl EmbeddedStore {
             let bucket = Bucket {
                 period: 1,
                 level: used,
-                told: budgets::reached(used, ask.terms.burst),
+                warned: budgets::reached(used, ask.terms.burst),
                 ..Bucket::default()
             };
             // Whoever was faster has charged it already.

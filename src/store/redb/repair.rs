@@ -164,7 +164,7 @@ impl Repair for EmbeddedStore {
             Ok(Some(Counted {
                 owners,
                 all: Some(all),
-                told: Some(all),
+                published: Some(all),
                 number: newest.first().map_or(0, |(number, _)| *number),
             }))
         })

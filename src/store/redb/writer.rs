@@ -36,10 +36,10 @@ impl Writer {
     pub(super) fn start(database: Arc<Database>) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_LEN_MAX);
         let watchers = Watchers::default();
-        let told = Arc::clone(&watchers);
+        let notified = Arc::clone(&watchers);
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&database, jobs, &told))?;
+            .spawn(move || run(&database, jobs, &notified))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
@@ -114,7 +114,7 @@ fn commit(database: &Database, batch: Vec<Job>, watchers: &Watchers) {
     let watchers = watchers.read().clone();
     for touched in results.iter().flatten() {
         for watcher in &watchers {
-            tell(watcher.as_ref(), touched);
+            notify(watcher.as_ref(), touched);
         }
     }
     for (job, result) in batch.into_iter().zip(results) {
@@ -146,7 +146,7 @@ fn commit_all(
     Ok(results)
 }
 
-fn tell(watcher: &dyn Watcher, touched: &Touched) {
+fn notify(watcher: &dyn Watcher, touched: &Touched) {
     for lookup_id in &touched.index {
         watcher.index_changed(*lookup_id);
     }

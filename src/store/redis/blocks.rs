@@ -13,7 +13,7 @@ use crate::domain::block::{Block, Source};
 use crate::store::StoreError;
 
 impl RedisStore {
-    pub(super) async fn tell_block(&self, block: Block) -> Result<(), StoreError> {
+    pub(super) async fn publish_block(&self, block: Block) -> Result<(), StoreError> {
         let mut set = cmd("HSET");
         set.arg(self.names.blocks(block.source.part()))
             .arg(block.source.to_string())

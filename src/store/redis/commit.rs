@@ -36,11 +36,11 @@ impl RedisStore {
         let intent = Intent::new(&commit.tenant, commit.dek_id);
         let result = self.try_change_key(commit, &intent).await;
         // When the store failed, how far it came is not known.
-        let told = match &result {
+        let changed = match &result {
             Ok(()) | Err(CommitError::Store(_)) => touched(commit).collect(),
             Err(_) => Vec::new(),
         };
-        for lookup_id in told {
+        for lookup_id in changed {
             self.watchers
                 .notify(|watcher| watcher.index_changed(lookup_id));
         }
@@ -79,8 +79,8 @@ impl RedisStore {
         }
         let change = Change::new(commit, begun, &intent.name);
         match self.decide(commit, &change).await? {
-            Ok(Decided { told, is_revoked }) => {
-                self.end(intent, told, false).await?;
+            Ok(Decided { state, is_revoked }) => {
+                self.end(intent, state, false).await?;
                 match is_revoked {
                     true => Err(CommitError::Revoked),
                     false => Ok(()),
@@ -126,7 +126,7 @@ impl RedisStore {
                     let (tenant, entries) = (&commit.tenant, change.index()?);
                     let is_revoked = self.write_index(tenant, change.dek_id(), &entries).await?;
                     return Ok(Ok(Decided {
-                        told: Some((number, live)),
+                        state: Some((number, live)),
                         is_revoked,
                     }));
                 }
@@ -145,7 +145,7 @@ impl RedisStore {
         commit: &KeyCommit,
         change: &Change,
     ) -> Result<Result<Decided, CommitError>, StoreError> {
-        let told = match self.complete(&commit.tenant, change).await? {
+        let state = match self.complete(&commit.tenant, change).await? {
             Completed::Here(number, live) => Some((number, live)),
             // Who completed it may not have told of it yet.
             Completed::Elsewhere if self.stands(&commit.tenant, change).await? => {
@@ -156,7 +156,7 @@ impl RedisStore {
             Completed::Gone => return Ok(Err(CommitError::NotFound)),
         };
         Ok(Ok(Decided {
-            told,
+            state,
             is_revoked: false,
         }))
     }
@@ -251,7 +251,7 @@ fn touched(commit: &KeyCommit) -> impl Iterator<Item = LookupId> {
 
 /// What a change came to, and what there is to tell of its tenant.
 struct Decided {
-    told: Option<(u64, u64)>,
+    state: Option<(u64, u64)>,
     /// The key is revoked in the index, whatever this change says.
     is_revoked: bool,
 }

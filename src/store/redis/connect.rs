@@ -169,27 +169,27 @@ fn client(settings: &Settings, at: &Address, login: &Login) -> Result<Client, Co
     })
 }
 
-/// A connection to one server. `heard` is told of what the server pushes, and of the connection's end.
+/// A connection to one server. `on_push` is called with what the server pushes, and at the connection's end.
 pub(super) async fn open(
     settings: &Settings,
     at: &Address,
-    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    on_push: impl Fn(PushInfo) + Send + Sync + 'static,
 ) -> Result<MultiplexedConnection, ConnectError> {
-    open_as(settings, at, &settings.login, heard).await
+    open_as(settings, at, &settings.login, on_push).await
 }
 
 async fn open_as(
     settings: &Settings,
     at: &Address,
     login: &Login,
-    heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    on_push: impl Fn(PushInfo) + Send + Sync + 'static,
 ) -> Result<MultiplexedConnection, ConnectError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(settings.connect_timeout))
         .set_response_timeout(Some(settings.response_timeout))
         .set_pipeline_buffer_size(PIPELINE_LEN)
         .set_push_sender(move |push| {
-            heard(push);
+            on_push(push);
             Ok::<(), redis::aio::SendError>(())
         });
     let client = client(settings, at, login)?;

@@ -24,8 +24,8 @@ pub(super) async fn of_server(
     at: &Address,
     error: RedisError,
 ) -> ConnectError {
-    let said = error.detail().unwrap_or_default();
-    if said.contains("unknown command") && said.to_ascii_uppercase().contains("HELLO")
+    let detail = error.detail().unwrap_or_default();
+    if detail.contains("unknown command") && detail.to_ascii_uppercase().contains("HELLO")
         || error.code() == Some("NOPROTO")
     {
         return ConnectError::TooOld(at.clone());
@@ -41,8 +41,8 @@ pub(super) async fn of_server(
         None | Some(_) => None,
     };
     match greeting {
-        Some(said) if said.contains("max number of clients") => ConnectError::Full(at.clone()),
-        Some(said) => ConnectError::Refused(at.clone(), format!("it says {said:?} and closes")),
+        Some(detail) if detail.contains("max number of clients") => ConnectError::Full(at.clone()),
+        Some(detail) => ConnectError::Refused(at.clone(), format!("it says {detail:?} and closes")),
         None => error.into(),
     }
 }

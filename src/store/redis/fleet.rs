@@ -1,10 +1,10 @@
 //! The sidecars that share a Redis: who lives, and who has applied a change.
 //!
 //! A control plane that wants to know writes a question in the slot of the index entry that it has just written.
-//! Each server pushes its changes in order, so a sidecar that hears the question has heard of the entry before it. It
-//! looks at the entry, and answers when it refuses the key: from then on it does, whatever becomes of the store. (While a cluster moves the slot, entry and question may be on two servers: then an answer may be ahead
+//! Each server pushes its changes in order, so a sidecar that receives the question has received the change of the
+//! entry before it. It looks at the entry, and answers when it refuses the key: from then on it does, whatever becomes
+//! of the store. (While a cluster moves the slot, entry and question may be on two servers: then an answer may be ahead
 //! of the change by a moment.) A sidecar writes nothing but its own heartbeat and answers.
-
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ const FORGOTTEN_MS: i64 = 3_600_000;
 /// How many of them at a time.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// The most sidecars that are believed to live: a stolen one can say that there are more, and all of them would be read by
-/// each of the others every two seconds. Who was heard of longest ago comes first.
+/// each of the others every two seconds. The oldest heartbeat comes first.
 const LIVE_MAX: usize = 10_000;
 /// How long a question and its answers are kept, in seconds: above the longest wait for them.
 const QUESTION_SECONDS: u64 = 120;
@@ -50,12 +50,12 @@ pub(super) struct Member {
     has_left: AtomicBool,
 }
 
-/// Where questions that were heard go; nowhere in a process that is no sidecar.
+/// Where questions that arrive go; nowhere in a process that is no sidecar.
 #[derive(Default)]
 pub(super) struct Questions(OnceLock<mpsc::Sender<String>>);
 
 impl Questions {
-    pub(super) fn heard(&self, question: &str) {
+    pub(super) fn queue(&self, question: &str) {
         if let Some(queue) = self.0.get()
             && queue.try_send(question.to_owned()).is_err()
         {
@@ -107,7 +107,7 @@ impl RedisStore {
 
     async fn beat(&self, member: &Member) {
         let mut ticks = interval(HEARTBEAT_EVERY);
-        let mut told = None;
+        let mut logged = None;
         loop {
             ticks.tick().await;
             if member.has_left.load(Ordering::Relaxed) {
@@ -119,7 +119,7 @@ impl RedisStore {
                 Err(_) if !self.link.is_connected() => continue,
                 Err(error) => Some(chain(&error).to_string()),
             };
-            if failed == told {
+            if failed == logged {
                 continue;
             }
             match &failed {
@@ -129,22 +129,25 @@ impl RedisStore {
                 ),
                 None => tracing::info!("this sidecar's heartbeats are written again"),
             }
-            told = failed;
+            logged = failed;
         }
     }
 
     /// Also to a store that has lost its data: then a control plane that starts does not take it for a new one.
     async fn beat_once(&self, member: &Member) -> Result<(), StoreError> {
-        let says = (member.report)().encode();
+        let report = (member.report)().encode();
         let live = self.link.live_unguarded()?;
         let now = time::server_time(&live).await?;
         let mut add = redis::cmd("ZADD");
         add.arg(self.names.fleet_live()).arg(now).arg(&member.id);
-        let mut say = redis::cmd("HSET");
-        say.arg(self.names.fleet_says()).arg(&member.id).arg(says);
-        let (added, said) =
-            futures_util::future::join(live.ask::<u8>(&add), live.ask::<u8>(&say)).await;
-        added.and(said).map(drop)
+        let mut write_report = redis::cmd("HSET");
+        write_report
+            .arg(self.names.fleet_reports())
+            .arg(&member.id)
+            .arg(report);
+        let (added, written) =
+            futures_util::future::join(live.ask::<u8>(&add), live.ask::<u8>(&write_report)).await;
+        added.and(written).map(drop)
     }
 
     async fn answer(&self, member: &Member, mut questions: mpsc::Receiver<String>) {
@@ -192,25 +195,25 @@ impl RedisStore {
             return Ok(Vec::new());
         }
         let mut get = redis::cmd("HMGET");
-        get.arg(self.names.fleet_says());
+        get.arg(self.names.fleet_reports());
         for (id, _) in &recent {
             get.arg(id);
         }
-        let says: Vec<Option<Vec<u8>>> = live.ask(&get).await?;
+        let reports: Vec<Option<Vec<u8>>> = live.ask(&get).await?;
         let mut unreadable = 0;
         let mut all: Vec<Sidecar> = recent
             .into_iter()
-            .zip(says)
-            .filter_map(|((id, heard_at), says)| {
-                let [id, says] =
-                    [id, says?].map(|text| String::from_utf8_lossy(&text).into_owned());
+            .zip(reports)
+            .filter_map(|((id, last_heartbeat), report)| {
+                let [id, report] =
+                    [id, report?].map(|text| String::from_utf8_lossy(&text).into_owned());
                 // One that says nonsense must not hide the others, nor be waited for.
-                let report = SidecarReport::decode(&says);
+                let report = SidecarReport::decode(&report);
                 unreadable += usize::from(report.is_none());
                 Some(Sidecar {
                     id,
                     report: report?,
-                    silent_for: silent_for(now, heard_at),
+                    silent_for: silent_for(now, last_heartbeat),
                 })
             })
             .collect();
@@ -237,7 +240,7 @@ impl RedisStore {
             return Ok(());
         }
         for (command, from) in [
-            ("HDEL", self.names.fleet_says()),
+            ("HDEL", self.names.fleet_reports()),
             ("ZREM", self.names.fleet_live()),
         ] {
             let mut remove = redis::cmd(command);
@@ -300,6 +303,6 @@ impl RedisStore {
     clippy::cast_possible_truncation,
     reason = "a time in ms, which we wrote; any other is cut off"
 )]
-fn silent_for(now: i64, heard_at: f64) -> Duration {
-    Duration::from_millis(u64::try_from(now.saturating_sub(heard_at as i64)).unwrap_or(0))
+fn silent_for(now: i64, last_heartbeat: f64) -> Duration {
+    Duration::from_millis(u64::try_from(now.saturating_sub(last_heartbeat as i64)).unwrap_or(0))
 }

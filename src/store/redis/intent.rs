@@ -168,21 +168,22 @@ impl RedisStore {
     pub(super) async fn end(
         &self,
         intent: &Intent,
-        told: Option<(u64, u64)>,
+        state: Option<(u64, u64)>,
         in_directory: bool,
     ) -> Result<(), StoreError> {
-        self.tell(&intent.text(), intent, told, in_directory).await
+        self.publish(&intent.text(), intent, state, in_directory)
+            .await
     }
 
     /// The same with the intent left in place when `begun` is empty.
-    pub(super) async fn tell(
+    pub(super) async fn publish(
         &self,
         begun: &str,
         intent: &Intent,
-        told: Option<(u64, u64)>,
+        state: Option<(u64, u64)>,
         in_directory: bool,
     ) -> Result<(), StoreError> {
-        let (number, live) = told.map_or_else(Default::default, |(number, live)| {
+        let (number, live) = state.map_or_else(Default::default, |(number, live)| {
             (number.to_string(), live.to_string())
         });
         let incarnation = intent.incarnation();

@@ -292,7 +292,7 @@ fn pass_on(names: &Keyspace, watchers: &Watchers, questions: &Questions, data: &
             } else if let Some(tenant) = names.parse_tenant(name) {
                 watchers.notify(|watcher| watcher.tenant_changed(&tenant));
             } else if let Some(question) = names.parse_question(name) {
-                questions.heard(question);
+                questions.queue(question);
             } else if let Some(part) = names.parse_blocks(name) {
                 watchers.notify(|watcher| watcher.blocks_changed(part));
             }

@@ -145,13 +145,13 @@ impl Keyspace {
         }
     }
 
-    /// Sorted set of live sidecars, by when they were last heard of.
+    /// Sorted set of live sidecars, by their last heartbeat.
     pub(super) fn fleet_live(&self) -> String {
         format!("{}fleet:{{fleet}}:live", self.prefix)
     }
 
     /// Hash: sidecar -> what it says of itself.
-    pub(super) fn fleet_says(&self) -> String {
+    pub(super) fn fleet_reports(&self) -> String {
         format!("{}fleet:{{fleet}}:says", self.prefix)
     }
 
@@ -186,7 +186,7 @@ impl Keyspace {
         format!("{}{question}", self.question_prefix())
     }
 
-    /// Set of the sidecars that have heard a question, and so all that was written in its slot before.
+    /// Set of the sidecars that have received a question, and so all that was written in its slot before.
     pub(super) fn answers(&self, question: &str) -> String {
         format!("{}fleet:ack:{question}", self.prefix)
     }

@@ -195,7 +195,7 @@ impl Link {
         let unavailable = |error: ConnectError| StoreError::Unavailable(error.into());
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let lost = Arc::clone(&self.lost);
-        let heard = move |push: redis::PushInfo| {
+        let on_push = move |push: redis::PushInfo| {
             if push.kind == PushKind::Disconnection {
                 lost.notify_one();
             }
@@ -210,7 +210,7 @@ impl Link {
             }
             Topology::Standalone(_) | Topology::Sentinel { .. } => {
                 let at = self.primary().await.map_err(unavailable)?;
-                let opened = connect::open(&self.settings, &at, heard).await;
+                let opened = connect::open(&self.settings, &at, on_push).await;
                 (Connection::Server(opened.map_err(unavailable)?), vec![at])
             }
         };
@@ -238,7 +238,7 @@ impl Link {
 
     /// Keeps a connection, for ever.
     pub(super) async fn keep(&self) {
-        let mut told = false;
+        let mut logged = false;
         let mut wait = RETRY_MIN;
         loop {
             if self.is_connected() {
@@ -246,21 +246,21 @@ impl Link {
             }
             match self.connect().await {
                 Ok(()) => {
-                    if told {
+                    if logged {
                         tracing::info!(store = %self.settings.location(), "the store is back");
                     }
-                    (told, wait) = (false, RETRY_MIN);
+                    (logged, wait) = (false, RETRY_MIN);
                 }
                 Err(error) => {
                     let why = chain(&error).to_string();
-                    if !told {
+                    if !logged {
                         tracing::warn!(
                             store = %self.settings.location(),
                             error = %why,
                             "the store cannot be reached: cached keys keep working; trying again until it can"
                         );
                     }
-                    told = true;
+                    logged = true;
                     self.state.store(Arc::new(State::Down(why)));
                     sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);

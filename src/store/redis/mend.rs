@@ -77,7 +77,7 @@ impl RedisStore {
     /// The same of what is kept of all tenants together, and of what sidecars write.
     pub(super) async fn mend_shared(&self) -> Result<usize, StoreError> {
         let mut moved = self.mend_names(b"keep", &self.of_all(), &OF_ALL).await?;
-        let fleet = [self.names.fleet_live(), self.names.fleet_says()];
+        let fleet = [self.names.fleet_live(), self.names.fleet_reports()];
         moved += self
             .mend_names(b"drop", &fleet, &[b"zset", b"hash"])
             .await?;

@@ -217,9 +217,9 @@ impl RedisStore {
                 Ok(())
             };
         }
-        if let Some(told) = self.state(&intent.tenant, dek_id.as_bytes()).await? {
+        if let Some(state) = self.state(&intent.tenant, dek_id.as_bytes()).await? {
             let begun = if is_old { intent.text() } else { String::new() };
-            self.tell(&begun, intent, Some(told), true).await?;
+            self.publish(&begun, intent, Some(state), true).await?;
         }
         Ok(())
     }

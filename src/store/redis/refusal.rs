@@ -89,11 +89,11 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
 /// What a refusal means and what to do; none for any other error.
 pub(super) fn explain(error: &RedisError) -> Option<String> {
     let code = error.code().unwrap_or_default();
-    let said = error.detail().unwrap_or_default();
+    let detail = error.detail().unwrap_or_default();
     // Before Redis 7 what a script's command was refused with is inside an error of the script.
-    let is = |name: &str| code == name || said.contains(&format!("-{name} "));
+    let is = |name: &str| code == name || detail.contains(&format!("-{name} "));
     let (name, why, what_to_do) = REFUSALS.iter().find(|(name, ..)| is(name))?;
-    Some(format!("Redis says {name}: {why}; {what_to_do} ({said})"))
+    Some(format!("Redis says {name}: {why}; {what_to_do} ({detail})"))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl RedisStore {
         self.skew_ms.load(Ordering::Relaxed)
     }
 
-    /// How late a change may be heard at most.
+    /// How late a change may arrive at most.
     pub fn revocation_lag(&self) -> Duration {
         self.invalidations.lag()
     }

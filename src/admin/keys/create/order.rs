@@ -49,7 +49,7 @@ impl Keys {
             }
         });
         for (whose, rows, room) in rooms.await? {
-            // Who cannot say, cannot make a key either: each row hears why.
+            // Who cannot say, cannot make a key either: each row gets the reason.
             let Ok(room) = room else { continue };
             for (before, (at, role)) in rows.into_iter().enumerate() {
                 if is_too_many(before, role, &room) {

@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Says something of the lease of a sidecar; whether the cost was charged.
-    fn tell(
+    fn report(
         &mut self,
         at: usize,
         wanted: &LimitDemand,
@@ -215,7 +215,7 @@ impl World {
         let (name, now) = (sidecar.name.clone(), self.now + sidecar.ahead);
         let (slice, session) = sidecar.slice(window_of(&wanted));
         let request = slice.ask(session, &name, &wanted.terms, cost, now);
-        self.tell(at, &wanted, cost, Some(request), fate)
+        self.report(at, &wanted, cost, Some(request), fate)
     }
 
     pub(super) fn request(&mut self, at: usize, cost: u64, fate: Fate) {
@@ -243,7 +243,7 @@ impl World {
         let (name, now) = (sidecar.name.clone(), self.now + sidecar.ahead);
         let (slice, session) = sidecar.slice(window_of(&wanted));
         let request = slice.give_back(session, &name, now);
-        self.tell(at, &wanted, 0, request, fate);
+        self.report(at, &wanted, 0, request, fate);
     }
 
     pub(super) fn step(&mut self, step: &Step) {

@@ -40,20 +40,20 @@ impl RedisStore {
         let number: u64 = redis::from_redis_value_ref(read(2)?).map_err(bad)?;
         let pairs: Vec<Vec<u8>> = redis::from_redis_value_ref(read(3)?).map_err(bad)?;
         let (owners, all) = counts(&pairs);
-        let told = self.told(&format!("{tenant}/{dek_id}")).await?;
+        let published = self.published(&format!("{tenant}/{dek_id}")).await?;
         Ok(Some(Counted {
             owners,
             all,
-            told: told.and_then(|told| told.rsplit_once(':')?.1.parse().ok()),
+            published: published.and_then(|published| published.rsplit_once(':')?.1.parse().ok()),
             number,
         }))
     }
 
-    async fn told(&self, incarnation: &str) -> Result<Option<String>, StoreError> {
+    async fn published(&self, incarnation: &str) -> Result<Option<String>, StoreError> {
         let mut get = cmd("HGET");
         get.arg(self.names.live()).arg(incarnation);
-        let told: Option<Vec<u8>> = self.link.ask(&get).await?;
-        Ok(told.map(|told| String::from_utf8_lossy(&told).into_owned()))
+        let published: Option<Vec<u8>> = self.link.ask(&get).await?;
+        Ok(published.map(|published| String::from_utf8_lossy(&published).into_owned()))
     }
 
     pub(super) async fn count_anew(
@@ -65,7 +65,7 @@ impl RedisStore {
     ) -> Result<bool, StoreError> {
         let names = self.names.of_tenant(tenant);
         let incarnation = format!("{tenant}/{dek_id}");
-        let before = self.told(&incarnation).await?.unwrap_or_default();
+        let before = self.published(&incarnation).await?.unwrap_or_default();
         let all: u64 = owners.iter().map(|(_, count)| count).sum();
         let head = [dek_id.to_string(), number.to_string(), all.to_string()];
         let counts: Vec<String> = owners.iter().map(|(_, count)| count.to_string()).collect();
@@ -92,7 +92,7 @@ impl RedisStore {
         live.arg(self.names.live());
         let live: Vec<String> = self.link.ask(&live).await?;
         let prefix = format!("{tenant}/");
-        let told: Vec<_> = live
+        let published: Vec<_> = live
             .iter()
             .filter(|incarnation| incarnation.starts_with(&prefix))
             .collect();
@@ -103,12 +103,12 @@ impl RedisStore {
             let mut unlist = cmd("ZREM");
             unlist.arg(self.names.directory()).arg(tenant.as_str());
             self.link.ask::<u64>(&unlist).await?;
-            for incarnation in &told {
+            for incarnation in &published {
                 let mut forget = cmd("HDEL");
                 forget.arg(self.names.live()).arg(incarnation.as_str());
                 self.link.ask::<u64>(&forget).await?;
             }
         }
-        Ok(listed.is_some() || !told.is_empty())
+        Ok(listed.is_some() || !published.is_empty())
     }
 }
