@@ -39,7 +39,7 @@ mod validate;
 mod values;
 
 pub use choice::JwtAlgorithm;
-pub use effective::{Effective, Source, yaml};
+pub use effective::{Effective, ValueSource, yaml};
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};

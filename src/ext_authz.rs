@@ -29,7 +29,7 @@ use crate::domain::block::nat64::Nat64Prefix;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where a key may be, in order.
-    pub credentials: Vec<credential::Source>,
+    pub credentials: Vec<credential::CredentialSource>,
     /// Whether upstreams get the key.
     pub forward_key: bool,
     /// The names of the headers that we inject.
@@ -54,8 +54,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             credentials: vec![
-                credential::Source::Header("x-api-key".into()),
-                credential::Source::Bearer("authorization".into()),
+                credential::CredentialSource::Header("x-api-key".into()),
+                credential::CredentialSource::Bearer("authorization".into()),
             ],
             forward_key: false,
             headers: reserved::ReservedHeaders::new("x-tenant-", "x-api-key-"),

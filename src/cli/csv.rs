@@ -13,7 +13,7 @@ use csv::{ReaderBuilder, StringRecord};
 
 use crate::cli::Failure;
 use crate::config;
-use source::Source;
+use source::CsvText;
 
 /// A table that does not fit is cut into files, not read into memory.
 const ROWS_MAX: usize = 1_000_000;
@@ -109,7 +109,7 @@ pub(super) fn read<T>(
     columns: &Columns,
     row: impl FnMut(&mut Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, Failure> {
-    let source = Source::read(path)?;
+    let source = CsvText::read(path)?;
     let (all, mistakes) = rows(path, &source, columns, row)?;
     if mistakes.is_empty() {
         Ok(all)
@@ -121,7 +121,7 @@ pub(super) fn read<T>(
 /// What is made of each row, and every mistake.
 fn rows<T>(
     path: &Path,
-    source: &Source,
+    source: &CsvText,
     columns: &Columns,
     mut row: impl FnMut(&mut Row<'_>) -> Option<T>,
 ) -> Result<(Vec<T>, Vec<String>), Failure> {

@@ -14,7 +14,7 @@ use super::text::Text;
 use super::{Delivery, Profile};
 use crate::domain::request::Mode;
 use crate::domain::role::AdminAccess;
-use crate::ext_authz::credential::Source;
+use crate::ext_authz::credential::CredentialSource;
 
 /// Text that this crate wrote itself and a test parses.
 pub(super) fn known<T: Text>(text: &str) -> T {
@@ -46,8 +46,8 @@ impl Default for Authz {
             idle_timeout: seconds(900),
             workers: 0,
             credentials: vec![
-                Source::Header("x-api-key".to_owned()),
-                Source::Bearer("authorization".to_owned()),
+                CredentialSource::Header("x-api-key".to_owned()),
+                CredentialSource::Bearer("authorization".to_owned()),
             ],
             forward_key: false,
             tenant_header_prefix: known("x-tenant-"),

@@ -16,12 +16,12 @@ use crate::domain::text::escape_yaml;
 pub struct Effective {
     pub value: Value,
     /// By the path of each field that holds a value; a list is one value.
-    pub sources: BTreeMap<String, Source>,
+    pub sources: BTreeMap<String, ValueSource>,
 }
 
 /// What decided a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     Default,
     Profile,
     File,
@@ -29,7 +29,7 @@ pub enum Source {
     Environment(String),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => out.write_str("default"),
@@ -71,10 +71,10 @@ impl Effective {
                 path => path.strip_prefix("api_keys.")?,
             };
             let origin = match source {
-                Source::Default => Origin::Default,
-                Source::Profile => Origin::Profile,
-                Source::File => Origin::File,
-                Source::Environment(_) => Origin::Environment,
+                ValueSource::Default => Origin::Default,
+                ValueSource::Profile => Origin::Profile,
+                ValueSource::File => Origin::File,
+                ValueSource::Environment(_) => Origin::Environment,
             };
             Some((field.to_owned(), origin))
         });
@@ -113,7 +113,7 @@ fn trace(
     profiled: Option<&Value>,
     path: &str,
     origins: &Origins<'_>,
-    sources: &mut BTreeMap<String, Source>,
+    sources: &mut BTreeMap<String, ValueSource>,
 ) {
     if let Value::Object(map) = value
         && (path.is_empty() || !map.is_empty())
@@ -138,10 +138,10 @@ fn trace(
         .iter()
         .rfind(|set| is_within(path, &set.path));
     let source = match (written, variable, profiled) {
-        (Some(_), Some(set), _) => Source::Environment(set.variable.clone()),
-        (Some(_), None, _) => Source::File,
-        (None, _, Some(_)) => Source::Profile,
-        (None, _, None) => Source::Default,
+        (Some(_), Some(set), _) => ValueSource::Environment(set.variable.clone()),
+        (Some(_), None, _) => ValueSource::File,
+        (None, _, Some(_)) => ValueSource::Profile,
+        (None, _, None) => ValueSource::Default,
     };
     sources.insert(path.to_owned(), source);
 }
@@ -164,7 +164,7 @@ pub(super) fn fill(target: &mut Value, defaults: Value) {
 
 struct Yaml<'a> {
     text: String,
-    sources: Option<&'a BTreeMap<String, Source>>,
+    sources: Option<&'a BTreeMap<String, ValueSource>>,
 }
 
 impl Yaml<'_> {

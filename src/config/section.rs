@@ -16,7 +16,7 @@ use super::text::{FilePath, HeaderPrefix, TokenPrefix, VariableName};
 use super::{LogFormat, LogLevel, OnOutage, PathVariants, Profile, SecretRetention};
 use crate::domain::limit::Rate;
 use crate::domain::name::PlanName;
-use crate::ext_authz::credential::Source;
+use crate::ext_authz::credential::CredentialSource;
 use crate::ext_authz::routes::{MethodOverride, PathOverride};
 use crate::limiter;
 use crate::store::redis::Settings;
@@ -190,7 +190,7 @@ section! {
         pub workers: usize,
         /// Where a key may be, in order. Each entry has one of `header`, `bearer`, `query`, `cookie`.
         #[schemars(length(min = 1, max = 8))]
-        pub credentials: Vec<Source>,
+        pub credentials: Vec<CredentialSource>,
         /// Whether the key goes on to the upstream.
         pub forward_key: bool,
         /// Headers that begin so are set by Keystile alone and say who the tenant is.

@@ -93,8 +93,8 @@ fn what_is_not_written_has_the_documented_default() {
             idle_timeout: seconds(900),
             workers: 0,
             credentials: vec![
-                credential::Source::Header("x-api-key".to_owned()),
-                credential::Source::Bearer("authorization".to_owned()),
+                credential::CredentialSource::Header("x-api-key".to_owned()),
+                credential::CredentialSource::Bearer("authorization".to_owned()),
             ],
             forward_key: false,
             tenant_header_prefix: known("x-tenant-"),
@@ -220,10 +220,10 @@ shutdown: {drain_timeout: 0s}
     assert_eq!(
         authz.credentials,
         [
-            credential::Source::Query("api_key".to_owned()),
-            credential::Source::Cookie("key".to_owned()),
-            credential::Source::Header("x-key".to_owned()),
-            credential::Source::Bearer("authorization".to_owned()),
+            credential::CredentialSource::Query("api_key".to_owned()),
+            credential::CredentialSource::Cookie("key".to_owned()),
+            credential::CredentialSource::Header("x-key".to_owned()),
+            credential::CredentialSource::Bearer("authorization".to_owned()),
         ]
     );
     assert_eq!(authz.max_message_bytes, ByteSize(65536));

@@ -8,7 +8,7 @@ use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::section::{ApiKeys, Authz, Config, KeyringSource, StoreKind};
 use super::{abuse, oidc, redis, route, tls};
-use crate::ext_authz::credential::Source;
+use crate::ext_authz::credential::CredentialSource;
 
 pub(super) fn check(raw: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -208,11 +208,11 @@ fn check_credentials(authz: &Authz, mistakes: &mut Vec<Mistake>) {
 }
 
 /// Where a credential is read. A bearer is read from a header too: one header has one meaning.
-fn place(credential: &Source) -> (&str, &str) {
+fn place(credential: &CredentialSource) -> (&str, &str) {
     match credential {
-        Source::Header(name) | Source::Bearer(name) => ("header", name),
-        Source::Query(name) => ("query parameter", name),
-        Source::Cookie(name) => ("cookie", name),
+        CredentialSource::Header(name) | CredentialSource::Bearer(name) => ("header", name),
+        CredentialSource::Query(name) => ("query parameter", name),
+        CredentialSource::Cookie(name) => ("cookie", name),
     }
 }
 

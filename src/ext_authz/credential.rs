@@ -8,7 +8,7 @@ use crate::domain::request::Credential;
 
 /// One place where a key may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum CredentialSource {
     /// A header that holds the key and nothing else; the name in lower case.
     Header(String),
     /// A header with `Bearer` before the key (RFC 6750); the name in lower case.
@@ -18,12 +18,12 @@ pub enum Source {
 }
 
 /// The places in words, for who has sent no key.
-pub(super) fn places(sources: &[Source]) -> String {
-    let place = |source: &Source| match source {
-        Source::Header(name) => format!("in the header {name}"),
-        Source::Bearer(name) => format!("as a bearer token in {name}"),
-        Source::Query(name) => format!("in the query parameter {name}"),
-        Source::Cookie(name) => format!("in the cookie {name}"),
+pub(super) fn places(sources: &[CredentialSource]) -> String {
+    let place = |source: &CredentialSource| match source {
+        CredentialSource::Header(name) => format!("in the header {name}"),
+        CredentialSource::Bearer(name) => format!("as a bearer token in {name}"),
+        CredentialSource::Query(name) => format!("in the query parameter {name}"),
+        CredentialSource::Cookie(name) => format!("in the cookie {name}"),
     };
     let all: Vec<String> = sources.iter().map(place).collect();
     match all.split_last() {

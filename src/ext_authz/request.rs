@@ -14,7 +14,7 @@ use crate::domain::block;
 use crate::domain::block::nat64::canonical;
 use crate::domain::request::{AccessRequest, Charge, Mode, Proven, Rule};
 use crate::ext_authz::Settings;
-use crate::ext_authz::credential::{self, Finder, Source};
+use crate::ext_authz::credential::{self, CredentialSource, Finder};
 use crate::ext_authz::forwarded;
 use crate::ext_authz::hop::{Outcome, Trust, TrustedHop};
 use crate::ext_authz::routes::{Found, Matched, Overrides, Routes};
@@ -30,7 +30,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 
 /// What the caller speaks, as far as a refusal depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Caller {
+pub enum Protocol {
     /// Plain HTTP, gRPC-web and Connect included: they read the HTTP status.
     #[default]
     Http,
@@ -60,7 +60,7 @@ pub struct Incoming<'a> {
     pub(super) bad_rule: Option<BadRule<'a>>,
     /// Nobody is waiting for this answer but somebody who wants it explained.
     pub(super) dry_run: bool,
-    pub(super) caller: Caller,
+    pub(super) caller: Protocol,
     /// For correlation: the client's or Envoy's id, if it is harmless.
     pub(super) request_id: Option<&'a str>,
     /// Envoy shows us only some headers (`allowed_headers`).
@@ -278,9 +278,9 @@ impl<'a> Incoming<'a> {
         }
         for source in &settings.credentials {
             match source {
-                Source::Query(name) => self.read_query(self.target.path, name),
-                Source::Cookie(name) => self.read_cookies(&scan.cookies, name),
-                Source::Header(_) | Source::Bearer(_) => {}
+                CredentialSource::Query(name) => self.read_query(self.target.path, name),
+                CredentialSource::Cookie(name) => self.read_cookies(&scan.cookies, name),
+                CredentialSource::Header(_) | CredentialSource::Bearer(_) => {}
             }
         }
     }

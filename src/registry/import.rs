@@ -7,7 +7,7 @@ use crate::domain::key::Key;
 use crate::domain::name::{KeyId, Owner, TenantId};
 use crate::domain::role::Role;
 use crate::registry::idempotency::Verb;
-use crate::registry::keys::{Creation, Source};
+use crate::registry::keys::{Creation, TokenSource};
 use crate::registry::{NewKey, Opened, Proven, Registry, RegistryError, RequestId};
 use crate::store::{CountChange, CountScope};
 
@@ -56,7 +56,7 @@ impl Registry {
         }
         let (owner, role) = (new.owner.clone(), new.role);
         let creation = Creation {
-            token: Source::Imported(presented),
+            token: TokenSource::Imported(presented),
             request: request.as_ref(),
             ..Creation::new(new)
         };

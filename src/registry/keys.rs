@@ -110,7 +110,7 @@ impl fmt::Debug for ReadKey {
 }
 
 /// Where the token of a new key comes from.
-pub(super) enum Source<'a> {
+pub(super) enum TokenSource<'a> {
     Fresh,
     Imported(PresentedToken<'a>),
 }
@@ -118,7 +118,7 @@ pub(super) enum Source<'a> {
 /// A key to be made.
 pub(super) struct Creation<'a> {
     pub(super) new: NewKey,
-    pub(super) token: Source<'a>,
+    pub(super) token: TokenSource<'a>,
     pub(super) expected: Expected,
     pub(super) request: Option<&'a Tagged>,
 }
@@ -127,7 +127,7 @@ impl Creation<'_> {
     pub(super) fn new(new: NewKey) -> Self {
         Self {
             new,
-            token: Source::Fresh,
+            token: TokenSource::Fresh,
             expected: Expected::New,
             request: None,
         }
@@ -302,14 +302,14 @@ impl Registry {
     }
 
     /// The token, what is shown of it, and what making the key is called in the audit.
-    fn token_for(&self, source: &Source<'_>, kind: KeyKind) -> (Token, String, Action) {
+    fn token_for(&self, source: &TokenSource<'_>, kind: KeyKind) -> (Token, String, Action) {
         match source {
-            Source::Fresh => {
+            TokenSource::Fresh => {
                 let token = self.new_token(kind);
                 let hint = token.hint();
                 (token, hint, Action::KeyCreated)
             }
-            Source::Imported(token) => {
+            TokenSource::Imported(token) => {
                 let hint = token.imported_hint();
                 let token = Token::kept(token.expose().to_owned());
                 (token, hint, Action::KeyImported)

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderVal
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
-use keystile::ext_authz::credential::Source;
+use keystile::ext_authz::credential::CredentialSource;
 use keystile::ext_authz::{CheckService, Settings};
 use percent_encoding::percent_decode;
 use proptest::prelude::*;
@@ -52,10 +52,10 @@ fn setting() -> Setting {
         world.revoke(&revoked).await;
         let settings = Settings {
             credentials: vec![
-                Source::Header("x-api-key".into()),
-                Source::Bearer("authorization".into()),
-                Source::Query("api_key".into()),
-                Source::Cookie("api_key".into()),
+                CredentialSource::Header("x-api-key".into()),
+                CredentialSource::Bearer("authorization".into()),
+                CredentialSource::Query("api_key".into()),
+                CredentialSource::Cookie("api_key".into()),
             ],
             ..Settings::default()
         };

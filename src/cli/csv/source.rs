@@ -16,14 +16,14 @@ const BYTES_MAX: u64 = 512 << 20;
 const SEPARATORS: [char; 4] = [',', ';', '\t', '|'];
 
 /// A table before it is taken apart.
-pub(super) struct Source {
+pub(super) struct CsvText {
     bytes: Zeroizing<Vec<u8>>,
     /// Where the first line is that names columns.
     start: usize,
     pub(super) separator: u8,
 }
 
-impl Source {
+impl CsvText {
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let bytes = if path == Path::new("-") {
@@ -142,7 +142,7 @@ mod tests {
             ("name\n", b',', "name\n"),
             ("", b',', ""),
         ] {
-            let source = Source::of(Zeroizing::new(text.into())).unwrap();
+            let source = CsvText::of(Zeroizing::new(text.into())).unwrap();
             assert_eq!(source.separator, separator, "{text:?}");
             assert_eq!(source.table(), table.as_bytes(), "{text:?}");
         }
@@ -153,7 +153,7 @@ mod tests {
         for end in ["\n", "\r\n", "\r"] {
             for first in ["", "sep=;\n"] {
                 let text = format!("{first}name{end}a{end}{end}\"b{end}b\"{end}c{end}");
-                let source = Source::of(Zeroizing::new(text.clone().into())).unwrap();
+                let source = CsvText::of(Zeroizing::new(text.clone().into())).unwrap();
                 let offset = |cell: &str| {
                     let at = text[first.len() + 4..].find(cell).unwrap() + 4;
                     // As the parser says it: behind the row before, in front of its line end.

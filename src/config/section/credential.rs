@@ -1,9 +1,9 @@
 //! An item of `authz.credentials`, as written.
 
 use crate::config::text::{CookieName, HeaderName, QueryName};
-use crate::ext_authz::credential::Source;
+use crate::ext_authz::credential::CredentialSource;
 
-one_of!(Source {
+one_of!(CredentialSource {
     /// A header that holds the key and nothing else.
     "header" = Header(HeaderName),
     /// A header that holds `Bearer` and the key.

@@ -2,7 +2,7 @@
 
 use super::{load, mistakes, tcp};
 use crate::config::{ListenAddr, LogLevel};
-use crate::ext_authz::credential::Source;
+use crate::ext_authz::credential::CredentialSource;
 
 const SIDECAR: &str = super::SIDECAR;
 
@@ -40,7 +40,10 @@ fn the_environment_alone_is_enough() {
         authz.listen,
         [tcp("127.0.0.1:1"), ListenAddr::Unix("/run/a.sock".into())]
     );
-    assert_eq!(authz.credentials, [Source::Query("key".to_owned())]);
+    assert_eq!(
+        authz.credentials,
+        [CredentialSource::Query("key".to_owned())]
+    );
     assert!(authz.forward_key);
     assert_eq!(authz.unix_socket.mode.0, 0o600);
     assert_eq!(config.telemetry.log.level, LogLevel::Debug);

@@ -1,7 +1,7 @@
 //! Where each value came from, and how it is shown.
 
 use super::load;
-use crate::config::Source;
+use crate::config::ValueSource;
 use crate::domain::governance::Origin;
 
 const YAML: &str = "
@@ -19,18 +19,21 @@ fn each_value_says_where_it_came_from() {
         ("KEYSTILE__CACHE", "{ttl: 5s}"),
     ];
     let effective = load(YAML, &environment).effective;
-    let variable = |name: &str| Source::Environment(name.to_owned());
+    let variable = |name: &str| ValueSource::Environment(name.to_owned());
     for (path, expected) in [
         ("authz.workers", variable("KEYSTILE__AUTHZ__WORKERS")),
-        ("authz.listen", Source::File),
-        ("authz.store_timeout", Source::Default),
-        ("authz.path_variants", Source::Profile),
+        ("authz.listen", ValueSource::File),
+        ("authz.store_timeout", ValueSource::Default),
+        ("authz.path_variants", ValueSource::Profile),
         ("cache.ttl", variable("KEYSTILE__CACHE")),
-        ("cache.max_stale", Source::Default),
-        ("api_keys.max_expiry_days", Source::File),
-        ("api_keys.enforce_expiry", Source::Profile),
-        ("api_keys.default_limits.max_keys_per_user", Source::Profile),
-        ("profile", Source::File),
+        ("cache.max_stale", ValueSource::Default),
+        ("api_keys.max_expiry_days", ValueSource::File),
+        ("api_keys.enforce_expiry", ValueSource::Profile),
+        (
+            "api_keys.default_limits.max_keys_per_user",
+            ValueSource::Profile,
+        ),
+        ("profile", ValueSource::File),
     ] {
         assert_eq!(effective.sources.get(path), Some(&expected), "{path}");
     }
@@ -86,6 +89,6 @@ fn without_a_profile_nothing_comes_from_one() {
         effective
             .sources
             .values()
-            .all(|source| *source != Source::Profile)
+            .all(|source| *source != ValueSource::Profile)
     );
 }

@@ -2,9 +2,9 @@
 
 use prost::DecodeError;
 
-use super::{Caller, Incoming, READ_BYTES_MAX, Scan, harmless_id};
+use super::{Incoming, Protocol, READ_BYTES_MAX, Scan, harmless_id};
 use crate::ext_authz::Settings;
-use crate::ext_authz::credential::{self, Bearer, Source};
+use crate::ext_authz::credential::{self, Bearer, CredentialSource};
 use crate::ext_authz::reserved::same_header;
 use crate::ext_authz::routes::{METHOD_OVERRIDES, PATH_OVERRIDES};
 use crate::ext_authz::wire::{Field, fields};
@@ -41,9 +41,13 @@ impl<'a> Incoming<'a> {
         }
         for (at, source) in settings.credentials.iter().enumerate() {
             match source {
-                Source::Header(header) => self.read_key_header(name, value, header, 1 << at, scan),
-                Source::Bearer(header) => self.read_bearer(name, value, header, 1 << at, scan),
-                Source::Query(_) | Source::Cookie(_) => {}
+                CredentialSource::Header(header) => {
+                    self.read_key_header(name, value, header, 1 << at, scan);
+                }
+                CredentialSource::Bearer(header) => {
+                    self.read_bearer(name, value, header, 1 << at, scan);
+                }
+                CredentialSource::Query(_) | CredentialSource::Cookie(_) => {}
             }
         }
         if settings.headers.covers(name) {
@@ -140,7 +144,7 @@ impl<'a> Incoming<'a> {
 
     /// Lines are put together, where a key may be in one.
     fn read_cookie_line(&mut self, value: &[u8], settings: &Settings, scan: &mut Scan<'a>) {
-        let is_cookie = |source: &Source| matches!(source, Source::Cookie(_));
+        let is_cookie = |source: &CredentialSource| matches!(source, CredentialSource::Cookie(_));
         if !settings.credentials.iter().any(is_cookie) {
             return;
         }
@@ -184,9 +188,9 @@ fn header_value(message: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     Ok((name, if raw.is_empty() { text } else { raw }))
 }
 
-pub(super) fn caller(content_type: &[u8]) -> Caller {
+pub(super) fn caller(content_type: &[u8]) -> Protocol {
     match grpc::encoding(content_type) {
-        Some(_) => Caller::Grpc,
-        None => Caller::Http,
+        Some(_) => Protocol::Grpc,
+        None => Protocol::Http,
     }
 }

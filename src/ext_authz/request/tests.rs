@@ -121,7 +121,7 @@ fn the_facts_of_envoys_own_message_are_read() {
     );
     assert_eq!(request.source, Some("2001:db8::1".parse().unwrap()));
     assert_eq!(incoming.request_id, Some("7c9e-1"));
-    assert_eq!(incoming.caller, Caller::Grpc);
+    assert_eq!(incoming.caller, Protocol::Grpc);
     assert!(!incoming.filtered && incoming.bad_rule.is_none());
     let mut forged = incoming.forged.clone();
     forged.sort_unstable();
@@ -223,11 +223,11 @@ fn ids_that_could_do_harm_are_not_repeated() {
 #[test]
 fn grpc_web_and_connect_callers_read_the_http_status() {
     for (content_type, expected) in [
-        ("application/grpc", Caller::Grpc),
-        ("Application/GRPC+json", Caller::Grpc),
-        ("application/grpc-web+proto", Caller::Http),
-        ("application/connect+json", Caller::Http),
-        ("", Caller::Http),
+        ("application/grpc", Protocol::Grpc),
+        ("Application/GRPC+json", Protocol::Grpc),
+        ("application/grpc-web+proto", Protocol::Http),
+        ("application/connect+json", Protocol::Http),
+        ("", Protocol::Http),
     ] {
         assert_eq!(caller(content_type.as_bytes()), expected, "{content_type}");
     }
@@ -296,7 +296,10 @@ fn failures_are_counted_against_the_source_or_whom_trusted_proxies_name() {
 #[test]
 fn a_list_or_a_path_too_long_to_be_read_is_ambiguous() {
     let settings = Settings {
-        credentials: vec![Source::Cookie("key".into()), Source::Query("key".into())],
+        credentials: vec![
+            CredentialSource::Cookie("key".into()),
+            CredentialSource::Query("key".into()),
+        ],
         ..Settings::default()
     };
     let ambiguity = |message: &[u8]| Incoming::read(message, &settings).unwrap().ambiguity;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::domain::decision::{Denial, DenyReason};
-use crate::ext_authz::request::{Caller, Incoming};
+use crate::ext_authz::request::{Incoming, Protocol};
 use crate::ext_authz::response::limits::put_limits;
 use crate::ext_authz::response::{Answer, put_field, put_header, seconds};
 use crate::ext_authz::wire::{number_len, put, put_head, put_number};
@@ -143,13 +143,13 @@ pub(super) fn encode(denial: &Denial, incoming: Option<&Incoming<'_>>, defer: bo
     put_headers(&mut response, denial, &words, caller);
     put_limits(&mut response, 2, &denial.limits, denial.refused_by); // DeniedHttpResponse.headers
     let body = match caller {
-        Caller::Http => problem(
+        Protocol::Http => problem(
             code,
             &words,
             detail,
             incoming.and_then(|incoming| incoming.request_id),
         ),
-        Caller::Grpc => [code, ": ", &detail].concat(),
+        Protocol::Grpc => [code, ": ", &detail].concat(),
     };
     put(&mut response, 3, body.as_bytes());
 
@@ -171,12 +171,12 @@ fn detail(words: &Words, detail: Option<&str>) -> Cow<'static, str> {
     }
 }
 
-fn put_headers(response: &mut Vec<u8>, denial: &Denial, words: &Words, caller: Caller) {
+fn put_headers(response: &mut Vec<u8>, denial: &Denial, words: &Words, caller: Protocol) {
     let mut set = |name: &str, value: &str| put_header(response, 2, name, value);
     match caller {
         // Envoy sets the content type of a gRPC answer, and maps the status less precisely than we can.
-        Caller::Grpc => set("grpc-status", words.class.code_text),
-        Caller::Http => set("content-type", "application/problem+json"),
+        Protocol::Grpc => set("grpc-status", words.class.code_text),
+        Protocol::Http => set("content-type", "application/problem+json"),
     }
     set("cache-control", "no-store");
     if let Some(wait) = denial.retry_after {

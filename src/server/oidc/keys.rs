@@ -71,7 +71,7 @@ pub(in crate::server) fn mistakes(path: &str, section: &Jwks) -> Vec<String> {
     }
 }
 
-enum Source {
+enum KeySetSource {
     File {
         path: PathBuf,
         files: Mutex<WatchedFiles>,
@@ -86,7 +86,7 @@ struct Current {
 }
 
 pub(in crate::server) struct Keys {
-    source: Source,
+    source: KeySetSource,
     every: Duration,
     max_stale: Duration,
     current: ArcSwapOption<Current>,
@@ -111,11 +111,11 @@ impl Keys {
                 let at = Instant::now();
                 current = Some(Arc::new(Current { set, at }));
                 let path = path.to_owned();
-                (Source::File { path, files }, POLL_EVERY)
+                (KeySetSource::File { path, files }, POLL_EVERY)
             }
             JwksSource::Url { url, ca_file } => {
                 let fetcher = Arc::new(Fetcher::new(url, ca_file.map(Path::to_owned)));
-                (Source::Url(fetcher), section.ttl.0)
+                (KeySetSource::Url(fetcher), section.ttl.0)
             }
         };
         Ok(Self {
@@ -223,8 +223,10 @@ impl Keys {
                 let before = self.current.swap(Some(Arc::new(Current { set, at })));
                 let detail = format_args!("{keys} keys, {unusable} not usable");
                 match (&self.source, before) {
-                    (Source::Url(_), Some(_)) => self.reloads.refreshed(detail),
-                    (Source::Url(_) | Source::File { .. }, _) => self.reloads.reloaded(detail),
+                    (KeySetSource::Url(_), Some(_)) => self.reloads.refreshed(detail),
+                    (KeySetSource::Url(_) | KeySetSource::File { .. }, _) => {
+                        self.reloads.reloaded(detail);
+                    }
                 }
                 true
             }
@@ -243,8 +245,8 @@ impl Keys {
     /// What there is now; none when it is what was there at the last read.
     async fn newest(&self, asked: bool) -> Option<Result<KeySet, ReadError>> {
         match &self.source {
-            Source::Url(fetcher) => Some(fetch(fetcher).await),
-            Source::File { path, files } => {
+            KeySetSource::Url(fetcher) => Some(fetch(fetcher).await),
+            KeySetSource::File { path, files } => {
                 let (path, mut watched) = (path.clone(), files.lock().clone());
                 // It may be on a disk that does not answer: nothing else may wait for it.
                 let looked = tokio::task::spawn_blocking(move || {

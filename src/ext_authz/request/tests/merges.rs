@@ -172,10 +172,10 @@ fn checks() -> Wire {
 fn settings() -> Settings {
     Settings {
         credentials: vec![
-            Source::Header("x-api-key".into()),
-            Source::Bearer("authorization".into()),
-            Source::Query("api_key".into()),
-            Source::Cookie("api_key".into()),
+            CredentialSource::Header("x-api-key".into()),
+            CredentialSource::Bearer("authorization".into()),
+            CredentialSource::Query("api_key".into()),
+            CredentialSource::Cookie("api_key".into()),
         ],
         ..Settings::default()
     }

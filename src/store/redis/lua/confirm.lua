@@ -1,6 +1,6 @@
 -- Index entries have been written or removed: they leave the outbox, unless others wait there.
 -- KEYS 1 tenant  2 outbox  3 lookups
--- ARGV 1 data key id  from 2, two each: lookup id, stamp
+-- ARGV 1 data key id  from 2, two each: lookup id, version tag
 -- Answers 1, or 0 when the tenant is gone and what was written must be removed.
 if redis.call('HGET', KEYS[1], 'd') ~= ARGV[1] then
   return 0

@@ -5,8 +5,8 @@
 -- 1 data key id  2 'new', 'first', 'lost' or the version that must be there  3 key id  4 its version  5 sealed key
 -- 6 'add', 'remove' or ''  7 most live keys of the owner  8 owner tag  9 audit entry
 -- 10-13 request: tag or '', made at, expires at, sealed answer  14 begun (ms)  15 name of this change
--- from 16, three each: lookup id, stamp, sealed index entry or '' to remove it
--- A version is its order and, after a space, the id of the change; a stamp has an 'r' after that if it revokes.
+-- from 16, three each: lookup id, version tag, sealed index entry or '' to remove it
+-- A version is its order and, after a space, the id of the change; a version tag has an 'r' after that if it revokes.
 
 -- How many live keys are counted; what is no number is taken as none.
 local function counted(tag)

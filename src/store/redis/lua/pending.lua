@@ -1,7 +1,7 @@
 -- What of a tenant is decided and not yet in the index.
 -- KEYS 1 tenant  2 outbox  3 revoking  4 keys
 -- ARGV 1 data key id
--- Answers {'ok', revocations (changes as in keys.lua), index writes (lookup id, stamp, key id, entry, change), how many
+-- Answers {'ok', revocations (changes as in keys.lua), index writes (lookup id, version tag, key id, entry, change), how many
 -- there were of which nothing can be made: those are taken away}, {'lost'} when the tenant's record is not there but its
 -- keys are, or {'gone'}.
 local dek_id = redis.call('HGET', KEYS[1], 'd')

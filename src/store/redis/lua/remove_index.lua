@@ -1,7 +1,7 @@
 -- Removes an index entry of a key, unless it is a later one or another's. Its place is kept for a while: a write that
 -- was held up finds a later version there and puts nothing back.
 -- KEYS 1 index entry
--- ARGV 1 stamp: order, id of the change  2 tenant  3 key id  4 data key id  5 how long the place is kept (ms)
+-- ARGV 1 version tag: order, id of the change  2 tenant  3 key id  4 data key id  5 how long the place is kept (ms)
 local order, change = string.match(ARGV[1], '^(%d+) ?(%d*)')
 local found = redis.call('HMGET', KEYS[1], 'v', 't', 'k', 'd')
 if not found[1] or found[2] ~= ARGV[2] or found[3] ~= ARGV[3] or found[4] ~= ARGV[4] then

@@ -1,7 +1,7 @@
 -- Writes an index entry, unless a later one or a revoked one is there. A revoked entry is always written: revoked is
 -- final. The same rule as IndexRow::succeeds in src/store.rs.
 -- KEYS 1 index entry
--- ARGV 1 stamp: order, id of the change, 'r' if the key is revoked  2 tenant  3 key id  4 data key id  5 sealed entry
+-- ARGV 1 version tag: order, id of the change, 'r' if the key is revoked  2 tenant  3 key id  4 data key id  5 sealed entry
 --      6 claim that may be there, or ''
 -- Answers what stands now: 1 this entry, 0 a later one, 2 a revoked one, -1 another key's.
 local order, change, revoked = string.match(ARGV[1], '^(%d+) ?(%d*) ?(r?)$')
