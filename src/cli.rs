@@ -157,14 +157,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(help) => {
             let code = u8::try_from(help.exit_code()).unwrap_or(EXIT_USAGE);
-            // Nobody can be told that telling failed.
+            // A failure to print cannot be printed.
             help.print().ok();
             return ExitCode::from(code);
         }
     };
     // A server must not wait for ever for somebody to read its words; a command must.
     let print_error = match cli.command {
-        Command::Dev(_) | Command::Serve(_) => telemetry::say,
+        Command::Dev(_) | Command::Serve(_) => telemetry::print_line,
         _ => print_error,
     };
     if !matches!(cli.command, Command::Dev(_)) {
@@ -251,7 +251,7 @@ fn start_code(error: &anyhow::Error) -> u8 {
 }
 
 fn print_error(line: &str) {
-    // Nobody can be told that telling failed.
+    // A failure to print cannot be printed.
     writeln!(io::stderr(), "{}", printable_lines(line)).ok();
 }
 

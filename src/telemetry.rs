@@ -71,13 +71,13 @@ pub fn start_logs(level: LevelFilter, format: LogFormat) -> io::Result<LogGuard>
 
 /// Writes a line to standard error for a process that serves: behind what was logged before, and with a bound on the
 /// wait for somebody to read it.
-pub fn say(line: &str) {
+pub fn print_line(line: &str) {
     match LogQueue::stderr() {
         Ok(queue) => {
             queue.put(format!("{line}\n").as_bytes());
             queue.flush(FLUSH_TIMEOUT);
         }
-        // Nobody can be told that telling failed.
+        // A failure to print cannot be printed.
         Err(_) => writeln!(io::stderr(), "{line}").unwrap_or_default(),
     }
 }

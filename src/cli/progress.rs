@@ -52,7 +52,7 @@ impl Progress {
         } else {
             format!("{}: {} of {}\n", self.what, self.done, self.total)
         };
-        // Nobody can be told that telling failed.
+        // A failure to print cannot be printed.
         write!(io::stderr(), "{text}").ok();
     }
 }
