@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::StoreError;
-use super::records::RecordError;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::name::TenantId;
 use crate::telemetry::Throttle;
@@ -98,12 +97,6 @@ impl Damage {
         if let StoreError::Damaged(what) = error {
             self.met(entry, tenant, what);
         }
-    }
-
-    /// The same of a record that does not open.
-    pub fn unopened(&self, tenant: &TenantId, error: &RecordError) {
-        let what = crate::telemetry::chain(error);
-        self.met(error.entry(), Some(tenant), &what);
     }
 
     /// How often each kind was met.

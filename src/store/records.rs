@@ -11,7 +11,7 @@ use crate::domain::name::{KeyId, TenantId};
 use crate::domain::tenant::Tenant;
 use crate::domain::version::Version;
 use crate::store::codec::{self, DecodeError, FirstAnswer};
-use crate::store::damage::Entry;
+use crate::store::damage::{Damage, Entry};
 use crate::store::{IndexRow, KeyRow, TenantRow};
 
 /// Why a stored record cannot be used. For the operator; a client is not told.
@@ -69,6 +69,14 @@ impl RecordError {
             "audit" => Entry::Audit,
             _ => Entry::Key,
         }
+    }
+}
+
+impl Damage {
+    /// Counts and logs, as [`Damage::met`] does, a record that does not open.
+    pub fn unopened(&self, tenant: &TenantId, error: &RecordError) {
+        let what = crate::telemetry::chain(error);
+        self.met(error.entry(), Some(tenant), &what);
     }
 }
 

@@ -12,6 +12,7 @@
 mod budgets;
 mod idempotency;
 mod open;
+mod operation;
 mod overlay;
 mod owners;
 mod repair;
@@ -42,8 +43,8 @@ use crate::store::{
 
 use budgets::Budgets;
 pub use open::{Facts, OpenError};
+use operation::Operation;
 use tables as t;
-use write::Request;
 use writer::Writer;
 
 /// A store in one file, or in memory.
@@ -159,7 +160,7 @@ impl Store for EmbeddedStore {
             if let Some(id) = self.point(t::keyring_id)? {
                 return Ok(id);
             }
-            let remember = Request::RememberKeyring(id_if_new.to_owned());
+            let remember = Operation::RememberKeyring(id_if_new.to_owned());
             match self.writer.submit(remember).await {
                 Ok(()) => {}
                 Err(CommitError::Store(error)) => return Err(error),
@@ -254,11 +255,11 @@ impl Records for EmbeddedStore {
     }
 
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.writer.submit(Request::Tenant(commit)))
+        Box::pin(self.writer.submit(Operation::Tenant(commit)))
     }
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.writer.submit(Request::Key(commit)))
+        Box::pin(self.writer.submit(Operation::Key(commit)))
     }
 
     fn append_audit<'a>(
@@ -268,7 +269,7 @@ impl Records for EmbeddedStore {
         after: u64,
         entries: Vec<Vec<u8>>,
     ) -> StoreFuture<'a, (), CommitError> {
-        let append = Request::AppendAudit {
+        let append = Operation::AppendAudit {
             tenant: tenant.clone(),
             dek_id,
             after,
@@ -283,7 +284,7 @@ impl Records for EmbeddedStore {
         dek_id: u64,
         expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
-        let delete = Request::DeleteTenant {
+        let delete = Operation::DeleteTenant {
             tenant: tenant.clone(),
             dek_id,
             expected,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use super::EmbeddedStore;
+use super::operation::{Operation, QuotaRow};
 use super::tables as t;
-use super::write::Request;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::domain::limit::LimitName;
 use crate::domain::name::TenantId;
@@ -19,15 +19,6 @@ const SWEEP_AT: usize = 4096;
 
 /// tenant, key or the tenant's incarnation, limit, beginning of the window
 type Place = (TenantId, String, LimitName, i64);
-
-/// What a quota's bucket is in the file: what is used or held of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QuotaRow {
-    pub(super) tenant: TenantId,
-    pub(super) name: String,
-    pub(super) until: i64,
-    pub(super) used: u64,
-}
 
 #[derive(Debug)]
 pub(super) struct Budgets(Mutex<Buckets>);
@@ -77,7 +68,7 @@ impl EmbeddedStore {
         if rows.is_empty() {
             return Ok(settled);
         }
-        match self.writer.submit(Request::Quotas(rows, now)).await {
+        match self.writer.submit(Operation::Quotas(rows, now)).await {
             Ok(()) => Ok(settled),
             Err(CommitError::Store(error)) => Err(error),
             Err(refused) => Err(StoreError::Damaged(refused.to_string())),

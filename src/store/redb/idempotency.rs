@@ -2,8 +2,8 @@
 
 use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
 
+use crate::store::redb::operation::Stop;
 use crate::store::redb::tables as t;
-use crate::store::redb::write::Stop;
 use crate::store::{CommitError, IdempotencyRecord};
 
 /// How many expired rows one commit removes. More than one: what has expired goes faster than new ones come.

@@ -1,9 +1,9 @@
 //! The owner index: a table that is written with each key.
 
 use super::EmbeddedStore;
+use super::operation::Fix;
 use super::repair::PAGE;
 use super::tables as t;
-use super::write::Fix;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::owners::{OwnerEntry, OwnerIndex, OwnersKeys};
 use crate::store::repair::{Cursor, Mode, Page};

@@ -4,8 +4,8 @@
 //! a whole: what a check compares here is what a faulty version or an editor of files has written.
 
 use super::EmbeddedStore;
+use super::operation::{Fix, Operation};
 use super::tables as t;
-use super::write::{Fix, Request};
 use crate::domain::key::LookupId;
 use crate::domain::name::{KeyId, TenantId};
 use crate::store::repair::{Counted, Cursor, Found, Lists, Mode, Page, Repair, Seen};
@@ -17,7 +17,7 @@ pub(super) const PAGE: usize = 1000;
 impl EmbeddedStore {
     /// Writes a repair. Answers whether what it was for was still there.
     pub(super) async fn fix(&self, fix: Fix) -> Result<bool, StoreError> {
-        match self.writer.submit(Request::Fix(fix)).await {
+        match self.writer.submit(Operation::Fix(fix)).await {
             Ok(()) => Ok(true),
             Err(CommitError::Store(error)) => Err(error),
             Err(_) => Ok(false),

@@ -12,65 +12,13 @@ use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::domain::version::Version;
-use crate::store::redb::budgets::QuotaRow;
 use crate::store::redb::idempotency::Requests;
+use crate::store::redb::operation::{Operation, QuotaRow, Stop, Touched};
 use crate::store::redb::tables as t;
 use crate::store::redb::version_prefix;
 use crate::store::{
-    CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, StoreError, Succession,
-    TenantCommit,
+    CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, Succession, TenantCommit,
 };
-
-pub(super) use repair::Fix;
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Request {
-    Tenant(TenantCommit),
-    Key(KeyCommit),
-    DeleteTenant {
-        tenant: TenantId,
-        dek_id: u64,
-        expected: Version,
-    },
-    AppendAudit {
-        tenant: TenantId,
-        dek_id: u64,
-        after: u64,
-        entries: Vec<Vec<u8>>,
-    },
-    RememberKeyring(String),
-    Fix(Fix),
-    Quotas(Vec<QuotaRow>, Timestamp),
-}
-
-/// What watchers are to be told.
-#[derive(Debug, Default)]
-pub(super) struct Touched {
-    pub(super) index: Vec<LookupId>,
-    pub(super) tenant: Option<TenantId>,
-}
-
-/// Why a change did not happen.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// It was refused and has written nothing.
-    Refused(CommitError),
-    /// The transaction must not be committed.
-    Failed(StoreError),
-}
-
-impl From<CommitError> for Stop {
-    fn from(error: CommitError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<redb::StorageError> for Stop {
-    fn from(error: redb::StorageError) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// All tables, open for writing.
 pub(super) struct Tables<'txn> {
@@ -113,24 +61,24 @@ impl<'txn> Tables<'txn> {
         self.meta.insert(t::META_FORMAT, format.as_str()).map(drop)
     }
 
-    pub(super) fn apply(&mut self, request: &Request) -> Result<Touched, Stop> {
-        match request {
-            Request::Tenant(commit) => self.write_tenant(commit),
-            Request::Key(commit) => self.write_key(commit),
-            Request::DeleteTenant {
+    pub(super) fn apply(&mut self, operation: &Operation) -> Result<Touched, Stop> {
+        match operation {
+            Operation::Tenant(commit) => self.write_tenant(commit),
+            Operation::Key(commit) => self.write_key(commit),
+            Operation::DeleteTenant {
                 tenant,
                 dek_id,
                 expected,
             } => self.delete_tenant(tenant, *dek_id, *expected),
-            Request::AppendAudit {
+            Operation::AppendAudit {
                 tenant,
                 dek_id,
                 after,
                 entries,
             } => self.continue_audit(tenant, *dek_id, *after, entries),
-            Request::Fix(fix) => self.fix(fix),
-            Request::RememberKeyring(id) => self.remember_keyring(id),
-            Request::Quotas(rows, now) => self.write_quotas(rows, *now),
+            Operation::Fix(fix) => self.fix(fix),
+            Operation::RememberKeyring(id) => self.remember_keyring(id),
+            Operation::Quotas(rows, now) => self.write_quotas(rows, *now),
         }
     }
 

@@ -8,7 +8,8 @@ use parking_lot::RwLock;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::redb::write::{Request, Stop, Tables, Touched};
+use crate::store::redb::operation::{Operation, Stop, Touched};
+use crate::store::redb::write::Tables;
 use crate::store::{CommitError, StoreError, Watcher};
 
 /// The most commits that wait; who comes next waits for a place. Bounds memory, not throughput.
@@ -20,7 +21,7 @@ const BATCH_LEN_MAX: usize = 256;
 type Watchers = Arc<RwLock<Vec<Arc<dyn Watcher>>>>;
 
 struct Job {
-    request: Request,
+    operation: Operation,
     answer: oneshot::Sender<Result<(), CommitError>>,
 }
 
@@ -49,11 +50,11 @@ impl Writer {
 
     /// Hands a change to the thread and waits for its end. Once it is queued it happens, or is refused, as a
     /// whole, whether or not anybody still waits.
-    pub(super) async fn submit(&self, request: Request) -> Result<(), CommitError> {
+    pub(super) async fn submit(&self, operation: Operation) -> Result<(), CommitError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue
-            .send(Job { request, answer })
+            .send(Job { operation, answer })
             .await
             .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
@@ -131,7 +132,7 @@ fn commit_all(
     let mut tables = Tables::open(&txn)?;
     let mut results = Vec::with_capacity(batch.len());
     for job in batch {
-        match tables.apply(&job.request) {
+        match tables.apply(&job.operation) {
             Ok(touched) => results.push(Ok(touched)),
             Err(Stop::Refused(error)) => results.push(Err(error)),
             Err(Stop::Failed(error)) => return Err(error),

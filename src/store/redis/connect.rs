@@ -8,14 +8,15 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
-    TlsCertificates,
+    IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo, TlsCertificates,
 };
 use zeroize::Zeroizing;
 
 use super::diagnose;
+pub(super) use super::diagnose::ConnectError;
 use super::settings::{Address, Login, Settings, Tls, Topology};
-use crate::file_access::{self, Exposure, Readers, Refusal};
+use crate::file_access::{self, Readers, Refusal};
+use crate::telemetry::chain;
 
 /// The most bytes of a password file.
 const PASSWORD_LEN_MAX: usize = 4096;
@@ -24,37 +25,6 @@ const FILE_LEN_MAX: usize = 4 << 20;
 
 /// How many commands may wait to be written on one connection.
 const PIPELINE_LEN: usize = 1024;
-
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    #[error("cannot read {path}")]
-    File {
-        path: String,
-        #[source]
-        error: io::Error,
-    },
-    #[error("{path} {problem}")]
-    Password { path: String, problem: String },
-    #[error("{0}")]
-    Exposed(Exposure),
-    #[error("no sentinel knows the primary of {service:?}: {problem}")]
-    NoPrimary { service: String, problem: String },
-    #[error("{0} does not know `HELLO 3`: Redis 6.2 or newer is needed, or Valkey")]
-    TooOld(Address),
-    #[error(
-        "{0} takes no more clients: its `maxclients` is reached; raise it, or close other connections"
-    )]
-    Full(Address),
-    #[error("{0} refuses the connection: {1}")]
-    Refused(Address, String),
-    #[error("no node of the cluster can be used ({problem}): {nodes}")]
-    NoNode { nodes: String, problem: String },
-    #[error("no connection within the time allowed")]
-    Timeout,
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-}
 
 fn read(path: &Path, readers: Readers) -> Result<Zeroizing<Vec<u8>>, ConnectError> {
     let unreadable = |error| ConnectError::File {
@@ -109,8 +79,17 @@ fn certificates(tls: &Tls) -> Result<TlsCertificates, ConnectError> {
     })
 }
 
-/// What is wrong with the files that are named, each with its field.
-pub(super) fn unusable_files(settings: &Settings) -> Vec<(&'static str, ConnectError)> {
+impl Settings {
+    /// What is wrong with the files that it names, each with the field of the configuration.
+    pub fn unusable_files(&self) -> Vec<(&'static str, String)> {
+        let mistakes = unusable_files(self).into_iter();
+        mistakes
+            .map(|(field, error)| (field, chain(&error).to_string()))
+            .collect()
+    }
+}
+
+fn unusable_files(settings: &Settings) -> Vec<(&'static str, ConnectError)> {
     let mut logins = vec![("password_file", &settings.login)];
     if let Topology::Sentinel { login, .. } = &settings.topology {
         logins.push(("sentinel_password_file", login));
@@ -208,7 +187,7 @@ pub(super) async fn open_cluster(
     nodes: &[Address],
 ) -> Result<ClusterConnection, ConnectError> {
     match try_open_cluster(settings, nodes).await {
-        Err(error) => Err(diagnose::of_cluster(settings, nodes, &error).await),
+        Err(error) => Err(no_node(settings, nodes, &error).await),
         opened => opened,
     }
 }
@@ -239,6 +218,30 @@ async fn try_open_cluster(
     }
 }
 
+/// Why no node of a cluster could be used: what each says by itself.
+async fn no_node(settings: &Settings, nodes: &[Address], error: &ConnectError) -> ConnectError {
+    let each = nodes.iter().map(|at| async move {
+        let why = match ask_node(settings, at).await {
+            Ok(()) => "answers".to_owned(),
+            Err(error) => chain(&error).to_string(),
+        };
+        format!("{at}: {why}")
+    });
+    let each = futures_util::future::join_all(each).await;
+    ConnectError::NoNode {
+        nodes: each.join("; "),
+        problem: chain(error).to_string(),
+    }
+}
+
+async fn ask_node(settings: &Settings, at: &Address) -> Result<(), ConnectError> {
+    let mut connection = open(settings, at, |_| {}).await?;
+    let mut ask = redis::cmd("CLUSTER");
+    ask.arg("SLOTS");
+    ask.exec_async(&mut connection).await?;
+    Ok(())
+}
+
 /// Redirections while slots move are followed this often.
 const CLUSTER_RETRIES: u32 = 4;
 const CLUSTER_RETRY_WAIT_MS: u64 = 5;
@@ -258,7 +261,7 @@ pub(super) async fn ask_sentinels(settings: &Settings) -> Result<Address, Connec
         match ask_sentinel(settings, sentinel, service, login).await {
             Ok(Some(primary)) => return Ok(primary),
             Ok(None) => problem = format!("{sentinel} does not watch it"),
-            Err(error) => problem = format!("{sentinel}: {}", crate::telemetry::chain(&error)),
+            Err(error) => problem = format!("{sentinel}: {}", chain(&error)),
         }
     }
     Err(ConnectError::NoPrimary {

@@ -8,10 +8,40 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::connect::{self, ConnectError};
 use super::refusal;
 use super::settings::{Address, Settings};
-use crate::telemetry::chain;
+use crate::file_access::Exposure;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("cannot read {path}")]
+    File {
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("{path} {problem}")]
+    Password { path: String, problem: String },
+    #[error("{0}")]
+    Exposed(Exposure),
+    #[error("no sentinel knows the primary of {service:?}: {problem}")]
+    NoPrimary { service: String, problem: String },
+    #[error("{0} does not know `HELLO 3`: Redis 6.2 or newer is needed, or Valkey")]
+    TooOld(Address),
+    #[error(
+        "{0} takes no more clients: its `maxclients` is reached; raise it, or close other connections"
+    )]
+    Full(Address),
+    #[error("{0} refuses the connection: {1}")]
+    Refused(Address, String),
+    #[error("no node of the cluster can be used ({problem}): {nodes}")]
+    NoNode { nodes: String, problem: String },
+    #[error("no connection within the time allowed")]
+    Timeout,
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
 
 /// Longest wait for what a server says by itself. One that has nothing to say waits for us.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(300);
@@ -70,32 +100,4 @@ async fn first_line(stream: impl AsyncRead + Unpin) -> io::Result<String> {
         .await?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// Why no node of a cluster could be used: what each says by itself.
-pub(super) async fn of_cluster(
-    settings: &Settings,
-    nodes: &[Address],
-    error: &ConnectError,
-) -> ConnectError {
-    let each = nodes.iter().map(|at| async move {
-        let why = match ask_node(settings, at).await {
-            Ok(()) => "answers".to_owned(),
-            Err(error) => chain(&error).to_string(),
-        };
-        format!("{at}: {why}")
-    });
-    let each = futures_util::future::join_all(each).await;
-    ConnectError::NoNode {
-        nodes: each.join("; "),
-        problem: chain(error).to_string(),
-    }
-}
-
-async fn ask_node(settings: &Settings, at: &Address) -> Result<(), ConnectError> {
-    let mut connection = connect::open(settings, at, |_| {}).await?;
-    let mut ask = redis::cmd("CLUSTER");
-    ask.arg("SLOTS");
-    ask.exec_async(&mut connection).await?;
-    Ok(())
 }

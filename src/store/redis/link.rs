@@ -3,6 +3,8 @@
 //! Without a live connection a command fails at once; a server that does not answer costs the first few commands
 //! their time and is then taken as lost. One warning says so, one line that it is back.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,13 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::{self, ConnectError};
+use super::guard::Guard;
 use super::keyspace::Keyspace;
-pub(super) use super::live::{Connection, Live};
 use super::refusal::store_error;
-use super::root::Guard;
 use super::settings::{Address, Settings, Topology};
 use crate::store::StoreError;
 use crate::telemetry::chain;
+pub(super) use live::{Connection, Live};
 
 /// This many commands without an answer, one after the other, and the server is taken as lost.
 const SILENT_MAX: u32 = 3;

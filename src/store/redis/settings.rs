@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::connect;
-use crate::telemetry::chain;
-
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
@@ -100,14 +97,6 @@ impl Settings {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
         }
-    }
-
-    /// What is wrong with the files that it names, each with the field of the configuration.
-    pub fn unusable_files(&self) -> Vec<(&'static str, String)> {
-        let mistakes = connect::unusable_files(self).into_iter();
-        mistakes
-            .map(|(field, error)| (field, chain(&error).to_string()))
-            .collect()
     }
 
     /// For people: where, without credentials.

@@ -4,22 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Source, find_word, is_name};
 
-/// Circles that are not opened yet, each by the files in it.
-const KNOWN: &[&[&str]] = &[
-    &["store/damage", "store/records"],
-    &[
-        "store/redb/budgets",
-        "store/redb/idempotency",
-        "store/redb/write",
-    ],
-    &[
-        "store/redis/connect",
-        "store/redis/diagnose",
-        "store/redis/settings",
-    ],
-    &["store/redis/link", "store/redis/live", "store/redis/root"],
-];
-
 /// Which files each file uses, by their paths in `src` without `.rs`. A file uses the modules that it declares; that
 /// these use what it holds for all of them is no circle.
 type Uses = BTreeMap<String, BTreeSet<String>>;
@@ -192,10 +176,5 @@ fn a_circle_of_files_is_found() {
 #[test]
 fn no_files_use_each_other() {
     let found = circles(&uses(&super::tree::read()));
-    let is_known = |circle: &Vec<String>| {
-        let is_of = |known: &&&[&str]| circle.iter().all(|file| known.contains(&file.as_str()));
-        KNOWN.iter().any(|known| is_of(&known))
-    };
-    let new: Vec<_> = found.iter().filter(|circle| !is_known(circle)).collect();
-    assert!(new.is_empty(), "files that use each other: {new:#?}");
+    assert!(found.is_empty(), "files that use each other: {found:#?}");
 }

@@ -2,11 +2,12 @@
 
 use redb::{ReadableTable as _, StorageError};
 
+use super::Tables;
 use super::repair::expect;
-use super::{Stop, Tables, Touched};
 use crate::domain::name::TenantId;
 use crate::store::KeyCommit;
 use crate::store::owners::OwnerEntry;
+use crate::store::redb::operation::{Stop, Touched};
 
 impl Tables<'_> {
     pub(super) fn write_owner(&mut self, commit: &KeyCommit) -> Result<(), StorageError> {

@@ -2,53 +2,13 @@
 
 use redb::ReadableTable as _;
 
-use super::{Stop, Tables, Touched, expect_version};
+use super::{Tables, expect_version};
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
-use crate::store::owners::OwnerEntry;
+use crate::store::redb::operation::{Fix, Stop, Touched};
 use crate::store::redb::tables as t;
 use crate::store::redb::version_prefix;
 use crate::store::{CommitError, KeyRow, TenantRow};
-
-/// One repair.
-#[derive(Debug)]
-pub(in crate::store::redb) enum Fix {
-    Tenant {
-        row: TenantRow,
-        seen: Vec<u8>,
-    },
-    Key {
-        tenant: TenantId,
-        row: KeyRow,
-        seen: Vec<u8>,
-    },
-    DropEntry {
-        lookup_id: LookupId,
-        seen: Vec<u8>,
-    },
-    ForbidEntry(LookupId),
-    Counts {
-        tenant: TenantId,
-        dek_id: u64,
-        owners: Vec<([u8; 16], u64)>,
-        number: u64,
-    },
-    Lookups {
-        tenant: TenantId,
-        lookups: Vec<LookupId>,
-    },
-    Sum(u64),
-    Owners {
-        tenant: TenantId,
-        dek_id: u64,
-        put: Vec<OwnerEntry>,
-        remove: Vec<OwnerEntry>,
-    },
-    OwnersWhole {
-        tenant: TenantId,
-        dek_id: u64,
-    },
-}
 
 pub(super) fn expect(is_as_seen: bool) -> Result<(), Stop> {
     match is_as_seen {

@@ -9,12 +9,12 @@ use redis::{
     Value,
 };
 
-use super::link::Link;
+use super::Link;
 use crate::store::StoreError;
 
 /// One server, or all of a cluster.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(in crate::store::redis) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -48,14 +48,18 @@ impl ConnectionLike for Connection {
 }
 
 /// A connection as it is now. What is asked on it one after the other is answered in that order.
-pub(super) struct Live<'a> {
+pub(in crate::store::redis) struct Live<'a> {
     link: &'a Link,
     connection: Connection,
     number: u64,
 }
 
 impl<'a> Live<'a> {
-    pub(super) fn new(link: &'a Link, connection: Connection, number: u64) -> Self {
+    pub(in crate::store::redis) fn new(
+        link: &'a Link,
+        connection: Connection,
+        number: u64,
+    ) -> Self {
         Self {
             link,
             connection,
@@ -63,19 +67,22 @@ impl<'a> Live<'a> {
         }
     }
 
-    pub(super) fn into_connection(self) -> Connection {
+    pub(in crate::store::redis) fn into_connection(self) -> Connection {
         self.connection
     }
 
     /// Sends a command and reads its answer.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    pub(in crate::store::redis) async fn ask<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
         let mut connection = self.connection.clone();
         let answer = command.query_async(&mut connection);
         self.link.await_reply(self.number, answer).await
     }
 
     /// Runs a script.
-    pub(super) async fn run<T: FromRedisValue>(
+    pub(in crate::store::redis) async fn run<T: FromRedisValue>(
         &self,
         script: &Script,
         keys: &[String],
