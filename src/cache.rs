@@ -270,6 +270,8 @@ impl Cache {
     }
 
     fn is_current(&self, key: &CachedKey, tenant: &CachedTenant, now: Timestamp) -> bool {
+        // What is not suspect was loaded after the last change that was announced: an invalidation cuts off the loads
+        // under way before it marks what is in memory.
         key.belongs_to(tenant)
             && !key.is_suspect()
             && self.is_beyond_doubt(key.epoch())
@@ -378,6 +380,7 @@ impl Cache {
             .next_epoch
             .fetch_add(1, Ordering::Relaxed)
             .max(UNTRACKED + 1);
+        // Last, when the loads under way are cut off: what is kept under the new epoch was read in it.
         self.epoch.store(next, Ordering::Release);
     }
 

@@ -71,6 +71,8 @@ impl Cache {
             Err(_) => LoadError::Timeout(time_limit),
         };
         self.counters.load_errors.fetch_add(1, Ordering::Relaxed);
+        // Only where the store does not answer is an old entry used: where it answers with damage or with an older state,
+        // the entry must not be trusted.
         match error {
             LoadError::Store(_) | LoadError::Timeout(_) => {
                 self.stale(id, old, now).map(Some).ok_or(error)
@@ -168,6 +170,8 @@ impl Cache {
         };
         let claimed = records::claimed_tenant(&row);
         let claimed = claimed.inspect_err(|error| damage.met(Entry::Index, None, error))?;
+        // The row says in plain text whose it is. That is not believed: it only chooses the data key, and the record opens
+        // under the right one alone.
         let Some(tenant) = self.tenant_of_key(&claimed, now).await? else {
             return Ok(None);
         };
@@ -245,6 +249,7 @@ impl Cache {
             .get_or_init(|| self.load_tenant(id, now, slot.state.load_full()))
             .await
             .clone();
+        // Within `land`, which holds the lock of the flights: no invalidation comes between its look and the store.
         flight.land(|_| {
             if let Ok(tenant) = &result {
                 if let Some(tenant) = tenant {

@@ -109,11 +109,13 @@ impl Needs {
         let cost = self.cost;
         let mut attempt = Attempt::Taken;
         for need in self.all.iter_mut().flatten() {
+            // A second attempt, after another request has filled a slice: what the first one took stays taken.
             if need.taken.is_some() || need.shadowed {
                 continue;
             }
             match need.slice.take(&need.wanted.terms, cost, at.now) {
                 Acquired::Taken(lease) => need.taken = Some(lease),
+                // Goes on: a later limit may refuse by what is known here, and then the store is not called at all.
                 Acquired::Empty => attempt = Attempt::Empty,
                 Acquired::Refused(_) if need.wanted.shadow => need.shadowed = true,
                 Acquired::Refused(until) => {
@@ -156,6 +158,8 @@ impl Needs {
             let wanted = &need.wanted;
             let session = sessions.iter_mut().find(|(of, _)| of == index);
             match (request, session) {
+                // Who holds the session is the only one that may replace the lease; who does not learns only how full the
+                // bucket is.
                 (Some(request), Some((_, session))) => {
                     let reply = LeaseReply {
                         request,
@@ -167,6 +171,8 @@ impl Needs {
                 }
                 _ => need.slice.learn(wanted, state, self.cost, now),
             }
+            // Every reply is stored before anybody is refused: leases that the store has granted are held by nobody else,
+            // so an early return would lose them until they end.
             if state.fits {
                 continue;
             }
@@ -230,7 +236,9 @@ impl Limiter {
         mut at: Now,
     ) -> Result<Verdict, LimiterDown> {
         for _ in 0..ATTEMPTS {
+            // Anew in each attempt: another window has other slices, and what was taken of these is put back.
             let mut needs = self.needs(subject, &wanted, cost);
+            // Memory first; in mode `strict` only what costs nothing is answered from it.
             if leases || cost == 0 {
                 match needs.take(at) {
                     Attempt::Taken => {
@@ -244,6 +252,7 @@ impl Limiter {
             let asked = self.ask(subject, &mut needs, leases);
             match tokio::time::timeout(time_limit, asked).await {
                 Ok(Ok(verdict)) => return Ok(verdict),
+                // The clocks differ around the end of a window: the store's holds, and the call has taught it to us.
                 Ok(Err(Undecided::OtherWindow)) => {
                     at = self.instant();
                     wanted = subject.wanted(Timestamp::from_millis(at.store_now));
@@ -314,11 +323,13 @@ impl Limiter {
             // All take these locks in the order of the limits.
             sessions.push((*at, slice.session.lock().await));
         }
+        // Whoever held the locks before has perhaps filled the slices: most of those who waited need no call.
         match needs.take(self.instant()) {
             Attempt::Taken => return Ok(needs.verdict(None, self.instant())),
             Attempt::Refused(refusal) => return Ok(needs.verdict(Some(refusal), self.instant())),
             Attempt::Empty => {}
         }
+        // The slices that were filled meanwhile are let go before the call, so that others do not wait for it.
         sessions.retain(|(index, _)| needs.empty().any(|(empty, _)| empty == *index));
         self.charge(subject, needs, sessions).await
     }
@@ -332,6 +343,7 @@ impl Limiter {
     ) -> Result<Verdict, Undecided> {
         let at = self.instant();
         let (call, asked) = self.prepare(subject, needs, &mut sessions, at);
+        // Before the call: if it fails or is given up, dropping them owes them again.
         let debts = Debts::of(needs, &asked, &call);
         let (charged, states) = self.call(subject.tenant, &call).await?;
         debts.are_paid();
@@ -401,6 +413,7 @@ impl Limiter {
                 return Err(Undecided::Store(error));
             }
         };
+        // Before the answer is used: another window is looked for by the store's clock.
         let ahead = now - self.clock.now().as_millis();
         self.ahead.store(ahead, Ordering::Relaxed);
         if let Ok((_, states)) = &done {

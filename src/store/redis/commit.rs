@@ -52,11 +52,14 @@ impl RedisStore {
             CountChange::Add { total, .. } => total,
             CountChange::None | CountChange::Remove => None,
         };
+        // Both before the commit: the intent lets anybody complete or undo what a crash leaves, and a claimed place in the
+        // index cannot go to another key between the commit and the write of its entry. Neither needs the other.
         let (begun, claimed) =
             join(self.begin(intent, limit), self.claim(commit, intent, false)).await;
         let begun = match begun? {
             Ok(begun) => begun,
             Err(taken) => {
+                // The total is full. A refusal that the tenant's own slot has says more, so it goes first.
                 let full = CommitError::CountLimit {
                     scope: CountScope::Total,
                     limit: limit.unwrap_or(0),
@@ -80,6 +83,7 @@ impl RedisStore {
         let change = Change::new(commit, begun, &intent.name);
         match self.decide(commit, &change).await? {
             Ok(Decided { state, is_revoked }) => {
+                // Last: while the intent is there, the counts and the index are still completed after a crash.
                 self.end(intent, state, false).await?;
                 match is_revoked {
                     true => Err(CommitError::Revoked),
@@ -87,6 +91,7 @@ impl RedisStore {
                 }
             }
             Err(refused) => {
+                // Nothing was committed: the claims go now and not when they expire, for the next who brings the token.
                 self.take_back(commit, intent).await;
                 Err(refused)
             }
@@ -121,7 +126,9 @@ impl RedisStore {
         let mode: &[u8] = if revokes { b"revoke" } else { b"commit" };
         for _ in 0..ATTEMPTS_MAX {
             match self.on_keys(&names, mode, change).await? {
+                // Not committed yet, but kept in the slot: refusing in the index comes before the record says so.
                 Answer::Done(..) if revokes => return self.revoke(commit, change).await,
+                // Committed. The index follows; until it does, keys go by what it had before.
                 Answer::Done(number, live) => {
                     let (tenant, entries) = (&commit.tenant, change.index()?);
                     let is_revoked = self.write_index(tenant, change.dek_id(), &entries).await?;
@@ -130,6 +137,8 @@ impl RedisStore {
                         is_revoked,
                     }));
                 }
+                // A revocation wins over every other change of its key: it is completed first, and then this one is
+                // refused as revoked or fits again.
                 Answer::Revoking(other) => {
                     self.complete(&commit.tenant, &other).await?;
                 }
