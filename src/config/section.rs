@@ -31,6 +31,34 @@ macro_rules! section {
     };
 }
 
+/// Declares the section of a listener: what all of them have, with the words on its connections, and then its own.
+macro_rules! listener {
+    ($name:ident { $(#[$connections:meta])* max_connections, $($body:tt)* }) => {
+        section! {
+            #[serde(default)]
+            $name {
+                /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
+                #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
+                pub listen: Vec<ListenAddr>,
+                /// Permissions of the Unix sockets in `listen`.
+                pub unix_socket: UnixSocket,
+                /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub tls: Option<Tls>,
+                /// Whether a TCP address that is not loopback may be served in plain text.
+                pub insecure: bool,
+                $(#[$connections])*
+                #[schemars(range(min = 1, max = 1_000_000))]
+                pub max_connections: usize,
+                /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
+                #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+                pub idle_timeout: HumanDuration,
+                $($body)*
+            }
+        }
+    };
+}
+
 /// Declares a section in which exactly one field is written: an enum that says which.
 macro_rules! one_of {
     ($type:ty { $(#[doc = $doc:literal] $field:literal = $variant:ident($value:ty)),+ $(,)? }) => {
@@ -165,26 +193,11 @@ section! {
     }
 }
 
-section! {
-    #[serde(default)]
+listener! {
     Authz {
-        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
-        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
-        pub listen: Vec<ListenAddr>,
-        /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: UnixSocket,
-        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<Tls>,
-        /// Whether a TCP address that is not loopback may be served in plain text.
-        pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once. An Envoy opens one for each of
         /// its worker threads.
-        #[schemars(range(min = 1, max = 1_000_000))]
-        pub max_connections: usize,
-        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
-        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
-        pub idle_timeout: HumanDuration,
+        max_connections,
         /// Threads that serve checks; 0 is one per CPU.
         #[schemars(range(max = 256))]
         pub workers: usize,
@@ -231,25 +244,10 @@ section! {
     }
 }
 
-section! {
-    #[serde(default)]
+listener! {
     Admin {
-        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
-        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
-        pub listen: Vec<ListenAddr>,
-        /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: UnixSocket,
-        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<Tls>,
-        /// Whether a TCP address that is not loopback may be served in plain text.
-        pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once.
-        #[schemars(range(min = 1, max = 1_000_000))]
-        pub max_connections: usize,
-        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
-        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
-        pub idle_timeout: HumanDuration,
+        max_connections,
         /// Whether a caller's credential must be an API key of ours, or a client certificate of `client_roles`: session
         /// tokens and JWTs are refused. With `false`, a JWT that `oidc` accepts will do as well.
         pub strict_api_key_mode: bool,
@@ -266,25 +264,10 @@ section! {
     }
 }
 
-section! {
-    #[serde(default)]
+listener! {
     Ops {
-        /// Addresses to serve on: `host:port` or `unix:/absolute/path`.
-        #[schemars(length(min = 1, max = 16), extend("uniqueItems" = true))]
-        pub listen: Vec<ListenAddr>,
-        /// Permissions of the Unix sockets in `listen`.
-        pub unix_socket: UnixSocket,
-        /// TLS on the TCP addresses in `listen`; Unix sockets never have it. Absent: plain text.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub tls: Option<Tls>,
-        /// Whether a TCP address that is not loopback may be served in plain text.
-        pub insecure: bool,
         /// Most connections at once, on all of `listen` together; more are refused at once.
-        #[schemars(range(min = 1, max = 1_000_000))]
-        pub max_connections: usize,
-        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
-        #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
-        pub idle_timeout: HumanDuration,
+        max_connections,
     }
 }
 
