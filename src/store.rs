@@ -18,6 +18,7 @@ pub mod redb;
 pub mod redis;
 pub mod repair;
 mod sidecar;
+mod write;
 
 use std::fmt;
 use std::future::Future;

@@ -35,6 +35,7 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::owners::OwnerIndex;
 use crate::store::repair::Repair;
+use crate::store::write::Write;
 use crate::store::{
     BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
     Invalidations, KeyCommit, KeyRow, Leases, Records, Sidecar, Store, StoreError, StoreFuture,
@@ -255,11 +256,11 @@ impl Records for EmbeddedStore {
     }
 
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.writer.submit(Operation::Tenant(commit)))
+        Box::pin(self.writer.submit(Operation::Write(Write::Tenant(commit))))
     }
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.writer.submit(Operation::Key(commit)))
+        Box::pin(self.writer.submit(Operation::Write(Write::Key(commit))))
     }
 
     fn append_audit<'a>(
@@ -269,13 +270,13 @@ impl Records for EmbeddedStore {
         after: u64,
         entries: Vec<Vec<u8>>,
     ) -> StoreFuture<'a, (), CommitError> {
-        let append = Operation::AppendAudit {
+        let append = Write::AppendAudit {
             tenant: tenant.clone(),
             dek_id,
             after,
             entries,
         };
-        Box::pin(self.writer.submit(append))
+        Box::pin(self.writer.submit(Operation::Write(append)))
     }
 
     fn delete_tenant<'a>(
@@ -284,13 +285,13 @@ impl Records for EmbeddedStore {
         dek_id: u64,
         expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
-        let delete = Operation::DeleteTenant {
+        let delete = Write::DeleteTenant {
             tenant: tenant.clone(),
             dek_id,
             expected,
         };
         Box::pin(async move {
-            self.writer.submit(delete).await?;
+            self.writer.submit(Operation::Write(delete)).await?;
             self.budgets.forget(tenant);
             Ok(())
         })

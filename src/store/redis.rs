@@ -58,6 +58,7 @@ use crate::store::budgets::{Settle, Settled};
 use crate::store::damage::Damage;
 use crate::store::owners::OwnerIndex;
 use crate::store::repair::Repair;
+use crate::store::write::Write;
 use crate::store::{
     BlockStore, BudgetStore, CommitError, Confirmed, Fleet, IdempotencyRecord, IndexRow,
     Invalidations, KeyCommit, KeyRow, Leases, Records, Sidecar, Store, StoreError, StoreFuture,
@@ -105,24 +106,8 @@ pub struct RedisStore {
     jobs: Mutex<Option<mpsc::Receiver<Job>>>,
 }
 
-enum Request {
-    Tenant(TenantCommit),
-    Key(KeyCommit),
-    DeleteTenant {
-        tenant: TenantId,
-        dek_id: u64,
-        expected: Version,
-    },
-    AppendAudit {
-        tenant: TenantId,
-        dek_id: u64,
-        after: u64,
-        entries: Vec<Vec<u8>>,
-    },
-}
-
 struct Job {
-    request: Request,
+    write: Write,
     answer: oneshot::Sender<Result<(), CommitError>>,
 }
 
@@ -214,21 +199,21 @@ impl RedisStore {
     }
 
     async fn change(&self, job: Job) {
-        let mut result = self.do_if_ours(&job.request).await;
+        let mut result = self.do_if_ours(&job.write).await;
         if let Err(CommitError::Store(StoreError::Damaged(met))) = &result
-            && self.make_room(&job.request, met).await
+            && self.make_room(&job.write, met).await
         {
-            result = self.do_if_ours(&job.request).await;
+            result = self.do_if_ours(&job.write).await;
         }
         // Nobody waits any more when the caller's future was dropped; the change stands.
         drop(job.answer.send(result));
     }
 
     /// A store that has lost its data is not written to, and its refusals say nothing.
-    async fn do_if_ours(&self, request: &Request) -> Result<(), CommitError> {
-        let near = self.names.tenant(request.tenant());
+    async fn do_if_ours(&self, write: &Write) -> Result<(), CommitError> {
+        let near = self.names.tenant(write.tenant());
         self.link.verify(&near).await?;
-        match self.attempt(request).await {
+        match self.attempt(write).await {
             Err(error @ CommitError::Store(_)) => Err(error),
             Err(refused) => {
                 self.link.verify(&near).await?;
@@ -238,16 +223,16 @@ impl RedisStore {
         }
     }
 
-    async fn attempt(&self, request: &Request) -> Result<(), CommitError> {
-        match request {
-            Request::Tenant(commit) => self.change_tenant(commit).await,
-            Request::Key(commit) => self.change_key(commit).await,
-            Request::DeleteTenant {
+    async fn attempt(&self, write: &Write) -> Result<(), CommitError> {
+        match write {
+            Write::Tenant(commit) => self.change_tenant(commit).await,
+            Write::Key(commit) => self.change_key(commit).await,
+            Write::DeleteTenant {
                 tenant,
                 dek_id,
                 expected,
             } => self.remove_tenant(tenant, *dek_id, *expected).await,
-            Request::AppendAudit {
+            Write::AppendAudit {
                 tenant,
                 dek_id,
                 after,
@@ -256,11 +241,11 @@ impl RedisStore {
         }
     }
 
-    async fn submit(&self, request: Request) -> Result<(), CommitError> {
+    async fn submit(&self, write: Write) -> Result<(), CommitError> {
         let stopped = || StoreError::Unavailable("the store has stopped".into());
         let (answer, answered) = oneshot::channel();
         self.queue
-            .send(Job { request, answer })
+            .send(Job { write, answer })
             .await
             .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
@@ -402,11 +387,11 @@ impl Records for RedisStore {
     }
 
     fn commit_tenant(&self, commit: TenantCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.submit(Request::Tenant(commit)))
+        Box::pin(self.submit(Write::Tenant(commit)))
     }
 
     fn commit_key(&self, commit: KeyCommit) -> StoreFuture<'_, (), CommitError> {
-        Box::pin(self.submit(Request::Key(commit)))
+        Box::pin(self.submit(Write::Key(commit)))
     }
 
     fn append_audit<'a>(
@@ -416,7 +401,7 @@ impl Records for RedisStore {
         after: u64,
         entries: Vec<Vec<u8>>,
     ) -> StoreFuture<'a, (), CommitError> {
-        Box::pin(self.submit(Request::AppendAudit {
+        Box::pin(self.submit(Write::AppendAudit {
             tenant: tenant.clone(),
             dek_id,
             after,
@@ -430,7 +415,7 @@ impl Records for RedisStore {
         dek_id: u64,
         expected: Version,
     ) -> StoreFuture<'a, (), CommitError> {
-        Box::pin(self.submit(Request::DeleteTenant {
+        Box::pin(self.submit(Write::DeleteTenant {
             tenant: tenant.clone(),
             dek_id,
             expected,

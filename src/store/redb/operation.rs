@@ -3,26 +3,14 @@
 use crate::clock::Timestamp;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
-use crate::domain::version::Version;
 use crate::store::owners::OwnerEntry;
-use crate::store::{CommitError, KeyCommit, KeyRow, StoreError, TenantCommit, TenantRow};
+use crate::store::write::Write;
+use crate::store::{CommitError, KeyRow, StoreError, TenantRow};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Tenant(TenantCommit),
-    Key(KeyCommit),
-    DeleteTenant {
-        tenant: TenantId,
-        dek_id: u64,
-        expected: Version,
-    },
-    AppendAudit {
-        tenant: TenantId,
-        dek_id: u64,
-        after: u64,
-        entries: Vec<Vec<u8>>,
-    },
+    Write(Write),
     RememberKeyring(String),
     Fix(Fix),
     Quotas(Vec<QuotaRow>, Timestamp),

@@ -16,6 +16,7 @@ use crate::store::redb::idempotency::Requests;
 use crate::store::redb::operation::{Operation, QuotaRow, Stop, Touched};
 use crate::store::redb::tables as t;
 use crate::store::redb::version_prefix;
+use crate::store::write::Write;
 use crate::store::{
     CommitError, CountChange, CountScope, Expected, IndexRow, KeyCommit, Succession, TenantCommit,
 };
@@ -63,22 +64,28 @@ impl<'txn> Tables<'txn> {
 
     pub(super) fn apply(&mut self, operation: &Operation) -> Result<Touched, Stop> {
         match operation {
-            Operation::Tenant(commit) => self.write_tenant(commit),
-            Operation::Key(commit) => self.write_key(commit),
-            Operation::DeleteTenant {
+            Operation::Write(write) => self.write(write),
+            Operation::Fix(fix) => self.fix(fix),
+            Operation::RememberKeyring(id) => self.remember_keyring(id),
+            Operation::Quotas(rows, now) => self.write_quotas(rows, *now),
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Result<Touched, Stop> {
+        match write {
+            Write::Tenant(commit) => self.write_tenant(commit),
+            Write::Key(commit) => self.write_key(commit),
+            Write::DeleteTenant {
                 tenant,
                 dek_id,
                 expected,
             } => self.delete_tenant(tenant, *dek_id, *expected),
-            Operation::AppendAudit {
+            Write::AppendAudit {
                 tenant,
                 dek_id,
                 after,
                 entries,
             } => self.continue_audit(tenant, *dek_id, *after, entries),
-            Operation::Fix(fix) => self.fix(fix),
-            Operation::RememberKeyring(id) => self.remember_keyring(id),
-            Operation::Quotas(rows, now) => self.write_quotas(rows, *now),
         }
     }
 

@@ -22,7 +22,6 @@ use super::intent::{Claim, Intent};
 use super::keyspace::OfTenant;
 use super::read::{at_newline, hget};
 use super::scripts;
-use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::{CommitError, CountChange, CountScope, Expected, KeyCommit, StoreError};
 
@@ -37,7 +36,7 @@ impl RedisStore {
         let result = self.try_change_key(commit, &intent).await;
         // When the store failed, how far it came is not known.
         let changed = match &result {
-            Ok(()) | Err(CommitError::Store(_)) => touched(commit).collect(),
+            Ok(()) | Err(CommitError::Store(_)) => commit.lookup_ids().collect(),
             Err(_) => Vec::new(),
         };
         for lookup_id in changed {
@@ -250,12 +249,6 @@ impl RedisStore {
             Answer::Refused(_) | Answer::Done(..) | Answer::Revoking(_) => Err(otherwise),
         }
     }
-}
-
-/// The index entries that a change writes or removes.
-fn touched(commit: &KeyCommit) -> impl Iterator<Item = LookupId> {
-    let written = commit.index.iter().map(|entry| entry.lookup_id);
-    written.chain(commit.drop.iter().copied())
 }
 
 /// What a change came to, and what there is to tell of its tenant.

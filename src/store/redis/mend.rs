@@ -1,14 +1,15 @@
 //! What is of another type than ours is moved aside: somebody wrote something else there, and what was there is lost
 //! either way, but changes (revocations above all) need the place.
 
+use super::RedisStore;
 use super::scripts;
-use super::{RedisStore, Request};
 use crate::domain::block::Source;
 use crate::domain::key::LookupId;
 use crate::domain::name::TenantId;
 use crate::store::StoreError;
 use crate::store::damage::Entry;
 use crate::store::repair::Mode;
+use crate::store::write::Write;
 
 /// The types of what [`super::keyspace::OfTenant::for_keys`] names, the tenant's record apart.
 const OF_TENANT: [&[u8]; 10] = [
@@ -27,30 +28,12 @@ fn how(mode: Mode) -> &'static [u8] {
     }
 }
 
-impl Request {
-    pub(super) fn tenant(&self) -> &TenantId {
-        match self {
-            Self::Tenant(commit) => &commit.row.id,
-            Self::Key(commit) => &commit.tenant,
-            Self::DeleteTenant { tenant, .. } | Self::AppendAudit { tenant, .. } => tenant,
-        }
-    }
-
-    fn lookup_ids(&self) -> Vec<LookupId> {
-        let Self::Key(commit) = self else {
-            return Vec::new();
-        };
-        let written = commit.index.iter().map(|entry| entry.lookup_id);
-        written.chain(commit.drop.iter().copied()).collect()
-    }
-}
-
 impl RedisStore {
     /// Makes room for a change that met damage. Answers whether it is worth trying again.
-    pub(super) async fn make_room(&self, request: &Request, met: &str) -> bool {
-        let tenant = request.tenant();
+    pub(super) async fn make_room(&self, write: &Write, met: &str) -> bool {
+        let tenant = write.tenant();
         self.damage.met(Entry::Lists, Some(tenant), &met);
-        match self.mend(tenant, &request.lookup_ids()).await {
+        match self.mend(tenant, &write.lookup_ids()).await {
             Ok(moved) => moved > 0,
             Err(_) => false,
         }
