@@ -180,14 +180,9 @@ impl Config {
 
     /// One line: what is switched on, where, and on which store.
     pub fn summary(&self) -> String {
-        let listeners = [
-            ("authz", self.authz.as_ref().map(|authz| &authz.listen)),
-            ("admin", self.admin.as_ref().map(|admin| &admin.listen)),
-            ("ops", self.ops.as_ref().map(|ops| &ops.listen)),
-        ];
-        let on = listeners.into_iter().filter_map(|(name, listen)| {
-            let addresses: Vec<String> = listen?.iter().map(ToString::to_string).collect();
-            Some(format!("{name} on {}", addresses.join(" and ")))
+        let on = self.listeners().map(|section| {
+            let addresses: Vec<String> = section.listen.iter().map(ToString::to_string).collect();
+            format!("{} on {}", section.name, addresses.join(" and "))
         });
         let store = match self.store.place() {
             StorePlace::Embedded { path } => format!("embedded store {}", path.display()),

@@ -138,18 +138,12 @@ pub async fn run(
     end
 }
 
-/// Plain text beyond the machine is the operator's decision, and is said at each start.
+/// Plain text beyond the machine is the operator's decision, and is warned of at each start.
 fn warn_of_plain_text(config: &Config) {
-    let authz = config.authz.as_ref().map(|at| (&at.listen, &at.tls));
-    let admin = config.admin.as_ref().map(|at| (&at.listen, &at.tls));
-    let ops = config.ops.as_ref().map(|at| (&at.listen, &at.tls));
-    for (listener, section) in [("authz", authz), ("admin", admin), ("ops", ops)] {
-        let Some((listen, None)) = section else {
-            continue;
-        };
-        for address in listen.iter().filter(|at| at.leaves_the_machine()) {
+    for section in config.listeners().filter(|at| at.tls.is_none()) {
+        for address in section.listen.iter().filter(|at| at.leaves_the_machine()) {
             tracing::warn!(
-                listener,
+                listener = section.name,
                 %address,
                 "INSECURE: plain text leaves this machine; whoever is on the way can read and change it"
             );

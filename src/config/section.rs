@@ -56,6 +56,16 @@ macro_rules! listener {
                 $($body)*
             }
         }
+        impl $name {
+            fn listener(&self, name: &'static str) -> ListenerSection<'_> {
+                ListenerSection {
+                    name,
+                    listen: &self.listen,
+                    tls: self.tls.as_ref(),
+                    insecure: self.insecure,
+                }
+            }
+        }
     };
 }
 
@@ -268,6 +278,25 @@ listener! {
     Ops {
         /// Most connections at once, on all of `listen` together; more are refused at once.
         max_connections,
+    }
+}
+
+/// What every section of a listener says.
+#[derive(Debug)]
+pub struct ListenerSection<'a> {
+    pub name: &'static str,
+    pub listen: &'a [ListenAddr],
+    pub tls: Option<&'a Tls>,
+    pub insecure: bool,
+}
+
+impl Config {
+    /// The listeners that are on.
+    pub fn listeners(&self) -> impl Iterator<Item = ListenerSection<'_>> {
+        let authz = self.authz.as_ref().map(|section| section.listener("authz"));
+        let admin = self.admin.as_ref().map(|section| section.listener("admin"));
+        let ops = self.ops.as_ref().map(|section| section.listener("ops"));
+        [authz, admin, ops].into_iter().flatten()
     }
 }
 

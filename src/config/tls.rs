@@ -3,20 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::ClientRole;
-use super::listen::ListenAddr;
 use super::mistake::Mistake;
-use super::section::{Admin, ClientEntry, Config, Tls};
-
-/// The part of a listener's section that decides how its bytes travel.
-struct Section<'a> {
-    name: &'static str,
-    listen: &'a [ListenAddr],
-    tls: Option<&'a Tls>,
-    insecure: bool,
-}
+use super::section::{Admin, ClientEntry, Config, ListenerSection, Tls};
 
 pub(super) fn check(raw: &Config, mistakes: &mut Vec<Mistake>) {
-    for section in sections(raw) {
+    for section in raw.listeners() {
         check_plain_text(&section, mistakes);
         if let Some(tls) = section.tls {
             check_clients(section.name, tls, mistakes);
@@ -27,28 +18,8 @@ pub(super) fn check(raw: &Config, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn sections(raw: &Config) -> Vec<Section<'_>> {
-    let mut all = Vec::new();
-    macro_rules! add {
-        ($name:ident) => {
-            if let Some(section) = &raw.$name {
-                all.push(Section {
-                    name: stringify!($name),
-                    listen: &section.listen,
-                    tls: section.tls.as_ref(),
-                    insecure: section.insecure,
-                });
-            }
-        };
-    }
-    add!(authz);
-    add!(admin);
-    add!(ops);
-    all
-}
-
-fn check_plain_text(section: &Section<'_>, mistakes: &mut Vec<Mistake>) {
-    let Section { name, insecure, .. } = section;
+fn check_plain_text(section: &ListenerSection<'_>, mistakes: &mut Vec<Mistake>) {
+    let ListenerSection { name, insecure, .. } = section;
     if section.tls.is_some() {
         if *insecure {
             let message = format!("{name}.tls is on; keep one of the two");

@@ -63,15 +63,10 @@ fn check_listeners(raw: &Config, mistakes: &mut Vec<Mistake>) {
 }
 
 fn listen_addresses(raw: &Config) -> Vec<(String, &ListenAddr)> {
-    let sections = [
-        ("authz", raw.authz.as_ref().map(|authz| &authz.listen)),
-        ("admin", raw.admin.as_ref().map(|admin| &admin.listen)),
-        ("ops", raw.ops.as_ref().map(|ops| &ops.listen)),
-    ];
     let mut addresses = Vec::new();
-    for (section, listen) in sections {
-        for (index, address) in listen.into_iter().flatten().enumerate() {
-            addresses.push((format!("{section}.listen[{index}]"), address));
+    for section in raw.listeners() {
+        for (index, address) in section.listen.iter().enumerate() {
+            addresses.push((format!("{}.listen[{index}]", section.name), address));
         }
     }
     addresses
