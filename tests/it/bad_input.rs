@@ -84,7 +84,7 @@ const BAD_CONFIGS: &[Row] = &[
     row(
         "two mistakes",
         |p| {
-            p.edit_config("5s", "5 parsecs");
+            p.edit_config("10s", "5 parsecs");
             p.edit_config("min_expiry_days: 0", "min_expiry_days: -1");
         },
         CONFIG,
