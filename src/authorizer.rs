@@ -327,6 +327,7 @@ fn facts(key: &CachedKey) -> policy::KeyFacts<'_> {
     policy::KeyFacts {
         revoked: key.is_revoked(),
         expires_at: key.expires_at(),
+        paused: key.paused(),
         networks: key.networks(),
         features: key.features(),
         scopes: key.scopes(),

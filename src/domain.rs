@@ -13,6 +13,7 @@ pub mod key;
 pub mod limit;
 pub mod name;
 pub mod network;
+pub mod pause;
 pub mod plan;
 pub mod request;
 pub mod role;

@@ -16,6 +16,7 @@ mod keys;
 mod lineage;
 mod lost;
 mod owners;
+mod pause;
 mod recount;
 mod rotation;
 mod schedule;
@@ -53,6 +54,7 @@ pub use keys::{CreatedKey, NewKey, ReadKey};
 pub use lineage::RevokedWith;
 pub use lost::{Search, Standing};
 pub use owners::OwnerIndexState;
+pub use pause::NewPause;
 pub use rotation::NewEnd;
 pub use schedule::Rotations;
 pub use tenants::NewTenant;
@@ -101,6 +103,9 @@ pub enum RegistryError {
     /// An expired key is renewed before anything else is done to it.
     #[error("the key has expired")]
     KeyExpired,
+    /// What an admin has paused is not the owner's to resume.
+    #[error("an admin has paused the key")]
+    PausedByAdmin,
     /// The request id was used for something else.
     #[error("the request id was used before, for something else")]
     RequestReused,

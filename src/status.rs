@@ -8,6 +8,7 @@
 //! | no credential | UNAUTHENTICATED | `MISSING_API_KEY` |
 //! | not a valid key | UNAUTHENTICATED | `INVALID_API_KEY` |
 //! | an expired key | UNAUTHENTICATED | `API_KEY_EXPIRED` |
+//! | a paused key | PERMISSION_DENIED | `API_KEY_PAUSED` |
 //! | a JWT that is not valid, where JWTs are accepted | UNAUTHENTICATED | `INVALID_JWT` |
 //! | an expired JWT | UNAUTHENTICATED | `JWT_EXPIRED` |
 //! | too many wrong credentials came from there | RESOURCE_EXHAUSTED | `TEMPORARILY_BLOCKED`, with `RetryInfo` |
@@ -20,7 +21,7 @@
 //! | a revoked key does not change | FAILED_PRECONDITION | `KEY_REVOKED` |
 //! | an expired key does not rotate | FAILED_PRECONDITION | `KEY_EXPIRED` |
 //! | a token to be imported is a key's already | ALREADY_EXISTS | `KEY_ALREADY_EXISTS`, with the `name` |
-//! | it is one that does not work as asked | ALREADY_EXISTS | `TOKEN_REVOKED`, `TOKEN_EXPIRED`, `TOKEN_IN_USE`, with the `name` |
+//! | it is one that does not work as asked | ALREADY_EXISTS | `TOKEN_REVOKED`, `TOKEN_EXPIRED`, `TOKEN_PAUSED`, `TOKEN_IN_USE`, with the `name` |
 //! | a token is asked for that is not kept | FAILED_PRECONDITION | `TOKEN_NOT_KEPT` |
 //! | no token waits, or it was given out before | FAILED_PRECONDITION | `NOTHING_TO_CLAIM`, `ALREADY_CLAIMED` |
 //! | a request id was used for something else | INVALID_ARGUMENT | `REQUEST_ID_REUSED`, with `BadRequest` |
@@ -68,6 +69,8 @@ pub enum Reason {
     InvalidApiKey,
     /// The key is past its expiry.
     ApiKeyExpired,
+    /// The key is paused.
+    ApiKeyPaused,
     /// Not a valid JWT, or not one for us.
     InvalidJwt,
     /// The JWT is past its expiry.
@@ -98,6 +101,8 @@ pub enum Reason {
     TokenRevoked,
     /// A token to be imported is an expired key's, or was replaced by a rotation.
     TokenExpired,
+    /// A token to be imported is a paused key's.
+    TokenPaused,
     /// A token to be imported is another owner's or tenant's.
     TokenInUse,
     /// The token that is asked for is not kept.
@@ -145,6 +150,7 @@ impl Reason {
             Self::MissingApiKey => ("MISSING_API_KEY", Code::Unauthenticated),
             Self::InvalidApiKey => ("INVALID_API_KEY", Code::Unauthenticated),
             Self::ApiKeyExpired => ("API_KEY_EXPIRED", Code::Unauthenticated),
+            Self::ApiKeyPaused => ("API_KEY_PAUSED", Code::PermissionDenied),
             Self::InvalidJwt => ("INVALID_JWT", Code::Unauthenticated),
             Self::JwtExpired => ("JWT_EXPIRED", Code::Unauthenticated),
             Self::TemporarilyBlocked => ("TEMPORARILY_BLOCKED", Code::ResourceExhausted),
@@ -160,6 +166,7 @@ impl Reason {
             Self::KeyExpired => ("KEY_EXPIRED", Code::FailedPrecondition),
             Self::TokenRevoked => ("TOKEN_REVOKED", Code::AlreadyExists),
             Self::TokenExpired => ("TOKEN_EXPIRED", Code::AlreadyExists),
+            Self::TokenPaused => ("TOKEN_PAUSED", Code::AlreadyExists),
             Self::TokenInUse => ("TOKEN_IN_USE", Code::AlreadyExists),
             Self::TokenNotKept => ("TOKEN_NOT_KEPT", Code::FailedPrecondition),
             Self::NothingToClaim => ("NOTHING_TO_CLAIM", Code::FailedPrecondition),
@@ -274,6 +281,8 @@ fn status_of(prefix: &'static str, error: RegistryError) -> Status {
         RegistryError::KeyExpired => {
             Reason::KeyExpired.status("the key has expired: renew it first")
         }
+        RegistryError::PausedByAdmin => Reason::PermissionDenied
+            .status("an admin has paused the key: an admin ends or changes that"),
         RegistryError::NotKept(why) => Reason::TokenNotKept.status(why),
         RegistryError::NoClaim(NoClaim::Nothing) => Reason::NothingToClaim.status(message),
         RegistryError::NoClaim(NoClaim::Claimed) => Reason::AlreadyClaimed.status(message),
@@ -381,6 +390,7 @@ pub fn token_taken(holder: &TokenHolder, state: Option<TokenState>) -> Status {
     let name = format!("tenants/{}/keys/{}", holder.tenant, holder.key);
     let (reason, what) = match state {
         Some(TokenState::Works) => (Reason::KeyAlreadyExists, "is that of this key already"),
+        Some(TokenState::Paused) => (Reason::TokenPaused, "is that of this key, which is paused"),
         Some(TokenState::Revoked) => (Reason::TokenRevoked, "was revoked with this key"),
         Some(TokenState::Expired) => (Reason::TokenExpired, "has expired with this key"),
         None => (Reason::TokenInUse, "is in use elsewhere, by this key"),

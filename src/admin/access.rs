@@ -45,7 +45,7 @@ enum Closed {
 impl Closed {
     fn status(self) -> Status {
         Reason::PermissionDenied.status(match self {
-            Self::ToKey => "this API key does not open the admin API",
+            Self::ToKey => "this API key does not open the admin API: it may revoke itself, and nothing else",
             Self::BeyondItself => {
                 "this API key may read, claim, rotate and revoke itself, and nothing else"
             }
@@ -59,7 +59,8 @@ impl Closed {
 
 /// Whether a key may do it.
 fn permit(access: AdminAccess, is_current: bool, own: &str, deed: Deed<'_>) -> Result<(), Closed> {
-    if access == AdminAccess::None {
+    // Who has a token of the key by theft harms nobody by ending it, and who finds one can.
+    if access == AdminAccess::None && deed != Deed::RevokeItself {
         return Err(Closed::ToKey);
     }
     let (on_itself, by_old_token) = match deed {
@@ -126,6 +127,9 @@ impl Admin {
         if is_past(key.expires_at, now) || is_past(grace, now) {
             return Err(refused(AuthFailure::Expired));
         }
+        if key.is_paused(now) {
+            return Err(refused(AuthFailure::Paused));
+        }
         Ok(())
     }
 
@@ -185,7 +189,11 @@ mod tests {
             assert_eq!(permit(Role, false, own, deed), by_old, "{deed:?}");
             assert_eq!(permit(Itself, false, own, deed), itself_by_old, "{deed:?}");
             for is_current in [true, false] {
-                assert_eq!(permit(None, is_current, own, deed), key, "{deed:?}");
+                let expected = match deed {
+                    Deed::RevokeItself => Ok(()),
+                    _ => key,
+                };
+                assert_eq!(permit(None, is_current, own, deed), expected, "{deed:?}");
             }
         }
     }

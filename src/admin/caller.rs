@@ -102,6 +102,8 @@ pub enum AuthFailure {
     Refused,
     /// Right, and past its expiry.
     Expired,
+    /// Right, and paused.
+    Paused,
     /// Right, and its tenant is suspended.
     TenantSuspended,
     /// Too many credentials from there were wrong; how long none is looked at.
@@ -214,6 +216,7 @@ pub(super) fn refused(failure: AuthFailure) -> Status {
     match failure {
         AuthFailure::Refused => Reason::InvalidApiKey.status("the API key is not valid"),
         AuthFailure::Expired => Reason::ApiKeyExpired.status("the API key has expired"),
+        AuthFailure::Paused => Reason::ApiKeyPaused.status("the API key is paused"),
         AuthFailure::TenantSuspended => {
             Reason::TenantSuspended.status("the tenant of the API key is suspended")
         }
@@ -250,9 +253,10 @@ fn jwt_refused(failure: JwtFailure) -> Status {
 fn certificate_refused(failure: AuthFailure) -> Status {
     match failure {
         AuthFailure::Blocked(wait) => status::temporarily_blocked(wait),
-        AuthFailure::Refused | AuthFailure::Expired => Reason::MissingApiKey.status(
-            "an API key is needed: `admin.client_roles` gives the client certificate no role",
-        ),
+        AuthFailure::Refused | AuthFailure::Expired | AuthFailure::Paused => Reason::MissingApiKey
+            .status(
+                "an API key is needed: `admin.client_roles` gives the client certificate no role",
+            ),
         AuthFailure::TenantSuspended => {
             Reason::TenantSuspended.status("the tenant of the client certificate is suspended")
         }

@@ -11,7 +11,7 @@ pub(super) use effective::explain_key;
 pub(super) use fleet::{sidecar_to_proto, wait};
 pub use key::key_to_proto;
 pub(super) use key::{imported_key, key_name, new_key, role_of};
-pub(super) use key_change::{KeyChange, grace, new_end};
+pub(super) use key_change::{KeyChange, grace, new_end, pause_end};
 pub(super) use limit::{
     key_limit_changes, key_limits_name, key_limits_to_proto, system_config_to_proto,
 };

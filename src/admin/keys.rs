@@ -2,6 +2,7 @@
 
 mod create;
 mod list;
+mod pause;
 mod revoke;
 mod revoke_token;
 mod rotate;
@@ -127,6 +128,20 @@ impl KeyService for Keys {
     async fn renew_key(&self, request: Request<pb::RenewKeyRequest>) -> Answer<pb::Key> {
         let caller = self.0.caller(&request).await?;
         self.renew(&caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn pause_key(&self, request: Request<pb::PauseKeyRequest>) -> Answer<pb::Key> {
+        let caller = self.0.caller(&request).await?;
+        self.pause(&caller, request.get_ref())
+            .await
+            .map(Response::new)
+    }
+
+    async fn resume_key(&self, request: Request<pb::ResumeKeyRequest>) -> Answer<pb::Key> {
+        let caller = self.0.caller(&request).await?;
+        self.resume(&caller, request.get_ref())
             .await
             .map(Response::new)
     }

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::crypto::token::PresentedToken;
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::DenyReason;
+use crate::domain::pause::PauseEnd;
 use crate::domain::request::{AccessRequest, Credential, Mode};
 
 /// One criterion and how the request meets it.
@@ -126,6 +127,11 @@ fn detail(check: &PolicyCheck<'_>, key: &KeyFacts<'_>, request: &AccessRequest<'
         Criterion::Expiry => key
             .expires_at
             .map_or_else(|| "never expires".into(), |end| format!("expires {end}")),
+        Criterion::Pause => match key.paused {
+            Some(PauseEnd::At(end)) => format!("paused until {end}"),
+            Some(PauseEnd::Open) => "paused until it is resumed".into(),
+            None => "not paused".into(),
+        },
         Criterion::Network => networks(key, request),
         Criterion::Feature
         | Criterion::Scope
@@ -166,7 +172,7 @@ mod tests {
     #[test]
     fn the_first_broken_rule_is_the_reason_of_the_decision() {
         let elsewhere = ["10.0.0.0/8".parse().unwrap()];
-        for broken in 0_u8..64 {
+        for broken in 0_u8..128 {
             let is = |bit: u8| broken & (1 << bit) != 0;
             let tenant = TenantAccess {
                 id: TenantId::parse("acme").unwrap(),
@@ -182,6 +188,7 @@ mod tests {
             let key = KeyFacts {
                 revoked: is(0),
                 expires_at: is(2).then_some(NOON),
+                paused: is(6).then_some(PauseEnd::Open),
                 networks: if is(3) { &elsewhere } else { &[] },
                 features: None,
                 scopes: "read",

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::domain::access::TenantAccess;
 use crate::domain::decision::{Denial, DenyReason, is_past};
 use crate::domain::name::Feature;
+use crate::domain::pause::PauseEnd;
 use crate::domain::request::{AccessRequest, Credential, Mode, Rule, parts};
 use crate::domain::tenant::TenantStatus;
 
@@ -20,6 +21,8 @@ pub struct KeyFacts<'a> {
     pub revoked: bool,
     /// The earlier of expiry and grace.
     pub expires_at: Option<Timestamp>,
+    /// That it does not work for a while.
+    pub paused: Option<PauseEnd>,
     /// If not empty, the only networks it may be used from.
     pub networks: &'a [IpNet],
     /// If set, only these of the tenant's features.
@@ -47,6 +50,8 @@ pub enum Criterion {
     Tenant,
     /// The key is not past its end.
     Expiry,
+    /// The key is not paused.
+    Pause,
     /// It comes from a network that the key may be used from.
     Network,
     /// The key has a feature that the route needs.
@@ -69,6 +74,7 @@ impl Criterion {
             Self::Key => "key",
             Self::Tenant => "tenant",
             Self::Expiry => "expiry",
+            Self::Pause => "pause",
             Self::Network => "network",
             Self::Feature => "feature",
             Self::Scope => "scope",
@@ -124,6 +130,10 @@ pub(super) fn checks<'a>(
         let in_time = !is_past(key.expires_at, now);
         PolicyCheck::new(Criterion::Expiry, in_time, Reason::ApiKeyExpired)
     };
+    let awake = move || {
+        let is_paused = key.paused.is_some_and(|pause| pause.holds(now));
+        PolicyCheck::new(Criterion::Pause, !is_paused, Reason::ApiKeyPaused)
+    };
     let inside = || {
         let inside = is_inside(key.networks, request.source);
         PolicyCheck::new(Criterion::Network, inside, Reason::NetworkNotAllowed)
@@ -131,6 +141,7 @@ pub(super) fn checks<'a>(
     once_with(not_revoked)
         .chain(once_with(active))
         .chain(once_with(in_time))
+        .chain(once_with(awake))
         .chain(once_with(inside))
         .chain(demands(tenant, key, &request.rule))
 }

@@ -15,6 +15,7 @@ use crate::crypto::envelope::DataKey;
 use crate::domain::access::{KeyAccess, TenantAccess};
 use crate::domain::limit::Limits;
 use crate::domain::name::{Feature, TenantId};
+use crate::domain::pause::PauseEnd;
 use crate::domain::plan::{Overrides, Plans};
 use crate::domain::role::Role;
 use crate::domain::tenant::Tenant;
@@ -55,6 +56,7 @@ struct Narrowing {
     limits: Limits,
     /// The key whose budgets it spends from, if not from its own.
     budget: Option<Box<str>>,
+    paused: Option<PauseEnd>,
 }
 
 /// What most keys have of their own.
@@ -95,6 +97,7 @@ impl CachedKey {
             text.push_str(scope.as_str());
         }
         let narrow = access.budget.is_some()
+            || access.paused.is_some()
             || access.features.is_some()
             || !access.networks.is_empty()
             || !access.limits.is_empty();
@@ -113,6 +116,7 @@ impl CachedKey {
                     networks: access.networks,
                     limits: access.limits,
                     budget: access.budget.map(|key| key.as_str().into()),
+                    paused: access.paused,
                 })
             }),
             expires_at: access.expires_at.map_or(NEVER, Timestamp::as_millis),
@@ -179,6 +183,11 @@ impl CachedKey {
     /// When it stops working, if ever.
     pub fn expires_at(&self) -> Option<Timestamp> {
         (self.expires_at != NEVER).then(|| Timestamp::from_millis(self.expires_at))
+    }
+
+    /// That it does not work for a while, and how long.
+    pub fn paused(&self) -> Option<PauseEnd> {
+        self.narrowing.as_ref()?.paused
     }
 
     /// If set, only these of the tenant's features.

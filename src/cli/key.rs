@@ -3,6 +3,7 @@
 mod bulk;
 mod digests;
 mod import;
+mod pause;
 mod revoke;
 mod revoke_all;
 mod rotate;
@@ -119,6 +120,20 @@ Examples:
   keystile key reveal acme mfzwizltoqzdgmjs -o json | jq -r .plaintext"
     )]
     Reveal(KeyName),
+    /// Make a key stop working for a while; `key resume` ends that
+    #[command(
+        after_help = "Its holder is refused with 403 `api_key_paused` until then. Pausing a paused key sets end and reason anew; what an
+admin has paused its owner does not resume.
+
+Examples:
+  keystile key pause acme mfzwizltoqzdgmjs --reason \"unpaid\"
+  keystile key pause acme mfzwizltoqzdgmjs --for 1h"
+    )]
+    Pause(pause::PauseArgs),
+    /// End the pause of a key
+    #[command(after_help = "Example:
+  keystile key resume acme mfzwizltoqzdgmjs")]
+    Resume(pause::ResumeArgs),
     /// Make a key stop working, at once and for good
     #[command(
         after_help = "With --wait it ends with 1 when a live sidecar has not confirmed in time: the key is revoked all the
@@ -129,6 +144,7 @@ which needs the role global_admin.
 Examples:
   keystile key revoke acme mfzwizltoqzdgmjs --reason \"leaked\"
   pass show leaked | keystile key revoke --token-file -
+  KEYSTILE_API_KEY=$(cat leaked-token) keystile key revoke --self
   keystile key revoke acme mfzwizltoqzdgmjs --wait 5s
   keystile key revoke --cascade acme mfzwizltoqzdgmjs --reason \"stolen\""
     )]
@@ -139,6 +155,7 @@ Examples:
 What stops half way is finished by doing it again.
 
 Examples:
+  keystile key revoke-all acme --owner alice --dry-run
   keystile key revoke-all acme --owner alice --reason \"left the company\"
   keystile key revoke-all acme --yes"
     )]
@@ -319,9 +336,9 @@ async fn dispatch(args: &KeyArgs, out: &mut Out) -> Result<(), Failure> {
             output::one(out, form, &update::run(&client().await?, args).await?)
         }
         KeyCommand::Rotate(args) => rotate::rotate(&client().await?, args, form, out).await,
-        KeyCommand::Renew(args) => {
-            output::one(out, form, &rotate::renew(&client().await?, args).await?)
-        }
+        KeyCommand::Renew(args) => rotate::renew(&client().await?, args, form, out).await,
+        KeyCommand::Pause(args) => pause::pause(&client().await?, args, form, out).await,
+        KeyCommand::Resume(args) => pause::resume(&client().await?, args, form, out).await,
         KeyCommand::Claim => rotate::claim(&client().await?, form, out).await,
         KeyCommand::Reveal(key) => rotate::reveal(&client().await?, key, form, out).await,
         KeyCommand::Revoke(args) => revoke::run(client().await?, args, form, out).await,

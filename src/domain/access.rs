@@ -10,6 +10,7 @@ use crate::domain::limit::Limits;
 use crate::domain::name::{
     Description, DisplayName, Feature, KeyId, MetadataName, Owner, PlanName, Scope, TenantId,
 };
+use crate::domain::pause::PauseEnd;
 use crate::domain::role::Role;
 use crate::domain::tenant::TenantStatus;
 use crate::domain::version::Version;
@@ -38,6 +39,8 @@ pub struct KeyAccess {
     pub forgotten: bool,
     /// The earlier of the key's expiry and the generation's grace.
     pub expires_at: Option<Timestamp>,
+    /// That the key does not work for a while, and how long.
+    pub paused: Option<PauseEnd>,
     /// The user it belongs to.
     pub owner: Owner,
     /// What its holder may do on the admin API.

@@ -75,6 +75,10 @@ pub enum Action {
     KeyClaimed,
     /// A key's token was shown again.
     KeyRevealed,
+    /// A key stopped working for a while.
+    KeyPaused,
+    /// A paused key works again.
+    KeyResumed,
     /// A key stopped working for good.
     KeyRevoked,
     /// Blocks of sources were ended.
@@ -107,6 +111,8 @@ impl Action {
             Self::KeyRenewed => "key.renewed",
             Self::KeyClaimed => "key.claimed",
             Self::KeyRevealed => "key.revealed",
+            Self::KeyPaused => "key.paused",
+            Self::KeyResumed => "key.resumed",
             Self::KeyRevoked => "key.revoked",
             Self::BlocksCleared => "blocks.cleared",
             Self::LimitsUpdated => "limits.updated",

@@ -17,6 +17,8 @@ pub enum DenyReason {
     ApiKeyExpired,
     /// The tenant is suspended.
     TenantSuspended,
+    /// The full token is right and the key is paused.
+    ApiKeyPaused,
     /// The route needs a feature that the key does not have.
     FeatureNotEnabled,
     /// The route needs a scope that the key does not have.
@@ -37,11 +39,12 @@ pub enum DenyReason {
 
 impl DenyReason {
     /// Every reason, in the order of the table in DESIGN section 3.2.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MissingApiKey,
         Self::InvalidApiKey,
         Self::ApiKeyExpired,
         Self::TenantSuspended,
+        Self::ApiKeyPaused,
         Self::FeatureNotEnabled,
         Self::ScopeNotGranted,
         Self::NetworkNotAllowed,
@@ -59,6 +62,7 @@ impl DenyReason {
             Self::InvalidApiKey => "invalid_api_key",
             Self::ApiKeyExpired => "api_key_expired",
             Self::TenantSuspended => "tenant_suspended",
+            Self::ApiKeyPaused => "api_key_paused",
             Self::FeatureNotEnabled => "feature_not_enabled",
             Self::ScopeNotGranted => "scope_not_granted",
             Self::NetworkNotAllowed => "network_not_allowed",

@@ -11,6 +11,7 @@ use crate::domain::change::Actor;
 use crate::domain::decision::is_past;
 use crate::domain::limit::Limits;
 use crate::domain::name::{Description, DisplayName, Feature, KeyId, Owner, Scope, TenantId};
+use crate::domain::pause::Pause;
 use crate::domain::plan::Rotation;
 use crate::domain::role::{AdminAccess, Role};
 use crate::domain::version::Version;
@@ -149,6 +150,8 @@ pub struct Key {
     pub kind: KeyKind,
     /// Whether it works.
     pub status: KeyStatus,
+    /// That it does not work for a while; a key that is revoked has none, or one that says nothing any more.
+    pub pause: Option<Box<Pause>>,
     /// What it may do.
     pub scopes: BTreeSet<Scope>,
     /// If set, only these of the tenant's features: narrows, never widens.
@@ -177,7 +180,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// Whether it counts against its owner's limit: not revoked. An expired key still counts, since it can be renewed.
+    /// Whether it counts against its owner's limit: not revoked. An expired or a paused key still counts, since it can be
+    /// renewed or resumed.
     pub fn is_live(&self) -> bool {
         matches!(self.status, KeyStatus::Active)
     }
@@ -185,6 +189,11 @@ impl Key {
     /// Whether it never works again.
     pub fn is_revoked(&self) -> bool {
         matches!(self.status, KeyStatus::Revoked { .. })
+    }
+
+    /// Whether it is paused now.
+    pub fn is_paused(&self, now: Timestamp) -> bool {
+        (self.pause.as_ref()).is_some_and(|pause| pause.end.holds(now))
     }
 
     /// The generation in use.
@@ -213,6 +222,7 @@ impl Key {
         old_enough
             && self.is_live()
             && !is_past(self.expires_at, now)
+            && !self.is_paused(now)
             && self.retiring(now).is_none()
             && self.can_claim()
             && self.role != Role::GlobalAdmin

@@ -44,6 +44,13 @@ pub(super) fn of_key_change(note: &str, before: &Key, after: &Key) -> String {
         let (old, new) = (generation(before), generation(after));
         push(&mut note, &format!("generation {old} -> {new}"));
     }
+    if let Some(pause) = &after.pause
+        && before.pause.as_ref().map(|pause| pause.end) != Some(pause.end)
+    {
+        let end = pause.end.time();
+        let end = end.map_or_else(|| "it is resumed".to_owned(), |end| end.to_string());
+        push(&mut note, &format!("until {end}"));
+    }
     if before.expires_at != after.expires_at {
         let shown = |end: Option<Timestamp>| match end {
             Some(end) => end.to_string(),

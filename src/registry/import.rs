@@ -29,6 +29,8 @@ pub struct TokenHolder {
 pub enum TokenState {
     /// It does.
     Works,
+    /// Its key is paused.
+    Paused,
     /// Its key is past its expiry, or it was replaced by a rotation.
     Expired,
     /// It never will again.
@@ -102,6 +104,8 @@ impl Registry {
             TokenState::Revoked
         } else if is_past(proven.expires_at, self.now()) {
             TokenState::Expired
+        } else if proven.key.is_paused(self.now()) {
+            TokenState::Paused
         } else {
             TokenState::Works
         };

@@ -362,6 +362,7 @@ impl Registry {
             admin_access,
             kind: new.kind,
             status: KeyStatus::Active,
+            pause: None,
             scopes: new.scopes,
             features: new.features,
             networks: new.networks,

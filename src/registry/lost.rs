@@ -14,6 +14,7 @@ use crate::domain::access::KeyAccess;
 use crate::domain::change::{Action, Actor};
 use crate::domain::key::{Delivery, Generation, Key, KeyKind, KeyStatus, LookupId};
 use crate::domain::name::{Description, DisplayName, KeyId, TenantId};
+use crate::domain::pause::{Pause, PausedBy};
 use crate::domain::role::AdminAccess;
 use crate::domain::version::Version;
 use crate::registry::{Entry, Opened, Registry, RegistryError, refused};
@@ -359,16 +360,27 @@ fn rebuilt(opened: &Opened, id: &KeyId, entries: &Entries, now: Timestamp) -> Op
     generations.sort_by_key(|generation| generation.number);
     let forgotten = entries.iter().filter(|(_, access)| access.forgotten);
     let text = "its own record was lost: this is what its index entries say of it";
+    let description = Description::parse(text).ok()?;
+    let pause = newest.paused.map(|end| {
+        Box::new(Pause {
+            since: now,
+            end,
+            reason: description.clone(),
+            // Who it was is not in an entry: its owner does not end what an admin may have begun.
+            by: PausedBy::Admin,
+        })
+    });
     Some(Key {
         tenant: opened.tenant.id.clone(),
         id: id.clone(),
         display_name: DisplayName::parse("(lost)").ok()?,
-        description: Description::parse(text).ok()?,
+        description,
         owner: newest.owner.clone(),
         role: newest.role,
         admin_access: AdminAccess::None,
         kind: KeyKind::Live,
         status: KeyStatus::Active,
+        pause,
         scopes: newest.scopes.clone(),
         features: newest.features.clone(),
         networks: newest.networks.clone(),

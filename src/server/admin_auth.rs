@@ -98,7 +98,9 @@ impl Authenticate for Callers {
             if let Some(tenant) = &holder.tenant {
                 let active = self.check_active(tenant).await;
                 active.map_err(|failure| match failure {
-                    AuthFailure::Refused | AuthFailure::Expired => JwtFailure::Refused,
+                    AuthFailure::Refused | AuthFailure::Expired | AuthFailure::Paused => {
+                        JwtFailure::Refused
+                    }
                     AuthFailure::TenantSuspended => JwtFailure::TenantSuspended,
                     AuthFailure::Blocked(_) | AuthFailure::Unavailable => JwtFailure::Unavailable,
                 })?;
@@ -210,6 +212,7 @@ fn failure(denial: &Denial) -> AuthFailure {
     match denial.reason {
         DenyReason::ApiKeyExpired => AuthFailure::Expired,
         DenyReason::TenantSuspended => AuthFailure::TenantSuspended,
+        DenyReason::ApiKeyPaused => AuthFailure::Paused,
         DenyReason::AuthorizationUnavailable => AuthFailure::Unavailable,
         // A key that is bound to networks cannot prove where its holder is on this listener: refused.
         DenyReason::NetworkNotAllowed

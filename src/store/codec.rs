@@ -7,6 +7,7 @@ mod actor;
 mod change;
 mod generation;
 mod key_limits;
+mod pause;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::domain::version::Version;
 use actor::StoredActor;
 use generation::{StoredGeneration, decode_generation, stored_generation};
 use key_limits::StoredKeyLimits;
+use pause::{StoredPause, StoredPaused, read_end, stored_end};
 use reader::Reader;
 
 pub use change::{FirstAnswer, decode_done, encode_change, encode_done};
@@ -119,6 +121,8 @@ struct StoredAccess {
     /// A lookup id.
     #[prost(bytes = "vec", optional, tag = "33")]
     elder: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "34")]
+    paused: Option<StoredPaused>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -167,6 +171,8 @@ struct StoredKey {
     /// The key whose budgets it spends from; empty: its own.
     #[prost(string, tag = "23")]
     budget: String,
+    #[prost(message, optional, tag = "24")]
+    pause: Option<StoredPause>,
     /// Lookup ids, 16 bytes each.
     #[prost(bytes = "vec", repeated, tag = "20")]
     forgotten: Vec<Vec<u8>>,
@@ -265,6 +271,7 @@ pub fn decode_tenant(id: &TenantId, incarnation: u64, bytes: &[u8]) -> Result<Te
 
 /// The bytes of an access record; tenant, key and generation are in the seal, not here.
 pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
+    let (expires_at, paused) = stored_end(access.expires_at, access.paused);
     StoredAccess {
         digest: access.digest.to_vec(),
         version: access.version.order,
@@ -274,7 +281,8 @@ pub fn encode_access(access: &KeyAccess) -> Vec<u8> {
         forgotten: access.forgotten,
         elder: access.elder.map(|id| id.0.to_vec()),
         budget: text(access.budget.as_ref()),
-        expires_at: access.expires_at.map(Timestamp::as_millis),
+        expires_at,
+        paused,
         owner: access.owner.to_string(),
         role: role_number(access.role),
         scopes: texts(&access.scopes),
@@ -299,6 +307,7 @@ pub fn decode_access(
     let elder = elder.map(|id| Ok(LookupId(read.array(id)?)));
     let others = stored.others.iter();
     let others = others.map(|id| Ok(LookupId(read.array(id)?)));
+    let (expires_at, paused) = read_end(stored.expires_at, stored.paused);
     Ok(KeyAccess {
         tenant: tenant.clone(),
         key: key.clone(),
@@ -309,7 +318,8 @@ pub fn decode_access(
         revoked: stored.revoked,
         forgotten: stored.forgotten,
         elder: elder.transpose()?,
-        expires_at: stored.expires_at.map(Timestamp::from_millis),
+        expires_at,
+        paused,
         owner: read.name(Owner::parse, &stored.owner)?,
         role: read.role(stored.role)?,
         scopes: read.names(Scope::parse, &stored.scopes)?,
@@ -343,6 +353,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         },
         revoked_at,
         revoke_reason,
+        pause: key.pause.as_deref().map(StoredPause::of),
         scopes: texts(&key.scopes),
         features: stored_features(key.features.as_ref()),
         networks: texts(&key.networks),
@@ -374,6 +385,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         .iter()
         .map(|generation| decode_generation(&read, generation));
     let created_by = stored.created_by.as_ref().map(|actor| actor.read(&read));
+    let pause = stored.pause.as_ref().map(|pause| pause.read(&read));
     let forgotten = stored.forgotten.iter();
     let forgotten = forgotten.map(|id| Ok(LookupId(read.array(id)?)));
     Ok(Key {
@@ -410,6 +422,7 @@ pub fn decode_key(tenant: &TenantId, id: &KeyId, bytes: &[u8]) -> Result<Key, De
         generations: generations.collect::<Result<_, _>>()?,
         forgotten: forgotten.collect::<Result<_, _>>()?,
         created_by: created_by.transpose()?,
+        pause: pause.transpose()?.map(Box::new),
         budget: read.key(&stored.budget)?,
         created_at: Timestamp::from_millis(stored.created_at),
         updated_at: Timestamp::from_millis(stored.updated_at),

@@ -301,6 +301,7 @@ fn access(key: &Key, generation: &Generation) -> KeyAccess {
             .into_iter()
             .flatten()
             .min(),
+        paused: key.pause.as_ref().map(|pause| pause.end),
         owner: key.owner.clone(),
         role: key.role,
         scopes: key.scopes.clone(),

@@ -10,6 +10,7 @@ mod isolation;
 mod key_changes;
 mod lineage;
 mod owners;
+mod pause;
 mod reads;
 mod requests;
 mod reveal;

@@ -163,6 +163,14 @@ async fn check_life_of_a_key(fleet: &Fleet) {
         assert_eq!(ask(channel, &key.token).await, 200);
         assert_eq!(ask(channel, &key.token).await, 200);
     }
+    fleet.control.do_it(&["key", "pause", "acme", &key.id]);
+    for channel in &channels {
+        ask_until(channel, &key.token, 403).await;
+    }
+    fleet.control.do_it(&["key", "resume", "acme", &key.id]);
+    for channel in &channels {
+        ask_until(channel, &key.token, 200).await;
+    }
     fleet.wait_until_all_live();
     fleet.revoke_and_wait(&key);
     for channel in &channels {

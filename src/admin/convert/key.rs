@@ -63,10 +63,7 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
         key_prefix: current
             .map(|current| current.hint.clone())
             .unwrap_or_default(),
-        ttl: None,
         etag: Etag::of_key(key).to_string(),
-        unconfirmed_sidecars: Vec::new(),
-        confirmed_sidecars: 0,
         rate: key
             .limits
             .rate
@@ -81,15 +78,26 @@ pub fn key_to_proto(key: &Key, now: Timestamp) -> pb::Key {
             .created_by
             .as_ref()
             .map_or_else(String::new, |maker| made_by(key, maker)),
-        also_revoked_count: 0,
         unclaimed: current.is_some_and(|current| current.delivery == Delivery::Waiting),
         retiring: key.retiring(now).map(|old| pb::RetiringGeneration {
             generation: old.number,
             key_prefix: old.hint.clone(),
             retire_time: old.retires_at.map(time_to_proto),
         }),
-        effective_limits: Vec::new(),
-        effective_features: Vec::new(),
+        // What only some answers have is set by them.
+        ..pause_to_proto(key, now)
+    }
+}
+
+/// The pause of a key, if it is paused at `now`, and nothing else of it.
+fn pause_to_proto(key: &Key, now: Timestamp) -> pb::Key {
+    let pause = key.pause.as_ref();
+    let pause = pause.filter(|pause| key.is_live() && pause.end.holds(now));
+    pb::Key {
+        pause_time: pause.map(|pause| time_to_proto(pause.since)),
+        pause_end_time: pause.and_then(|pause| pause.end.time()).map(time_to_proto),
+        pause_reason: pause.map_or_else(String::new, |pause| pause.reason.to_string()),
+        ..pb::Key::default()
     }
 }
 
@@ -108,6 +116,7 @@ fn state(key: &Key, now: Timestamp) -> pb::KeyState {
     match key.status {
         KeyStatus::Revoked { .. } => pb::KeyState::Revoked,
         KeyStatus::Active if is_past(key.expires_at, now) => pb::KeyState::Expired,
+        KeyStatus::Active if key.is_paused(now) => pb::KeyState::Paused,
         KeyStatus::Active => pb::KeyState::Active,
     }
 }

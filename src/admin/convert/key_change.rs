@@ -173,15 +173,30 @@ pub(in crate::admin) fn grace(asked: Option<&ProtoDuration>) -> Result<Duration,
 
 /// The end of a life that is to be put off.
 pub(in crate::admin) fn new_end(request: &pb::RenewKeyRequest) -> Result<NewEnd, Status> {
-    match (request.expire_time, &request.ttl) {
+    let end = end_of("expire_time", request.expire_time, request.ttl.as_ref())?;
+    end.ok_or_else(|| bad("expire_time", "or `ttl` is required"))
+}
+
+/// The end of a pause; none where somebody has to end it.
+pub(in crate::admin) fn pause_end(request: &pb::PauseKeyRequest) -> Result<Option<NewEnd>, Status> {
+    end_of("end_time", request.end_time, request.ttl.as_ref())
+}
+
+/// An end that is given as a time, in the field of that name, or as a length from now on.
+fn end_of(
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+    ttl: Option<&ProtoDuration>,
+) -> Result<Option<NewEnd>, Status> {
+    match (time, ttl) {
+        (None, None) => Ok(None),
         (Some(time), None) => time_from_proto(time)
-            .map(NewEnd::At)
-            .ok_or_else(|| bad("expire_time", "must be before the year 10000")),
+            .map(|time| Some(NewEnd::At(time)))
+            .ok_or_else(|| bad(field, "must be before the year 10000")),
         (None, Some(ttl)) => duration_from_proto(ttl, TTL_MAX)
             .filter(|ttl| !ttl.is_zero())
-            .map(NewEnd::After)
+            .map(|ttl| Some(NewEnd::After(ttl)))
             .ok_or_else(|| bad("ttl", "must be more than 0 and at most 1000 years")),
-        (None, None) => Err(bad("expire_time", "or `ttl` is required")),
-        (Some(_), Some(_)) => Err(bad("ttl", "must be absent where `expire_time` is set")),
+        (Some(_), Some(_)) => Err(bad("ttl", format!("must be absent where `{field}` is set"))),
     }
 }

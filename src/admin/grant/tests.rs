@@ -22,6 +22,7 @@ fn own() -> Key {
         admin_access: AdminAccess::Role,
         kind: KeyKind::Live,
         status: KeyStatus::Active,
+        pause: None,
         scopes: [Scope::parse("read").unwrap()].into(),
         features: Some([Feature::parse("images").unwrap()].into()),
         networks: vec!["10.0.0.0/8".parse().unwrap()],

@@ -42,6 +42,8 @@ struct Task {
     /// None: all owners'.
     owner: Option<Owner>,
     reason: Description,
+    /// Only counts.
+    dry_run: bool,
 }
 
 impl Task {
@@ -65,6 +67,7 @@ impl Task {
             tenant,
             owner,
             reason: reason(&request.reason)?,
+            dry_run: request.dry_run,
         })
     }
 
@@ -80,7 +83,8 @@ impl Task {
     /// What its page tokens are bound to. An owner has no `?`.
     fn bound_to(&self) -> String {
         let owner = self.owner.as_ref().map_or("?", Owner::as_str);
-        format!("tenants/{}/keys:revoke?{owner}", self.tenant)
+        let verb = if self.dry_run { "count" } else { "revoke" };
+        format!("tenants/{}/keys:{verb}?{owner}", self.tenant)
     }
 }
 
@@ -213,6 +217,8 @@ impl Keys {
         for key in found {
             match key {
                 Ok(key) => keys.push(key),
+                // Counted among the lost before, and not revoked since.
+                Err(_) if task.dry_run => {}
                 Err(id) => {
                     let lost = self.0.registry.lost_key(&task.tenant, &id, Search::Tenant);
                     keys.extend(lost.await.map_err(from_registry("key"))?);
@@ -224,6 +230,9 @@ impl Keys {
 
     /// Revokes them, and answers how many worked until now.
     async fn revoke_each(&self, task: &Arc<Task>, keys: Vec<Key>) -> Result<usize, Status> {
+        if task.dry_run {
+            return Ok(keys.len());
+        }
         let done = batch::each(keys, |key| {
             let (registry, task) = (self.0.registry.clone(), Arc::clone(task));
             async move {

@@ -138,7 +138,7 @@ impl Keys {
     }
 
     /// The key of that name, if the caller may have what it may do.
-    async fn obtain(&self, caller: &Admitted, name: &str) -> Result<ReadKey, Status> {
+    pub(super) async fn obtain(&self, caller: &Admitted, name: &str) -> Result<ReadKey, Status> {
         let read = self.reach(caller, "name", name).await?;
         grant::check_role(caller, read.key().role)?;
         if caller.only_owner().is_some() {

@@ -90,6 +90,7 @@ fn facts(proven: &Proven) -> KeyFacts<'_> {
     KeyFacts {
         revoked: proven.is_revoked,
         expires_at: proven.expires_at,
+        paused: proven.key.pause.as_ref().map(|pause| pause.end),
         networks: &proven.key.networks,
         features: proven.key.features.as_ref(),
         scopes: "",

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::limit::Limits;
 use crate::domain::name::{DisplayName, TenantId};
+use crate::domain::pause::PauseEnd;
 use crate::domain::plan::{Overrides, Plan};
 use crate::domain::request::{Charge, Credential, Mode, Rule};
 
@@ -34,6 +35,7 @@ fn tenant(status: TenantStatus) -> TenantAccess {
 const KEY: KeyFacts<'static> = KeyFacts {
     revoked: false,
     expires_at: None,
+    paused: None,
     networks: &[],
     features: None,
     scopes: "read,write",
@@ -88,6 +90,7 @@ fn the_first_broken_rule_decides_in_this_order() {
     let broken = KeyFacts {
         revoked: true,
         expires_at: Some(NOON),
+        paused: Some(PauseEnd::Open),
         networks: &elsewhere,
         features: None,
         scopes: "",
@@ -117,6 +120,16 @@ fn the_first_broken_rule_decides_in_this_order() {
     );
     let broken = KeyFacts {
         expires_at: None,
+        ..broken
+    };
+    check(
+        &active,
+        broken,
+        &demands,
+        Err((DenyReason::ApiKeyPaused, None)),
+    );
+    let broken = KeyFacts {
+        paused: None,
         ..broken
     };
     check(
@@ -157,6 +170,23 @@ fn a_key_expires_at_the_instant_and_not_before() {
         &request("", ""),
         Err((DenyReason::ApiKeyExpired, None)),
     );
+}
+
+#[test]
+fn a_paused_key_is_refused_until_the_pause_is_over() {
+    let active = tenant(TenantStatus::Active);
+    let until = |millis| KeyFacts {
+        paused: Some(PauseEnd::At(Timestamp::from_millis(millis))),
+        ..KEY
+    };
+    let paused = Err((DenyReason::ApiKeyPaused, None));
+    check(
+        &active,
+        until(NOON.as_millis() + 1),
+        &request("", ""),
+        paused,
+    );
+    check(&active, until(NOON.as_millis()), &request("", ""), Ok(()));
 }
 
 #[test]

@@ -18,13 +18,16 @@ use crate::proto::admin::revoke_token_request::Target;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("which").args(["tenant", "token_file", "lookup_id"]).required(true))]
+#[command(group = clap::ArgGroup::new("which").args(["tenant", "itself", "token_file", "lookup_id"]).required(true))]
 pub(super) struct RevokeArgs {
     /// The tenant's id
     #[arg(requires = "key")]
     tenant: Option<String>,
     /// The key's id
     key: Option<String>,
+    /// In place of tenant and key: the key that this is called with, whatever it may do otherwise
+    #[arg(long = "self", conflicts_with_all = ["cascade", "etag"])]
+    itself: bool,
     /// In place of tenant and key: a file that holds a token of the key, - for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -90,6 +93,9 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
         }
         return send_token(client, args, target, wait).await;
     }
+    if args.itself {
+        return send_self(client, args, wait).await;
+    }
     let (tenant, key) = (args.tenant.as_deref(), args.key.as_deref());
     let (tenant, key) = (tenant.unwrap_or_default(), key.unwrap_or_default());
     let etag = &args.etag.etag;
@@ -106,6 +112,15 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
     } else {
         client.call_once(send(request)).await
     }
+}
+
+async fn send_self(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::Key, Failure> {
+    let request = pb::RevokeSelfRequest {
+        reason: args.reason.clone(),
+        wait: prost_types::Duration::try_from(wait).ok(),
+    };
+    // Once: when it is done, the key is not recognised any more.
+    client.call_once(client.keys().revoke_self(request)).await
 }
 
 /// What the key is known by, if not by its name.

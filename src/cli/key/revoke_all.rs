@@ -19,6 +19,9 @@ pub(super) struct RevokeAllArgs {
     /// Kept with each key and in the audit
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+    /// Only count what would be revoked
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -27,6 +30,9 @@ pub(super) struct RevokeAllArgs {
 impl RevokeAllArgs {
     pub(super) fn confirm(&self) -> Result<(), Failure> {
         let Self { tenant, yes, .. } = self;
+        if self.dry_run {
+            return Ok(());
+        }
         match &self.owner {
             Some(owner) => {
                 let what = format!("revokes all keys of {owner} in tenant {tenant}");
@@ -56,6 +62,7 @@ pub(super) async fn run(
         scope: Some(scope),
         reason: args.reason.clone(),
         page_token: String::new(),
+        dry_run: args.dry_run,
     };
     let (mut revoked, mut skipped) = (0, 0);
     loop {
@@ -68,13 +75,21 @@ pub(super) async fn run(
         }
         request.page_token = answer.next_page_token;
     }
+    let what = match args.dry_run {
+        true => "would be revoked for good",
+        false => "revoked for good",
+    };
     match form {
         Form::Table if skipped > 0 => out.line(format_args!(
-            "{revoked} keys revoked for good; {skipped} left: the one in use here, or above its role"
+            "{revoked} keys {what}; {skipped} left: the one in use here, or above its role"
         )),
-        Form::Table => out.line(format_args!("{revoked} keys revoked for good")),
+        Form::Table => out.line(format_args!("{revoked} keys {what}")),
         Form::Json | Form::Yaml => {
-            let counts = json!({"revoked_count": revoked, "skipped_count": skipped});
+            let counts = json!({
+                "revoked_count": revoked,
+                "skipped_count": skipped,
+                "dry_run": args.dry_run,
+            });
             output::document(out, form, &counts)
         }
         Form::Name => Ok(()),

@@ -57,7 +57,12 @@ pub(super) async fn rotate(
     }
 }
 
-pub(super) async fn renew(client: &Client, args: &RenewArgs) -> Result<pb::Key, Failure> {
+pub(super) async fn renew(
+    client: &Client,
+    args: &RenewArgs,
+    form: Form,
+    out: &mut Out,
+) -> Result<(), Failure> {
     let etag = &args.etag.etag;
     let request = pb::RenewKeyRequest {
         name: args.key.name(),
@@ -66,11 +71,12 @@ pub(super) async fn renew(client: &Client, args: &RenewArgs) -> Result<pb::Key, 
         ..pb::RenewKeyRequest::default()
     };
     let send = |request| async { client.keys().renew_key(request).await };
-    if etag.is_empty() {
-        client.call(request, send).await
+    let renewed = if etag.is_empty() {
+        client.call(request, send).await?
     } else {
-        client.call_once(send(request)).await
-    }
+        client.call_once(send(request)).await?
+    };
+    output::one(out, form, &renewed)
 }
 
 pub(super) async fn reveal(

@@ -126,6 +126,10 @@ impl Resource for pb::Key {
             0 | 1 => String::new(),
             later => later.to_string(),
         };
+        let paused_until = match (&self.pause_time, &self.pause_end_time) {
+            (Some(_), None) => "it is resumed".into(),
+            (_, end) => time(end.as_ref()),
+        };
         vec![
             ("key", self.key_id.clone()),
             ("tenant", self.tenant_id.clone()),
@@ -156,6 +160,9 @@ impl Resource for pb::Key {
             ("created", time(self.create_time.as_ref())),
             ("created by", self.created_by.clone()),
             ("updated", time(self.update_time.as_ref())),
+            ("paused", time(self.pause_time.as_ref())),
+            ("paused until", paused_until),
+            ("paused because", self.pause_reason.clone()),
             ("revoked", time(self.revoke_time.as_ref())),
             ("revoked because", self.revoke_reason.clone()),
             ("not confirmed by", self.unconfirmed_sidecars.join(", ")),

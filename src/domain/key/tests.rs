@@ -31,6 +31,7 @@ fn key(expires_at: Option<Duration>) -> Key {
         admin_access: AdminAccess::Role,
         kind: KeyKind::Live,
         status: KeyStatus::Active,
+        pause: None,
         scopes: BTreeSet::new(),
         features: None,
         networks: Vec::new(),

@@ -78,6 +78,11 @@ fn words(reason: DenyReason) -> Words {
             "Tenant suspended",
             "The tenant of this API key is suspended. Contact the provider.",
         ),
+        DenyReason::ApiKeyPaused => (
+            &FORBIDDEN,
+            "API key paused",
+            "The API key is paused. Ask whoever gave it to you to resume it.",
+        ),
         DenyReason::FeatureNotEnabled => (
             &FORBIDDEN,
             "Feature not enabled",
@@ -194,6 +199,7 @@ fn put_headers(response: &mut Vec<u8>, denial: &Denial, words: &Words, caller: P
         ),
         DenyReason::AuthorizationUnavailable => set("retry-after", "1"),
         DenyReason::TenantSuspended
+        | DenyReason::ApiKeyPaused
         | DenyReason::FeatureNotEnabled
         | DenyReason::ScopeNotGranted
         | DenyReason::NetworkNotAllowed

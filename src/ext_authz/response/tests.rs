@@ -204,6 +204,7 @@ fn every_reason_has_its_status_code_and_words() {
         (DenyReason::InvalidApiKey, 401, 16),
         (DenyReason::ApiKeyExpired, 401, 16),
         (DenyReason::TenantSuspended, 403, 7),
+        (DenyReason::ApiKeyPaused, 403, 7),
         (DenyReason::FeatureNotEnabled, 403, 7),
         (DenyReason::ScopeNotGranted, 403, 7),
         (DenyReason::NetworkNotAllowed, 403, 7),

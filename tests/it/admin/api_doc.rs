@@ -55,7 +55,7 @@ and `keystile` itself.
 | `TENANT_ALREADY_EXISTS`, `KEY_ALREADY_EXISTS` | ALREADY_EXISTS | the id, or the token, is taken |
 | `KEY_REVOKED` | FAILED_PRECONDITION | a revoked key does not change any more |
 | `KEY_EXPIRED` | FAILED_PRECONDITION | an expired key is renewed before it is rotated |
-| `TOKEN_REVOKED`, `TOKEN_EXPIRED`, `TOKEN_IN_USE` | ALREADY_EXISTS | a token to be imported is that of a key, the `name` in the metadata, and does not work as asked |
+| `TOKEN_REVOKED`, `TOKEN_EXPIRED`, `TOKEN_PAUSED`, `TOKEN_IN_USE` | ALREADY_EXISTS | a token to be imported is that of a key, the `name` in the metadata, and does not work as asked |
 | `TOKEN_NOT_KEPT` | FAILED_PRECONDITION | the request was done before, and the token that it made cannot be shown again |
 | `NOTHING_TO_CLAIM`, `ALREADY_CLAIMED` | FAILED_PRECONDITION | no token waits for the holder of this one, or it was given out before |
 | `ETAG_MISMATCH` | ABORTED | somebody else was faster |

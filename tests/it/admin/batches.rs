@@ -144,7 +144,9 @@ async fn row(
 async fn known_tokens(server: &AdminServer) -> Vec<(&'static str, String)> {
     let mut keys = server.keys(ROOT);
     let mut tokens = Vec::new();
-    for state in ["active", "revoked", "expired", "rotated", "pruned"] {
+    for state in [
+        "active", "paused", "revoked", "expired", "rotated", "pruned",
+    ] {
         let token = format!("legacy-token-{state}-0123456789");
         let mut batch = import_as("acme", "alice", &token);
         let expiring = batch.requests[0].key.as_mut().unwrap();
@@ -155,6 +157,13 @@ async fn known_tokens(server: &AdminServer) -> Vec<(&'static str, String)> {
         let (_, key) = row(server, ROOT, batch).await;
         let name = key.unwrap().name;
         match state {
+            "paused" => {
+                let pause = pb::PauseKeyRequest {
+                    name,
+                    ..Default::default()
+                };
+                keys.pause_key(pause).await.map(drop).unwrap();
+            }
             "revoked" => {
                 let revoke = pb::RevokeKeyRequest {
                     name,
@@ -185,6 +194,7 @@ async fn an_import_says_of_each_token_that_is_known_whether_it_works() {
     for (state, token) in known_tokens(&server).await {
         let (verdict, reason) = match state {
             "active" => (Verdict::SameKeyActive, "KEY_ALREADY_EXISTS"),
+            "paused" => (Verdict::Paused, "TOKEN_PAUSED"),
             "revoked" | "pruned" => (Verdict::Revoked, "TOKEN_REVOKED"),
             _ => (Verdict::Expired, "TOKEN_EXPIRED"),
         };
@@ -198,7 +208,7 @@ async fn an_import_says_of_each_token_that_is_known_whether_it_works() {
         }
         let of_bob = row(&server, ROOT, import_as("acme", "bob", &token)).await;
         let in_use = match state {
-            "active" => Verdict::InUse,
+            "active" | "paused" => Verdict::InUse,
             _ => verdict,
         };
         assert_eq!(of_bob.0, in_use, "{state}");

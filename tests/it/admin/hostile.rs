@@ -65,7 +65,9 @@ fn right_request(method: &str, key: &str) -> String {
                 "token": "0123456789abcdef", "key": {"displayName": "x", "owner": "alice"}}]}"#
             .into(),
         "RenewKey" => format!(r#"{{"name": "{name}", "expireTime": "2100-01-01T00:00:00Z"}}"#),
-        "GetKey" | "RevokeKey" | "RotateKey" | "RevealKey" => format!(r#"{{"name": "{name}"}}"#),
+        "GetKey" | "PauseKey" | "ResumeKey" | "RevokeKey" | "RotateKey" | "RevealKey" => {
+            format!(r#"{{"name": "{name}"}}"#)
+        }
         "ListKeys" => r#"{"parent": "tenants/platform"}"#.into(),
         "UpdateKey" => {
             format!(r#"{{"key": {{"name": "{name}", "displayName": "x"}}, "updateMask": "*"}}"#)

@@ -7,68 +7,12 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+mod table;
+
 use super::server::AdminServer;
 use crate::support::generous_rules;
-
-/// Expected outcomes, short enough for a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Allowed,
-    Denied,
-    Hidden,
-}
-
-use Outcome::{Allowed, Denied, Hidden};
-
-pub(super) type Row = (&'static str, [Outcome; 2], [Outcome; 2], [Outcome; 2]);
-
-/// RPC; then for each role the outcome on its own tenant and on another. A key belongs to another owner.
-#[rustfmt::skip]
-pub(super) const TABLE: &[Row] = &[
-    //                  user               tenant_admin       global_admin
-    ("CreateTenant",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("BatchCreateTenants", [Denied, Denied], [Denied, Denied], [Allowed, Allowed]),
-    ("GetTenant",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("ListTenants",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("UpdateTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("SuspendTenant", [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("ResumeTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("CreateKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("CreateAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("BatchCreateKeys", [Denied, Hidden], [Allowed, Hidden],  [Allowed, Allowed]),
-    ("BatchOfMany",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("ImportKeys",    [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("ImportAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("GetKey",        [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("ListKeys",      [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("UpdateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("UpdateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("RotateKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RotateAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    // The tokens of this table are nobody's in truth.
-    ("ClaimKey",      [Hidden,  Hidden],  [Hidden,  Hidden],  [Hidden,  Hidden]),
-    ("RevealKey",     [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RevealAdmin",   [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("RenewKey",      [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RenewAdmin",    [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    ("RevokeKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RevokeAdmin",   [Hidden,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-    // By keys of other owners: each revokes what it was called with.
-    ("RevokeSelf",    [Allowed, Allowed], [Allowed, Allowed], [Allowed, Allowed]),
-    ("RevokeAllKeys", [Denied,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RevokeAllOfOne", [Denied, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RevokeAllOfMine", [Allowed, Hidden], [Allowed, Hidden], [Allowed, Allowed]),
-    ("RevokeToken",   [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("RevokeAtLookupId", [Denied, Denied], [Denied, Denied],  [Hidden,  Hidden]),
-    ("VerifyKey",     [Hidden,  Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("ListSidecars",  [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("ListBlocks",    [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("ClearBlocks",   [Denied,  Denied],  [Denied,  Denied],  [Allowed, Allowed]),
-    ("GetKeyLimits",  [Allowed, Hidden],  [Allowed, Hidden],  [Allowed, Allowed]),
-    ("UpdateKeyLimits", [Denied, Hidden], [Allowed, Hidden],  [Allowed, Allowed]),
-    ("GetSystemConfig", [Denied, Denied], [Denied,  Denied],  [Allowed, Allowed]),
-    ("DeleteTenant",  [Denied,  Hidden],  [Denied,  Hidden],  [Allowed, Allowed]),
-];
+use table::Outcome::{self, Allowed, Denied, Hidden};
+pub(super) use table::TABLE;
 
 /// RPCs of the schema that the table has no row for.
 fn missing_rows() -> Vec<String> {
@@ -442,6 +386,20 @@ pub(super) async fn call(
                 ..Default::default()
             };
             keys.renew_key(request).await.map(drop)
+        }
+        "PauseKey" | "PauseAdmin" => {
+            let request = pb::PauseKeyRequest {
+                name: some_key(server, tenant, role_of(rpc)).await,
+                ..Default::default()
+            };
+            keys.pause_key(request).await.map(drop)
+        }
+        "ResumeKey" | "ResumeAdmin" => {
+            let request = pb::ResumeKeyRequest {
+                name: some_key(server, tenant, role_of(rpc)).await,
+                ..Default::default()
+            };
+            keys.resume_key(request).await.map(drop)
         }
         "RevokeKey" | "RevokeAdmin" => {
             let name = some_key(server, tenant, role_of(rpc)).await;

@@ -166,7 +166,7 @@ fn revoke_all(scope: Scope) -> pb::RevokeAllKeysRequest {
         parent: "tenants/platform".into(),
         scope: Some(scope),
         reason: "leaver".into(),
-        page_token: String::new(),
+        ..Default::default()
     }
 }
 
@@ -196,6 +196,14 @@ async fn all_keys_of_an_owner_are_revoked_and_nobody_elses() {
         made(&server, of_owner(owner, &[])).await;
     }
     let request = revoke_all(Scope::Owner("alice".into()));
+    let only_count = pb::RevokeAllKeysRequest {
+        dry_run: true,
+        ..request.clone()
+    };
+    let counted = server.keys(ROOT).revoke_all_keys(only_count).await;
+    let counted = counted.unwrap().into_inner();
+    assert_eq!((counted.revoked_count, counted.skipped_count), (3, 0));
+    assert_eq!(states(&server, "state = REVOKED").await, []);
     let done = server
         .keys(ROOT)
         .revoke_all_keys(request.clone())

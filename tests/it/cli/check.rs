@@ -77,6 +77,7 @@ fn an_answer_is_explained_rule_by_rule_and_counts_for_nothing() {
             "key: pass",
             "tenant: pass",
             "expiry: pass",
+            "pause: pass",
             "network: network_not_allowed",
             "feature: feature_not_enabled",
             "feature: pass",

@@ -31,6 +31,8 @@ fn a_key_is_changed_verified_and_revoked_with_its_owners_others() {
         "a token is never shown again"
     );
 
+    let counted = account.done("key revoke-all shop --owner alice --dry-run");
+    assert_eq!(counted, "2 keys would be revoked for good\n");
     let gone = account.done("key revoke-all shop --owner alice --reason left --yes");
     assert_eq!(gone, "2 keys revoked for good\n");
     let revoked = account.run_with("key verify --token-file - -o json", token);
@@ -40,6 +42,47 @@ fn a_key_is_changed_verified_and_revoked_with_its_owners_others() {
     assert_eq!(account.run(left).json()["keys"][0]["owner"], "bob");
     let all = account.run("key revoke-all shop --yes -o json").json();
     assert_eq!(all["revoked_count"], 1);
+}
+
+#[test]
+fn a_key_is_paused_shown_explained_resumed_and_revokes_itself() {
+    let account = Account::admin();
+    account.done("tenant create naps");
+    let made = account.run("key create naps --name k --owner alice --admin-access none -o json");
+    let made = made.json();
+    let id = made["key"]["key_id"].as_str().unwrap();
+    let token = made["plaintext"].as_str().unwrap();
+    let line = format!("key pause naps {id} --for 1h --reason 'on leave' -o json");
+    let paused = account.run(&line).json();
+    assert_eq!(paused["state"], "KEY_STATE_PAUSED");
+    assert!(paused["pause_end_time"].is_string(), "{paused}");
+    let listed = account.done("key list naps");
+    assert!(listed.contains("paused"), "{listed}");
+    let shown = account.done(&format!("key get naps {id}"));
+    assert!(
+        shown.contains("paused until") && shown.contains("on leave"),
+        "{shown}"
+    );
+    account.file("token.txt", token);
+    let check = format!(
+        "check --addr {} --token-file token.txt --path /",
+        super::world::authz()
+    );
+    let explained = account.run(&check);
+    for word in ["api_key_paused", "paused until"] {
+        assert!(explained.out.contains(word), "{word}: {explained:?}");
+    }
+    account.done(&format!("key resume naps {id}"));
+    let verified = account.run_with("key verify --token-file -", token);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+
+    let holder = Account::new()
+        .with("KEYSTILE_ADDR", &super::world::admin())
+        .with("KEYSTILE_API_KEY", token);
+    let revoked = holder.done("key revoke --self --reason found");
+    assert!(revoked.contains("revoked for good"), "{revoked}");
+    let verified = account.run_with("key verify --token-file - -o json", token);
+    assert_eq!(verified.json()["reason"], "invalid_api_key");
 }
 
 #[test]

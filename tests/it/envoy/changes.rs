@@ -73,6 +73,23 @@ fn a_suspended_tenant_is_refused_at_once_and_back_at_once() {
 }
 
 #[test]
+fn a_paused_key_is_refused_at_once_and_back_at_once_and_a_wrong_token_of_it_learns_nothing() {
+    let (world, instance, one, two) = tenant("sleeping");
+    let keystile = &instance.keystile;
+    assert_eq!(ask(world, &one), allowed());
+    keystile.cli(&["key", "pause", "sleeping", &one.id]);
+    assert_eq!(ask(world, &one), refused(403, "api_key_paused"));
+    assert_eq!(ask(world, &two), allowed());
+    let near = NewKey {
+        id: one.id.clone(),
+        token: instance.tokens["stranger"].clone(),
+    };
+    assert_eq!(ask(world, &near), refused(401, "invalid_api_key"));
+    keystile.cli(&["key", "resume", "sleeping", &one.id]);
+    assert_eq!(ask(world, &one), allowed());
+}
+
+#[test]
 fn a_deleted_tenant_takes_its_keys_with_it_at_once() {
     let (world, instance, one, two) = tenant("leaving");
     assert_eq!(ask(world, &one), allowed());

@@ -62,6 +62,12 @@ async fn the_key_of_a_service_opens_no_endpoint_whatever_its_role() {
         // It is a key for all that: whoever asks what a token is hears it.
         let valid = ask("POST", VALIDATE, "", Some(&json!({ "token": token })));
         assert_eq!(valid.0.status, 200, "{}", valid.1);
+        // And whoever finds it can end it.
+        let revoked = keys.revoke_self(pb::RevokeSelfRequest::default()).await;
+        let revoked = revoked.unwrap().into_inner();
+        assert_eq!(revoked.state(), pb::KeyState::Revoked);
+        let again = keys.revoke_self(pb::RevokeSelfRequest::default()).await;
+        assert_eq!(again.unwrap_err().code(), Code::Unauthenticated);
     }
 }
 

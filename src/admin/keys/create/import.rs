@@ -84,8 +84,9 @@ fn verdict_in(tenant: &TenantId, holder: &TokenHolder, owner: &Owner) -> (Verdic
 /// Of a key of the same tenant.
 fn verdict(holder: &TokenHolder, owner: &Owner) -> (Verdict, Status) {
     let (verdict, state) = match holder.state {
-        TokenState::Works if holder.owner != *owner => (Verdict::InUse, None),
+        TokenState::Works | TokenState::Paused if holder.owner != *owner => (Verdict::InUse, None),
         TokenState::Works => (Verdict::SameKeyActive, Some(TokenState::Works)),
+        TokenState::Paused => (Verdict::Paused, Some(TokenState::Paused)),
         TokenState::Revoked => (Verdict::Revoked, Some(TokenState::Revoked)),
         TokenState::Expired => (Verdict::Expired, Some(TokenState::Expired)),
     };
