@@ -18,6 +18,7 @@ use tokio::time::{Instant, interval, sleep};
 use super::link::Live;
 use super::{Access, RedisStore, keyspace, time};
 use crate::domain::key::LookupId;
+use crate::store::damage::Entry;
 use crate::store::{Confirmed, Sidecar, SidecarReport, StoreError};
 use crate::telemetry::chain;
 
@@ -180,7 +181,21 @@ impl RedisStore {
         added.and(expires).map(drop)
     }
 
+    /// The sidecars that live. Where somebody wrote something else into their list it is made anew, and they are in it
+    /// again with their next heartbeat, which is waited for.
     pub(super) async fn live_sidecars(&self) -> Result<Vec<Sidecar>, StoreError> {
+        match self.read_live_sidecars().await {
+            Err(StoreError::Damaged(why)) if self.access == Access::Write => {
+                self.damage.met(Entry::Lists, None, &why);
+                self.mend_fleet().await?;
+                sleep(HEARTBEAT_EVERY).await;
+                self.read_live_sidecars().await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_live_sidecars(&self) -> Result<Vec<Sidecar>, StoreError> {
         let live = self.link.live()?;
         let now = time::server_time(&live).await?;
         if self.access == Access::Write {

@@ -60,16 +60,19 @@ impl RedisStore {
     /// The same of what is kept of all tenants together, and of what sidecars write.
     pub(super) async fn mend_shared(&self) -> Result<usize, StoreError> {
         let mut moved = self.mend_names(b"keep", &self.of_all(), &OF_ALL).await?;
-        let fleet = [self.names.fleet_live(), self.names.fleet_reports()];
-        moved += self
-            .mend_names(b"drop", &fleet, &[b"zset", b"hash"])
-            .await?;
+        moved += self.mend_fleet().await?;
         let blocks: Vec<String> = (0..Source::PARTS)
             .map(|part| self.names.blocks(part))
             .collect();
         let types = vec![&b"hash"[..]; blocks.len()];
         moved += self.mend_names(b"drop", &blocks, &types).await?;
         Ok(moved)
+    }
+
+    /// The same of what sidecars write of themselves.
+    pub(super) async fn mend_fleet(&self) -> Result<usize, StoreError> {
+        let fleet = [self.names.fleet_live(), self.names.fleet_reports()];
+        self.mend_names(b"drop", &fleet, &[b"zset", b"hash"]).await
     }
 
     /// How many of a tenant's entries are of another type than ours.

@@ -243,7 +243,14 @@ pub(super) async fn read_root(
         ]
         .as_slice(),
     );
-    let [format, keyring, store_id, marked]: Fields = live.ask(&get).await?;
+    let read = live.ask(&get).await;
+    let [format, keyring, store_id, marked]: Fields = read.map_err(|error| match error {
+        StoreError::Damaged(why) => StoreError::Damaged(format!(
+            "{name} is not the hash that keystile keeps there ({why}): somebody wrote something else; remove it with `DEL {name}`, then start a control plane with this store's keyring, which writes it anew",
+            name = names.root()
+        )),
+        other => other,
+    })?;
     if let Some(format) = format.filter(|format| *format != FORMAT.to_string()) {
         return Err(StoreError::Damaged(format!(
             "it has format {format}, this version of keystile reads format {FORMAT}"

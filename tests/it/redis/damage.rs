@@ -6,6 +6,8 @@ mod kinds;
 mod root;
 mod world;
 
+use std::time::Duration;
+
 use ::redis::{Value, cmd};
 use futures_util::{StreamExt as _, stream};
 use keystile::domain::change::Actor;
@@ -347,6 +349,20 @@ async fn whatever_is_harmed_of_all_tenants_their_keys_can_be_revoked_and_made() 
                 _ => "ks:k:{other}:ids",
             };
             world.harm(name, None, harm, (foreign, b"")).await;
+            let key = world.registry.key(&other.id, &other.live.id).await.unwrap();
+            let confirmed = world.registry.confirmed(&[key], Duration::ZERO).await;
+            let confirmed = confirmed.unwrap_or_else(|error| panic!("{what}: {error}"));
+            if harm == Harm::OtherType && name.starts_with("ks:fleet:") {
+                let sidecars = confirmed.by + confirmed.late.len();
+                assert_eq!(sidecars, 1, "{what}: who is known to live");
+            }
+            for lease in ["rotation", "check"] {
+                let taken = world
+                    .control
+                    .lease(lease, "one", Duration::from_secs(60))
+                    .await;
+                assert!(taken.is_ok(), "{what}: the lease {lease}: {taken:?}");
+            }
             check(&world, &what, (&harmed, &dek_id), Then::ById, &other).await;
         }
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ::redis::{FromRedisValue, Value, cmd};
+use keystile::store::Store as _;
 use keystile::store::redis::Topology;
 
 use super::super::fleet::{Process, start};
@@ -160,4 +161,21 @@ async fn a_marker_of_a_slot_that_is_harmed_is_an_outage_and_lets_no_wrong_key_pa
     let marker = markers.next().expect("each slot has a marker");
     let outages = place.harm(marker, OF_MARKER).await;
     assert!(outages > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_starts_on_something_else_in_place_of_the_root_is_told_which_entry_and_what_to_do() {
+    let server = RedisServer::start();
+    let topology = || Topology::Standalone(redis_address(server.port()));
+    let first = start(topology(), "ks:", None).await;
+    first.store.keyring_id(KEYRING).await.unwrap();
+    let mut somebody = somebody(server.port()).await;
+    let set = cmd("SET").arg("ks:root").arg("something").to_owned();
+    let _: Value = set.query_async(&mut somebody).await.unwrap();
+    let next = start(topology(), "ks:", None).await;
+    let refused = next.store.keyring_id(KEYRING).await.unwrap_err();
+    let refused = keystile::telemetry::chain(&refused).to_string();
+    for part in ["ks:root is not the hash", "WRONGTYPE", "`DEL ks:root`"] {
+        assert!(refused.contains(part), "{refused}");
+    }
 }
