@@ -18,6 +18,10 @@ pub(super) fn mistake(line: &str) -> Option<&'static str> {
         Some("has the name of a variable before it: write the credential alone")
     } else if line.contains(char::is_whitespace) {
         Some("has blanks in it: write it as one word")
+    } else if !line.chars().all(|sign| sign.is_ascii_graphic()) {
+        Some(
+            "has a sign in it that no credential has and that may not be seen, such as a zero-width space from a web page: type it, or copy it from where it was shown first",
+        )
     } else {
         None
     }
@@ -39,6 +43,10 @@ mod tests {
             ("KEYSTILE_API_KEY=ks_live_x", "variable"),
             ("export KEYSTILE_API_KEY=ks_live_x", "variable"),
             ("ks_live_x # mine", "blanks"),
+            ("ks_live_x\u{200b}", "zero-width"),
+            ("\u{feff}ks_live_x", "zero-width"),
+            ("ks_l\u{131}ve_x", "zero-width"),
+            ("ks_live_x\u{1b}", "zero-width"),
         ] {
             let found = mistake(text);
             assert!(

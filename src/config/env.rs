@@ -8,6 +8,8 @@ use super::schema::{child, has_type};
 use super::shape::unknown_field;
 
 const PREFIX: &str = "KEYSTILE__";
+/// How the variables of the client commands begin.
+const CLIENT_PREFIX: &str = "KEYSTILE_";
 const SEPARATOR: &str = "__";
 
 /// A field that a variable has set.
@@ -24,9 +26,18 @@ pub(super) fn apply(
     environment: impl Iterator<Item = (String, String)>,
     mistakes: &mut Vec<Mistake>,
 ) -> Vec<Override> {
-    let mut variables: Vec<(String, String)> = environment
-        .filter(|(name, _)| names_a_field(name))
-        .collect();
+    let mut variables: Vec<(String, String)> = Vec::new();
+    for (name, text) in environment {
+        if names_a_field(&name) {
+            variables.push((name, text));
+        } else if let Some(path) = nearly_names_a_field(schema, &name) {
+            let right = format!("{PREFIX}{}", &name[CLIENT_PREFIX.len()..]);
+            mistakes.push(Mistake {
+                variable: Some(name),
+                ..Mistake::new(path, format!("sets nothing: write `{right}`"))
+            });
+        }
+    }
     // A section before its fields, so that the more exact variable has the last word.
     variables.sort_by_cached_key(|(name, _)| (name.matches(SEPARATOR).count(), name.clone()));
     let mut done: Vec<Override> = Vec::new();
@@ -55,6 +66,16 @@ fn names_a_field(variable: &str) -> bool {
     variable
         .get(..PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+/// The section that a variable means that has one underscore too few at its beginning. With one everywhere it may be a
+/// variable that Kubernetes makes for a service.
+fn nearly_names_a_field(schema: &Value, variable: &str) -> Option<String> {
+    let start = variable.get(..CLIENT_PREFIX.len())?;
+    let (section, _) = variable.get(CLIENT_PREFIX.len()..)?.split_once(SEPARATOR)?;
+    let section = section.to_lowercase();
+    let is_meant = start.eq_ignore_ascii_case(CLIENT_PREFIX) && child(schema, &section).is_some();
+    is_meant.then_some(section)
 }
 
 fn set(schema: &Value, root: &mut Value, variable: &str, text: &str) -> Result<String, Mistake> {

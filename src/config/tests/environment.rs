@@ -75,6 +75,8 @@ fn variables_of_the_client_and_of_others_are_left_alone() {
         ("KEYSTILE_ADDR", "http://127.0.0.1:9002"),
         ("KEYSTILE_API_KEY", "anything"),
         ("KEYSTILE_SERVICE_HOST", "10.0.0.1"),
+        ("KEYSTILE_ADMIN_PORT", "tcp://10.0.0.1:9002"),
+        ("KEYSTILE_ADMIN_PORT_9002_TCP_ADDR", "10.0.0.1"),
         ("KEYSTILÉ__X", "1"),
         ("PATH", "/bin"),
     ];
@@ -91,6 +93,11 @@ fn a_mistake_in_a_variable_names_the_variable() {
             "KEYSTILE__AUTHZ__LISTN",
             "x",
             "authz.listn (from KEYSTILE__AUTHZ__LISTN): unknown field `listn`; did you mean `listen`?",
+        ),
+        (
+            "KEYSTILE_AUTHZ__LISTEN",
+            "127.0.0.1:1",
+            "authz (from KEYSTILE_AUTHZ__LISTEN): sets nothing: write `KEYSTILE__AUTHZ__LISTEN`",
         ),
         (
             "KEYSTILE__AUTHZ__WORKERS",
