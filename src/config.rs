@@ -19,6 +19,8 @@ mod effective;
 mod env;
 mod file;
 mod format;
+mod injector;
+mod kubernetes;
 mod listen;
 mod load;
 mod markdown;
@@ -40,14 +42,15 @@ mod values;
 
 pub use choice::JwtAlgorithm;
 pub use effective::{Effective, ValueSource, yaml};
+pub(crate) use injector::sidecar_value;
 pub use listen::ListenAddr;
 pub(crate) use mistake::nearest;
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use quantity::{ByteSize, HumanDuration};
 pub use redis::is_plain_text_beyond_the_machine;
 pub use section::{
-    Abuse, Admin, Authz, ClientEntry, Config, Jwks, JwksSource, KeyringSource, Oidc, Ops, Plan,
-    Route, SignedContext, StorePlace, Tls, TrustedHop, UnixSocket,
+    Abuse, Admin, Authz, ClientEntry, Config, Injector, Jwks, JwksSource, KeyringSource, Oidc, Ops,
+    Plan, Route, SecretFile, Sidecar, SignedContext, StorePlace, Tls, TrustedHop, UnixSocket,
 };
 pub use text::{FilePath, SocketMode};
 pub use values::{duration, environment, redis_at, redis_prefix, redis_user, variable};
@@ -98,6 +101,8 @@ choice!(KnownKeys = Pass { Pass, Block });
 choice!(OnOutage = Deny { Deny, Defer });
 choice!(SecretRetention = Sealed { Sealed, None });
 choice!(Delivery = Claim { Claim });
+choice!(SidecarMode = Native { Native, Container });
+choice!(Connection = Port { Port, Socket });
 choice!(
     ClientRole = TenantAdmin {
         TenantAdmin,
@@ -114,6 +119,16 @@ pub enum TlsVersion {
     V1_2,
     #[serde(rename = "1.3")]
     V1_3,
+}
+
+/// When nodes fetch an image, in Kubernetes' words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum PullPolicy {
+    Always,
+    #[default]
+    IfNotPresent,
+    Never,
 }
 
 impl Profile {
@@ -178,6 +193,11 @@ impl Config {
         self.api_keys.rules(self.profile)
     }
 
+    /// Whether the process needs a store: an injector alone does not.
+    pub fn has_store(&self) -> bool {
+        self.authz.is_some() || self.admin.is_some()
+    }
+
     /// One line: what is switched on, where, and on which store.
     pub fn summary(&self) -> String {
         let on = self.listeners().map(|section| {
@@ -185,6 +205,7 @@ impl Config {
             format!("{} on {}", section.name, addresses.join(" and "))
         });
         let store = match self.store.place() {
+            _ if !self.has_store() => "no store".to_owned(),
             StorePlace::Embedded { path } => format!("embedded store {}", path.display()),
             StorePlace::Redis(redis) => format!("Redis store {}", redis.location()),
         };

@@ -36,5 +36,6 @@ pub mod status;
 // wiring
 pub mod cli;
 pub mod config;
+pub mod injector;
 pub mod keyfile;
 pub mod server;

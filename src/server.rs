@@ -18,6 +18,7 @@ pub mod files;
 pub mod fleet;
 mod health;
 mod hop;
+pub mod injector;
 mod limits;
 mod listener;
 mod memory;
@@ -110,6 +111,8 @@ pub async fn run(
     places::observe(&metrics, &places.all());
     startup.accept_checks(workers.as_ref(), bound.authz, &places);
     startup.serve_admin(bound.admin, &places)?;
+    // It needs no store, so it does not wait for one.
+    injector::serve(config, bound.injector, &places, &metrics, &startup.tasks);
     // Probes and metrics are answered to the end: the drain itself is something to see, and requests under way may be
     // refused.
     let ops = TaskGroup::default();

@@ -22,7 +22,8 @@ const RUNTIME_THREADS: usize = 2;
   keystile serve -c keystile.yaml
   KEYSTILE__OPS__LISTEN=127.0.0.1:9103 keystile serve -c keystile.yaml
 
-A sidecar's file has the sections `authz` and `ops`, a control plane's `admin` and `ops`; one file may have all.
+A sidecar's file has the sections `authz` and `ops`, a control plane's `admin` and `ops`,
+an injector's `injector` and `ops`; one file may have all.
 The file is followed: what can change without a restart is taken at once, and on SIGHUP; the log says what needs one.
 SIGTERM or Ctrl-C: not ready, no new connections, finish what is under way, exit 0.")]
 pub(super) struct ServeArgs {
@@ -36,6 +37,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let _flushed_at_the_end = start_logs(&config)?;
     follower.iter().for_each(ConfigFollower::warn_of_writers);
     runtime().map_err(Failure::Failed)?.block_on(async {
+        if !config.has_store() {
+            return server::injector::run(&config).await.map_err(bad_start);
+        }
         let parts = Parts::open_to_serve(&config).await.map_err(bad_start)?;
         server::run(&config, follower, parts, async |_| Ok(()))
             .await

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::section::{
-    Abuse, Admin, ApiKeys, Authz, Cache, Claims, DefaultLimits, Embedded, Ops, Redis, Rotation,
-    Route, Shutdown, SignedContext, Tokens, TrustedHop, UnixSocket,
+    Abuse, Admin, ApiKeys, Authz, Cache, Claims, DefaultLimits, Embedded, Injector, Ops, Redis,
+    Rotation, Route, SecretFile, Shutdown, Sidecar, SignedContext, Tokens, TrustedHop, UnixSocket,
 };
 use super::text::Text;
 use super::{Delivery, Profile};
@@ -139,6 +139,46 @@ impl Default for Ops {
             insecure: false,
             max_connections: 128,
             idle_timeout: seconds(60),
+        }
+    }
+}
+
+impl Default for Injector {
+    fn default() -> Self {
+        Self {
+            listen: vec![known("0.0.0.0:9443")],
+            tls: None,
+            max_connections: 128,
+            idle_timeout: seconds(300),
+            excluded_namespaces: ["kube-system", "kube-public", "kube-node-lease"]
+                .map(known)
+                .to_vec(),
+            sidecar: Sidecar::default(),
+        }
+    }
+}
+
+impl Default for Sidecar {
+    fn default() -> Self {
+        Self {
+            image: known(concat!("keystile:", env!("CARGO_PKG_VERSION"))),
+            image_pull_policy: super::PullPolicy::default(),
+            image_pull_secrets: Vec::new(),
+            mode: super::SidecarMode::default(),
+            connection: super::Connection::default(),
+            authz_port: 9001,
+            ops_port: 9003,
+            config_map: known("keystile-sidecar"),
+            secrets: vec![SecretFile {
+                name: known("keystile-data-keyring"),
+                entry: known("data.keyring"),
+                file: None,
+            }],
+            cpu_request: Some(known("50m")),
+            memory_request: Some(known("64Mi")),
+            cpu_limit: None,
+            memory_limit: Some(known("512Mi")),
+            run_as_user: 65532,
         }
     }
 }

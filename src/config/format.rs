@@ -1,5 +1,6 @@
 //! The `format` names of the schema and the rule behind each.
 
+use super::kubernetes::{Amount, EntryName, ImageName, ObjectName};
 use super::listen::ListenAddr;
 use super::quantity::{ByteSize, HumanDuration};
 use super::text::{
@@ -62,6 +63,10 @@ pub(super) const FORMATS: &[Format] = &[
     of::<RedisPrefix>(),
     of::<ServiceName>(),
     of::<SocketMode>(),
+    of::<ImageName>(),
+    of::<ObjectName>(),
+    of::<EntryName>(),
+    of::<Amount>(),
 ];
 
 pub(super) fn format(name: &str) -> Option<&'static Format> {

@@ -120,6 +120,7 @@ mod abuse;
 mod api_keys;
 mod context;
 mod credential;
+mod injector;
 mod limits;
 mod oidc;
 mod redis;
@@ -128,6 +129,7 @@ mod transport;
 pub use abuse::Abuse;
 pub(super) use api_keys::{ApiKeys, DefaultLimits};
 pub use context::{SignedContext, TrustedHop};
+pub use injector::{Injector, SecretFile, Sidecar};
 pub use limits::Plan;
 pub(super) use limits::{RateLimits, Rotation};
 pub(super) use oidc::Claims;
@@ -157,6 +159,10 @@ section! {
         /// `/healthz`, `/readyz`, `/metrics` and, with `keyring.signing`, `/.well-known/jwks.json`. Absent: off.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ops: Option<Ops>,
+        /// The mutating admission webhook of Kubernetes that puts sidecars into pods (docs/KUBERNETES.md). A process that has
+        /// neither `authz` nor `admin` beside it needs no store and no keyring. Absent: off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub injector: Option<Injector>,
         /// Where tenants and keys are kept.
         pub store: Store,
         /// The key-encryption keys that open what the store holds.
@@ -296,7 +302,14 @@ impl Config {
         let authz = self.authz.as_ref().map(|section| section.listener("authz"));
         let admin = self.admin.as_ref().map(|section| section.listener("admin"));
         let ops = self.ops.as_ref().map(|section| section.listener("ops"));
-        [authz, admin, ops].into_iter().flatten()
+        let injector = self.injector.as_ref().map(|section| ListenerSection {
+            name: "injector",
+            listen: &section.listen,
+            tls: section.tls.as_ref(),
+            // `injector::check` says that it needs TLS.
+            insecure: section.tls.is_none(),
+        });
+        [authz, admin, ops, injector].into_iter().flatten()
     }
 }
 

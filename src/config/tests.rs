@@ -18,6 +18,7 @@ use crate::limiter;
 mod contradictions;
 mod environment;
 mod files;
+mod injector;
 mod mistakes;
 mod oidc;
 mod redis;
@@ -128,6 +129,7 @@ fn what_is_not_written_has_the_documented_default() {
             max_connections: 128,
             idle_timeout: seconds(60),
         }),
+        injector: None,
         store: Store {
             kind: StoreKind::Embedded,
             embedded: Embedded {

@@ -114,6 +114,8 @@ macro_rules! checked_text {
     };
 }
 
+pub(super) use checked_text;
+
 checked_text!(
     /// Name of a request header, in lower case.
     HeaderName, "header-name", "^[A-Za-z0-9_-]{1,64}$", "a header name such as `x-api-key`", parse_header_name
@@ -327,7 +329,7 @@ fn shown_with<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|why| format!("{} {why}", shown(text)))
 }
 
-fn keep(
+pub(super) fn keep(
     text: &str,
     length_max: usize,
     allowed: &str,

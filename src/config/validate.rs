@@ -7,7 +7,7 @@ use super::SecretRetention;
 use super::listen::ListenAddr;
 use super::mistake::Mistake;
 use super::section::{ApiKeys, Authz, Config, KeyringSource, StoreKind};
-use super::{abuse, oidc, redis, route, tls};
+use super::{abuse, injector, oidc, redis, route, tls};
 use crate::ext_authz::credential::CredentialSource;
 
 pub(super) fn check(raw: &Config) -> Vec<Mistake> {
@@ -35,6 +35,9 @@ pub(super) fn check(raw: &Config) -> Vec<Mistake> {
         }
         oidc::check(admin, &mut mistakes);
     }
+    if let Some(section) = &raw.injector {
+        injector::check(section, &mut mistakes);
+    }
     check_cache(raw, &mut mistakes);
     check_rotations(raw, &mut mistakes);
     check_tokens(raw, &mut mistakes);
@@ -43,8 +46,8 @@ pub(super) fn check(raw: &Config) -> Vec<Mistake> {
 }
 
 fn check_listeners(raw: &Config, mistakes: &mut Vec<Mistake>) {
-    if raw.authz.is_none() && raw.admin.is_none() {
-        let message = "nothing to serve: neither `authz` nor `admin` is there; `authz: {}` switches a listener on with defaults";
+    if raw.authz.is_none() && raw.admin.is_none() && raw.injector.is_none() {
+        let message = "nothing to serve: neither `authz` nor `admin` nor `injector` is there; `authz: {}` switches a listener on with defaults";
         mistakes.push(Mistake::new("authz", message).with("admin"));
     }
     let addresses = listen_addresses(raw);

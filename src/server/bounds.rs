@@ -4,7 +4,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use crate::admin;
-use crate::config::{Admin, Authz, Ops};
+use crate::config::{Admin, Authz, Injector, Ops};
+
 use crate::ext_authz::service::Overloaded;
 
 const KIB: usize = 1 << 10;
@@ -70,6 +71,21 @@ impl Bounds {
             unfinished_bytes: (8 * MIB, 32 * MIB),
             body_timeout: Some(Duration::from_secs(30)),
             overloaded: || Box::new(admin::overloaded()),
+        }
+    }
+
+    pub(super) fn injector(config: &Injector) -> Self {
+        Self {
+            listener: "injector",
+            connections: config.max_connections,
+            idle_timeout: config.idle_timeout.0,
+            gives_way_after: Duration::ZERO,
+            streams: 64,
+            windows: (1 << 18, 1 << 20),
+            head_bytes: 16 * KIB,
+            unfinished_bytes: (16 * MIB, 48 * MIB),
+            body_timeout: Some(Duration::from_secs(10)),
+            overloaded: || Box::new(Overloaded),
         }
     }
 

@@ -17,7 +17,9 @@ pub fn mistakes(config: &Config, now: Timestamp) -> Vec<String> {
             all.push(format!("{section}: {}", chain(&error)));
         }
     };
-    check("keyring.data", keyring.data(), Ring::Data);
+    if config.has_store() {
+        check("keyring.data", keyring.data(), Ring::Data);
+    }
     if let Some(vault) = &keyring.vault
         && config.tokens.secret_retention == SecretRetention::Sealed
     {

@@ -23,13 +23,13 @@ const NO_JWKS: &str =
 struct Ops {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
+    store: Option<Arc<dyn Store>>,
 }
 
 pub(super) fn router(
     health: &Arc<Health>,
     metrics: &Arc<Metrics>,
-    store: &Arc<dyn Store>,
+    store: Option<&Arc<dyn Store>>,
     signing: Option<&SigningKeys>,
 ) -> Router {
     let router = Router::new()
@@ -39,7 +39,7 @@ pub(super) fn router(
         .with_state(Ops {
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
-            store: Arc::clone(store),
+            store: store.cloned(),
         });
     let jwks = match signing {
         Some(signing) => get(jwks).with_state(signing.clone()),
@@ -63,10 +63,9 @@ async fn jwks(State(signing): State<SigningKeys>) -> Response {
 async fn readyz(State(ops): State<Ops>) -> (StatusCode, String) {
     let waiting = ops.health.waiting_for();
     if waiting.is_empty() {
-        (
-            StatusCode::OK,
-            format!("ready\n{}", degraded(ops.store.damage())),
-        )
+        let store = ops.store.as_ref();
+        let degraded = store.map_or_else(String::new, |store| degraded(store.damage()));
+        (StatusCode::OK, format!("ready\n{degraded}"))
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::check::background::{Background, Pace};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::ext_authz::CheckService;
 use crate::server::authz::{Gate, Workers};
 use crate::server::bounds::{self, Bounds};
@@ -33,6 +33,7 @@ pub(super) struct Bound {
     pub(super) authz: Vec<Listener>,
     pub(super) admin: Vec<Listener>,
     pub(super) ops: Vec<Listener>,
+    pub(super) injector: Vec<Listener>,
 }
 
 impl Bound {
@@ -41,6 +42,7 @@ impl Bound {
             authz: Vec::new(),
             admin: Vec::new(),
             ops: Vec::new(),
+            injector: Vec::new(),
         };
         if let Some(authz) = &config.authz {
             let (listen, unix) = (&authz.listen, &authz.unix_socket);
@@ -54,6 +56,11 @@ impl Bound {
             let (listen, unix) = (&ops.listen, &ops.unix_socket);
             bound.ops = listener::bind_all("ops", listen, unix, tls.ops.as_ref()).await?;
         }
+        if let Some(injector) = &config.injector {
+            let (listen, unix) = (&injector.listen, &config::UnixSocket::default());
+            let tls = tls.injector.as_ref();
+            bound.injector = listener::bind_all("injector", listen, unix, tls).await?;
+        }
         Ok(bound)
     }
 }
@@ -62,7 +69,8 @@ impl Bound {
 pub(super) struct AllPlaces {
     authz: Option<Arc<Places>>,
     admin: Option<Arc<Places>>,
-    ops: Option<Arc<Places>>,
+    pub(super) ops: Option<Arc<Places>>,
+    pub(super) injector: Option<Arc<Places>>,
 }
 
 impl AllPlaces {
@@ -76,6 +84,7 @@ impl AllPlaces {
             authz: config.authz.as_ref().map(Bounds::authz).map(places),
             admin: config.admin.as_ref().map(Bounds::admin).map(places),
             ops: config.ops.as_ref().map(Bounds::ops).map(places),
+            injector: config.injector.as_ref().map(Bounds::injector).map(places),
         };
         let wanted: usize = all.all().iter().map(|at| at.bounds.connections).sum();
         if wanted > descriptors.room() {
@@ -90,7 +99,7 @@ impl AllPlaces {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Places>> {
-        let all = [&self.authz, &self.admin, &self.ops];
+        let all = [&self.authz, &self.admin, &self.ops, &self.injector];
         all.into_iter().flatten().cloned().collect()
     }
 }
@@ -98,8 +107,8 @@ impl AllPlaces {
 /// Tasks that are stopped together.
 #[derive(Default)]
 pub(super) struct TaskGroup {
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
 }
 
 impl TaskGroup {
@@ -110,7 +119,7 @@ impl TaskGroup {
         self.tasks.wait().await;
     }
 
-    fn serve_all(
+    pub(super) fn serve_all(
         &self,
         listeners: Vec<Listener>,
         service: &HttpService,
@@ -326,7 +335,7 @@ impl<'a> Startup<'a> {
         group: &TaskGroup,
     ) {
         let (store, signing) = (&self.parts.store, self.signing.as_ref());
-        let router = ops::router(&self.health, &self.metrics, store, signing);
+        let router = ops::router(&self.health, &self.metrics, Some(store), signing);
         let service = HttpService::new(router);
         group.serve_all(listeners, &service, places.ops.as_ref());
     }

@@ -70,6 +70,7 @@ pub(super) struct Listeners {
     pub(super) authz: Option<Arc<Tls>>,
     pub(super) admin: Option<Arc<Tls>>,
     pub(super) ops: Option<Arc<Tls>>,
+    pub(super) injector: Option<Arc<Tls>>,
 }
 
 const GRPC: &[&[u8]] = &[b"h2"];
@@ -94,10 +95,12 @@ impl Listeners {
         let authz = config.authz.as_ref().and_then(|at| at.tls.as_ref());
         let admin = config.admin.as_ref().and_then(|at| at.tls.as_ref());
         let ops = config.ops.as_ref().and_then(|at| at.tls.as_ref());
+        let injector = config.injector.as_ref().and_then(|at| at.tls.as_ref());
         let all = Self {
             authz: load("authz", authz, GRPC),
             admin: load("admin", admin, GRPC_AND_HTTP1),
             ops: load("ops", ops, GRPC_AND_HTTP1),
+            injector: load("injector", injector, GRPC_AND_HTTP1),
         };
         if mistakes.is_empty() {
             Ok(all)
@@ -107,7 +110,7 @@ impl Listeners {
     }
 
     fn all(&self) -> Vec<Arc<Tls>> {
-        let all = [&self.authz, &self.admin, &self.ops];
+        let all = [&self.authz, &self.admin, &self.ops, &self.injector];
         all.into_iter().flatten().cloned().collect()
     }
 }

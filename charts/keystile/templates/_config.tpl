@@ -26,6 +26,7 @@
 {{- end -}}
 {{- $_ := unset $c "authz" -}}
 {{- $_ := unset $c "admin" -}}
+{{- $_ := unset $c "injector" -}}
 {{- if or (ne .role "control-plane") $embedded -}}{{- $_ := set $c "authz" $authz -}}{{- end -}}
 {{- if eq .role "control-plane" -}}
 {{- $_ := set $c "admin" $admin -}}

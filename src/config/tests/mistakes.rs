@@ -362,7 +362,7 @@ fn a_mistake_is_not_told_twice() {
 
 #[test]
 fn nothing_switched_on_is_a_mistake() {
-    let expected = "authz: nothing to serve: neither `authz` nor `admin` is there; `authz: {}` switches a listener on with defaults";
+    let expected = "authz: nothing to serve: neither `authz` nor `admin` nor `injector` is there; `authz: {}` switches a listener on with defaults";
     for yaml in ["", "{}", "# nothing", "ops: {}"] {
         assert_eq!(mistakes(yaml, &[]), [expected], "{yaml}");
     }

@@ -138,6 +138,11 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
         AllBut(STORES),
     ),
     (
+        "injector",
+        &["config", "telemetry"],
+        AllBut(&["redb", "tonic"]),
+    ),
+    (
         "keyfile",
         &["clock", "config", "crypto", "file_access"],
         AllBut(STORES),
@@ -157,6 +162,7 @@ const LAYERS: &[(&str, &[&str], Crates)] = &[
             "ext_authz",
             "file_access",
             "grpc",
+            "injector",
             "keyfile",
             "limiter",
             "oidc",
