@@ -15,6 +15,7 @@ import yaml
 # Their schemas are no part of Kubernetes: crds/check.mjs holds them.
 KINDS_OF_OTHERS = {
     "cert-manager.io/v1 Certificate",
+    "cert-manager.io/v1 Issuer",
     "monitoring.coreos.com/v1 ServiceMonitor",
     "monitoring.coreos.com/v1 PrometheusRule",
 }

@@ -1,10 +1,12 @@
 //! The Helm chart, the examples for meshes and the compose file, by the real Helm, Envoy and Kubernetes' own schemas.
 
+mod admission;
 mod compose;
 mod configs;
 mod crds;
 mod examples;
 mod guide;
+mod injector;
 mod matrix;
 mod monitoring;
 mod policy;
@@ -12,6 +14,7 @@ mod refusals;
 mod secrets;
 mod switches;
 mod valid;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::{root, switches, template};
+use super::{injector, root, switches, template};
 use crate::harness::python;
 
 /// The oldest version that the chart names, and the newest that there are schemas of.
@@ -342,7 +342,8 @@ impl Matrix {
 pub(super) static MATRIX: LazyLock<Matrix> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("make a directory");
     for values in VALUES {
-        for (switch, on, args) in SWITCHES.iter().chain(switches::MORE) {
+        let all = SWITCHES.iter().chain(switches::MORE);
+        for (switch, on, args) in all.chain(injector::SWITCHES) {
             let redis = values == "values-ha.yaml";
             if (*on == Embedded && redis) || (*on == Redis && !redis) {
                 continue;
