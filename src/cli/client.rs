@@ -134,6 +134,24 @@ impl Client {
         Ok(answer.map_err(|status| self.refused(status))?.into_inner())
     }
 
+    /// Sends a change: again like [`Self::call`], unless it is made against an etag. Whether a lost answer to that was a
+    /// yes cannot be found out by sending it again.
+    pub(super) async fn change<Q: Clone, A, F>(
+        &self,
+        etag: &str,
+        request: Q,
+        send: impl Fn(Q) -> F,
+    ) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        if etag.is_empty() {
+            self.call(request, send).await
+        } else {
+            self.call_once(send(request)).await
+        }
+    }
+
     pub(super) fn tenants(&self) -> TenantServiceClient<Authorized> {
         TenantServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }

@@ -165,11 +165,7 @@ async fn set(client: &Client, args: &SetArgs) -> Result<pb::KeyLimits, Failure> 
         update_mask: Some(FieldMask { paths }),
     };
     let send = |request| async { client.limits().update_key_limits(request).await };
-    if args.etag.etag.is_empty() {
-        client.call(request, send).await
-    } else {
-        client.call_once(send(request)).await
-    }
+    client.change(&args.etag.etag, request, send).await
 }
 
 fn key_limits_of(tenant: &str) -> String {

@@ -274,11 +274,7 @@ async fn suspend(
         reason: reason.to_owned(),
     };
     let send = |request| async { client.tenants().suspend_tenant(request).await };
-    if etag.etag.is_empty() {
-        client.call(request, send).await
-    } else {
-        client.call_once(send(request)).await
-    }
+    client.change(&etag.etag, request, send).await
 }
 
 async fn resume(client: &Client, tenant: &str, etag: &EtagArg) -> Result<pb::Tenant, Failure> {
@@ -287,11 +283,7 @@ async fn resume(client: &Client, tenant: &str, etag: &EtagArg) -> Result<pb::Ten
         etag: etag.etag.clone(),
     };
     let send = |request| async { client.tenants().resume_tenant(request).await };
-    if etag.etag.is_empty() {
-        client.call(request, send).await
-    } else {
-        client.call_once(send(request)).await
-    }
+    client.change(&etag.etag, request, send).await
 }
 
 async fn update(client: &Client, args: &UpdateArgs) -> Result<pb::Tenant, Failure> {

@@ -48,12 +48,7 @@ pub(super) async fn pause(
         ttl: length.and_then(Result::ok),
     };
     let send = |request| async { client.keys().pause_key(request).await };
-    // Whether a lost answer to a change against an etag was a yes cannot be found out by sending it again.
-    let paused = if etag.is_empty() {
-        client.call(request, send).await?
-    } else {
-        client.call_once(send(request)).await?
-    };
+    let paused = client.change(etag, request, send).await?;
     output::one(out, form, &paused)
 }
 
@@ -69,10 +64,6 @@ pub(super) async fn resume(
         etag: etag.clone(),
     };
     let send = |request| async { client.keys().resume_key(request).await };
-    let resumed = if etag.is_empty() {
-        client.call(request, send).await?
-    } else {
-        client.call_once(send(request)).await?
-    };
+    let resumed = client.change(etag, request, send).await?;
     output::one(out, form, &resumed)
 }

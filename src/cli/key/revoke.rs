@@ -107,11 +107,7 @@ async fn send(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::
         cascade: args.cascade,
     };
     let send = |request| async { client.keys().revoke_key(request).await };
-    if etag.is_empty() {
-        client.call(request, send).await
-    } else {
-        client.call_once(send(request)).await
-    }
+    client.change(etag, request, send).await
 }
 
 async fn send_self(client: &Client, args: &RevokeArgs, wait: Duration) -> Result<pb::Key, Failure> {

@@ -71,11 +71,7 @@ pub(super) async fn renew(
         ..pb::RenewKeyRequest::default()
     };
     let send = |request| async { client.keys().renew_key(request).await };
-    let renewed = if etag.is_empty() {
-        client.call(request, send).await?
-    } else {
-        client.call_once(send(request)).await?
-    };
+    let renewed = client.change(etag, request, send).await?;
     output::one(out, form, &renewed)
 }
 
