@@ -36,7 +36,6 @@ pub mod stores;
 mod tls;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 
@@ -50,8 +49,39 @@ use startup::{AllPlaces, Bound, Startup, TaskGroup};
 pub use tls::files::any as any_file;
 pub use tls::{TlsFileError, TlsMistakes, client_config};
 
-/// Waits for what is under way, until a deadline.
-async fn drain(deadline: Duration, finished: impl Future<Output = ()>) {
+/// What a process has, whatever it serves.
+struct Process {
+    files_max: usize,
+    signals: signal::Signals,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+}
+
+impl Process {
+    fn begin() -> anyhow::Result<Self> {
+        let files_max = descriptors::raise_limit();
+        let signals = signal::Signals::listen().context("cannot listen for signals")?;
+        let metrics = Metrics::new()?;
+        log_queue::observe(&metrics);
+        Ok(Self {
+            files_max,
+            signals,
+            metrics,
+            health: Health::new(),
+        })
+    }
+}
+
+fn log_serving(config: &Config) {
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, "serving: {}", config.summary());
+}
+
+/// Says that the process is not ready any more and waits for what is under way, until the deadline.
+async fn drain(config: &Config, health: &Health, finished: impl Future<Output = ()>) {
+    let deadline = config.shutdown.drain_timeout.0;
+    tracing::info!(?deadline, "stopping: finishing what is under way");
+    health.drain();
     match tokio::time::timeout(deadline, finished).await {
         Ok(()) => tracing::info!("stopped"),
         Err(_) => tracing::warn!("stopped at the deadline with requests under way"),
@@ -69,11 +99,7 @@ async fn serve(
     parts.usable().await?;
     parts.join_fleet(config);
     drop(waiting);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        "serving: {}",
-        config.summary()
-    );
+    log_serving(config);
     started(parts).await?;
     tokio::select! {
         () = parts.store_ended() => {}
@@ -90,11 +116,12 @@ pub async fn run(
     parts: Parts,
     started: impl AsyncFnOnce(&Parts) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let files_max = descriptors::raise_limit();
-    let signals = signal::Signals::listen().context("cannot listen for signals")?;
-    let metrics = Metrics::new()?;
-    log_queue::observe(&metrics);
-    let health = Health::new();
+    let Process {
+        files_max,
+        signals,
+        metrics,
+        health,
+    } = Process::begin()?;
     let starting = health.not_ready_until("started");
     let waiting = health.not_ready_until("store");
     let startup = Startup::load(config, &parts, &metrics, &health)?;
@@ -124,10 +151,7 @@ pub async fn run(
         () = signals.stop_requested() => Ok(()),
         end = serve(config, &parts, &health, waiting, started) => end,
     };
-    let deadline = config.shutdown.drain_timeout.0;
-    tracing::info!(?deadline, "stopping: finishing what is under way");
-    health.drain();
-    drain(deadline, async {
+    drain(config, &health, async {
         startup.tasks.finish().await;
         if let Some(workers) = workers {
             workers.finished().await;

@@ -119,6 +119,26 @@ impl TaskGroup {
         self.tasks.wait().await;
     }
 
+    /// Follows the files of the certificates.
+    pub(super) fn follow_certificates(
+        &self,
+        listeners: &tls::Listeners,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<()> {
+        let reloader = Reloader::new(listeners, Arc::new(SystemClock));
+        tls::observe(metrics, listeners, &reloader);
+        let following = follow(reloader, signal::hangups()?, self.stop.clone());
+        self.tasks.spawn(following);
+        Ok(())
+    }
+
+    /// What every process does beside its work: watches the clock, and gives memory back.
+    pub(super) fn start_upkeep(&self, metrics: &Arc<Metrics>) {
+        clock::watch(metrics, &self.tasks, &self.stop);
+        let giving_back = memory::keep_giving_back(self.stop.clone());
+        self.tasks.spawn(giving_back);
+    }
+
     pub(super) fn serve_all(
         &self,
         listeners: Vec<Listener>,
@@ -186,9 +206,7 @@ impl<'a> Startup<'a> {
     /// Follows the certificates, the signing keyring and the keys of the hop before.
     pub(super) fn follow_files(&self) -> anyhow::Result<()> {
         let TaskGroup { tasks, stop } = &self.tasks;
-        let reloader = Reloader::new(&self.tls, Arc::new(SystemClock));
-        tls::observe(&self.metrics, &self.tls, &reloader);
-        tasks.spawn(follow(reloader, signal::hangups()?, stop.clone()));
+        self.tasks.follow_certificates(&self.tls, &self.metrics)?;
         if let Some(signing) = &self.signing {
             signing.observe(&self.metrics);
             tasks.spawn(follow(signing.clone(), signal::hangups()?, stop.clone()));
@@ -221,10 +239,9 @@ impl<'a> Startup<'a> {
     pub(super) fn start_upkeep(&self) {
         let TaskGroup { tasks, stop } = &self.tasks;
         let (config, parts, metrics) = (self.config, self.parts, &self.metrics);
-        clock::watch(metrics, tasks, stop);
+        self.tasks.start_upkeep(metrics);
         abuse::start(config, parts.blocks(), metrics, tasks, stop);
         limits::start(config, parts.limiter(), metrics, tasks, stop);
-        tasks.spawn(memory::keep_giving_back(stop.clone()));
     }
 
     /// The threads that answer checks, if this process does.
