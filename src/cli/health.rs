@@ -115,19 +115,13 @@ fn target(args: &HealthArgs) -> Result<Target, Failure> {
 
 /// The listener that tells of the process: its name, an address of it and whether that speaks TLS.
 fn listener(config: &Config) -> Option<(&'static str, &ListenAddr, bool)> {
-    let ops = config.ops.as_ref();
-    let ops = ops.map(|ops| ("ops", &ops.listen, ops.tls.is_some()));
-    let authz = config.authz.as_ref();
-    let authz = authz.map(|authz| ("authz", &authz.listen, authz.tls.is_some()));
-    let admin = config.admin.as_ref();
-    let admin = admin.map(|admin| ("admin", &admin.listen, admin.tls.is_some()));
-    let (name, listen, tls) = ops.or(authz).or(admin)?;
+    let named = |name| config.listeners().find(|at| at.name == name);
+    let at = ["ops", "authz", "admin"].into_iter().find_map(named)?;
     // A socket needs neither a port nor a certificate.
-    let socket = listen
-        .iter()
-        .find(|address| matches!(address, ListenAddr::Unix(_)));
-    let address = socket.or_else(|| listen.first())?;
-    Some((name, address, tls && socket.is_none()))
+    let mut all = at.listen.iter();
+    let socket = all.find(|address| matches!(address, ListenAddr::Unix(_)));
+    let address = socket.or_else(|| at.listen.first())?;
+    Some((at.name, address, at.tls.is_some() && socket.is_none()))
 }
 
 /// Where a listener can be reached from its own machine.
