@@ -1,8 +1,7 @@
 //! Blocks of all processes that use one store: published when they are made, read when another's change arrives.
 //!
-//! Nothing is asked regularly. Sources are divided into parts; a change of one arrives as a change of its part, and
-//! that part is read, once for all changes that arrived until then. A store that is away takes nothing from what is
-//! in memory.
+//! There is no polling. Sources are divided into parts; the store notifies of a change by the part, and that part is
+//! read, once for all notifications until then. While the store is unavailable, the blocks in memory stay as they are.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -31,7 +31,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 #[command(
     after_help = "Asks `/readyz` of an `ops` listener or, with --grpc, grpc.health.v1.Health of an `authz` or `admin` listener.
 Ends with 0 when the process is ready, and with 1 and a sentence when it is not, or does not answer in time.
-With --config a process without `ops` is asked by gRPC at `authz`, or else at `admin`.
+If the file of --config has no `ops`, the health service of `authz`, or else of `admin`, is asked.
 
 Examples:
   keystile health

@@ -19,7 +19,7 @@ section! {
         /// Most connections at once, on all of `listen` together; more are refused at once.
         #[schemars(range(min = 1, max = 1_000_000))]
         pub max_connections: usize,
-        /// A connection on which nothing was asked for so long is closed; one on which nothing was ever asked, after 10 s.
+        /// A connection without a request for this long is closed; a new one that sends none, after 10 s.
         #[schemars(extend("x-minimum" = "1s", "x-maximum" = "1d"))]
         pub idle_timeout: HumanDuration,
         /// Namespaces whose pods are left as they are, whatever they ask for.
