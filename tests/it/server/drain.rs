@@ -18,6 +18,9 @@ use crate::support::program::{Place, Running};
 /// Longer than any test waits: whatever ends does so by itself, and not because its time is over.
 const NO_DEADLINE: &str = "shutdown: {drain_timeout: 10m}";
 
+/// How the client's library tells of a request above the last one that a GOAWAY without an error names.
+const NOT_TAKEN: &str = r#"GoAway(b"", NO_ERROR, Remote)"#;
+
 fn message(place: &Place) -> Vec<u8> {
     framed(&with_headers(&[
         (":method", "GET"),
@@ -101,7 +104,7 @@ async fn a_stop_under_load_fails_no_check_that_was_sent() {
     assert!(answered > 500, "{answered}");
 }
 
-/// Calls until the connection takes no more calls; every call that it took must be answered.
+/// Calls until the connection takes no more calls; every call that the server took must be answered.
 async fn call_until_told_to_go(
     mut sender: hyper::client::conn::http2::SendRequest<Slow>,
     message: Arc<Vec<u8>>,
@@ -116,9 +119,11 @@ async fn call_until_told_to_go(
                 answered += 1;
             }
             Err(mut refused) => {
-                // Given back: it was never sent.
+                // Given back: it was never sent. Or it was written after the PING that the server's last GOAWAY waited for,
+                // which names the last request that the server took: this one was not looked at (RFC 9113, section 6.8).
                 let unsent = refused.take_message().is_some();
-                assert!(unsent, "not answered: {:?}", refused.into_error());
+                let error = format!("{:?}", refused.into_error());
+                assert!(unsent || error.contains(NOT_TAKEN), "not answered: {error}");
                 break;
             }
         }
